@@ -1,0 +1,48 @@
+"""Soft Actor-Critic for groups of agents, on PyTorch, TorchRL and TensorDict.
+
+The names below are imported when first used, so that ``masac --help`` need not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from masac.losses.sac import GroupSACLoss
+    from masac.networks.actors import make_tanh_normal_actor
+    from masac.networks.config import ModelConfig
+    from masac.networks.critics import make_critic
+    from masac.signals import align_signal, expand_to_agents, reduce_over_agents
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GroupSACLoss",
+    "ModelConfig",
+    "align_signal",
+    "expand_to_agents",
+    "make_critic",
+    "make_tanh_normal_actor",
+    "reduce_over_agents",
+]
+
+_HOMES = {
+    "GroupSACLoss": "masac.losses.sac",
+    "ModelConfig": "masac.networks.config",
+    "align_signal": "masac.signals",
+    "expand_to_agents": "masac.signals",
+    "make_critic": "masac.networks.critics",
+    "make_tanh_normal_actor": "masac.networks.actors",
+    "reduce_over_agents": "masac.signals",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'masac' has no attribute {name!r}; it has {sorted(_HOMES)}.")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,179 @@
+"""The equations of Soft Actor-Critic for groups of agents: tensors in, tensors out.
+
+Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics. Nothing here knows a TensorDict, a config or a device. What an
+entry without weight holds never matters: entries are selected with ``torch.where``, because a product with 0 would keep
+their NaN (NaN * 0 = NaN), in the value and in the gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def masked_sum(values: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """Sum the entries whose mask is True, times their weights.
+
+    Args:
+        values: any shape.
+        mask: bool, broadcastable to ``values``; all entries without one.
+        weights: importance weights, broadcastable to ``values``; 1 without them.
+
+    Returns:
+        A scalar; 0 with zero gradient where no entry is left.
+    """
+    return _select(values if weights is None else values * weights, mask).sum()
+
+
+def masked_mean(values: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """Average the entries whose mask is True: ``sum(weight * value) / sum(weight)``.
+
+    Args:
+        values: any shape.
+        mask: bool, broadcastable to ``values``; all entries without one.
+        weights: importance weights, broadcastable to ``values``; 1 without them.
+
+    Returns:
+        A scalar; 0 with zero gradient where no entry is left.
+    """
+    if weights is None:
+        if mask is None:
+            return values.mean() if values.numel() else values.sum()
+        total_weight = mask.expand_as(values).sum()
+        return masked_sum(values, mask) / total_weight.clamp_min(1)
+    total_weight = masked_sum(weights.expand_as(values), mask)
+    # Without any weight the sum above is 0, and so is the mean: divide by one instead of by nothing.
+    return masked_sum(values, mask, weights) / torch.where(
+        total_weight > 0, total_weight, torch.ones_like(total_weight)
+    )
+
+
+def soft_state_value(q_value: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
+    """The soft value of a state, estimated with one action: ``V(s) = min_k Q_k(s, a) - α log π(a|s)``.
+
+    Haarnoja et al. 2018, arXiv 1812.05905, equation 3 (with the minimum over critics of section 6).
+
+    Args:
+        q_value: ``min_k Q_k(s, a)``, ``[*B, N, 1]``.
+        log_prob: ``log π_i(a_i|o_i)``, ``[*B, N, 1]``.
+        alpha: temperature, ``[]`` or ``[N, 1]``.
+
+    Returns:
+        ``[*B, N, 1]``.
+    """
+    return q_value - alpha * log_prob
+
+
+def team_soft_state_value(q_value: Tensor, log_prob: Tensor, alpha: Tensor, acting: Tensor) -> Tensor:
+    """The soft value of a state for a team: ``V(s) = min_k Q_k(s, a) - Σ_{i acting} α_i log π_i(a_i|o_i)``.
+
+    The joint policy is a product of the agents' policies, so its log-probability is their sum; the entropy term is
+    therefore a sum over agents, not a mean (a mean would weigh α by 1/N).
+
+    Args:
+        q_value: ``min_k Q_k(s, a)``, ``[*B, 1]``.
+        log_prob: ``[*B, N, 1]``.
+        alpha: temperature, ``[]`` or ``[N, 1]``.
+        acting: True for the agents that act in this state, ``[*B, N, 1]``.
+
+    Returns:
+        ``[*B, 1]``.
+    """
+    return q_value - _select(alpha * log_prob, acting).sum(dim=-2)
+
+
+def soft_td_target(reward: Tensor, ends: Tensor, next_value: Tensor, discount: Tensor | float) -> Tensor:
+    """The critic target: the reward, plus the discounted next value where the episode goes on.
+
+    ``y = r + γ V(s')`` where ``ends`` is False and ``y = r`` exactly where it is True, whatever ``next_value`` holds
+    there. Haarnoja et al. 2018, arXiv 1812.05905, equations 2 and 5.
+
+    Args:
+        reward: ``[*B, N, 1]`` (or ``[*B, 1]``), in reward units.
+        ends: True where nothing follows (terminated, never merely truncated), of the shape of ``reward``.
+        next_value: ``V(s')``, of the shape of ``reward``.
+        discount: γ, or γ to the number of steps for n-step returns; broadcastable to ``reward``.
+
+    Returns:
+        Of the shape of ``reward``.
+    """
+    return reward + _select(discount * next_value, ~ends)
+
+
+def critic_loss(q_values: Tensor, target: Tensor, loss_function: str = "smooth_l1") -> Tensor:
+    """The distance of every critic to the target, summed over critics: ``Σ_k d(Q_k(s, a), y)``.
+
+    Haarnoja et al. 2018, arXiv 1812.05905, equation 5 (with ``l2``, up to its factor 1/2).
+
+    Args:
+        q_values: ``[K, *target.shape]``.
+        target: ``y``, ``[*B, N, 1]`` or ``[*B, 1]``.
+        loss_function: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
+
+    Returns:
+        Of the shape of ``target``.
+
+    Raises:
+        ValueError: for another ``loss_function``.
+    """
+    target = target.expand_as(q_values)
+    if loss_function == "smooth_l1":
+        return F.smooth_l1_loss(q_values, target, reduction="none").sum(0)
+    if loss_function == "l2":
+        return F.mse_loss(q_values, target, reduction="none").sum(0)
+    if loss_function == "l1":
+        return F.l1_loss(q_values, target, reduction="none").sum(0)
+    raise ValueError(f"loss_function must be 'l1', 'l2' or 'smooth_l1'; got {loss_function!r}.")
+
+
+def actor_loss(log_prob: Tensor, q_value: Tensor, alpha: Tensor) -> Tensor:
+    """What a policy minimizes: ``α log π(a|s) - min_k Q_k(s, a)``.
+
+    Haarnoja et al. 2018, arXiv 1812.05905, equation 7.
+
+    Args:
+        log_prob: ``[*B, N, 1]``.
+        q_value: ``min_k Q_k(s, a)`` at the reparametrized action, ``[*B, N, 1]``.
+        alpha: temperature, ``[]`` or ``[N, 1]``.
+
+    Returns:
+        ``[*B, N, 1]``.
+    """
+    return alpha * log_prob - q_value
+
+
+def team_actor_loss(log_prob: Tensor, q_value: Tensor, alpha: Tensor, alive: Tensor) -> Tensor:
+    """What the policies of a team minimize: ``Σ_{i alive} α_i log π_i(a_i|o_i) - min_k Q_k(s, a)``.
+
+    Args:
+        log_prob: ``[*B, N, 1]``.
+        q_value: ``min_k Q_k(s, a)`` at the reparametrized joint action, ``[*B, 1]``.
+        alpha: temperature, ``[]`` or ``[N, 1]``.
+        alive: True for the agents that act, ``[*B, N, 1]``.
+
+    Returns:
+        ``[*B, 1]``.
+    """
+    return _select(alpha * log_prob, alive).sum(dim=-2) - q_value
+
+
+def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: Tensor) -> Tensor:
+    """What the temperature minimizes: ``-log α (log π(a|s) + H̄)``.
+
+    Haarnoja et al. 2018, arXiv 1812.05905, equation 18, with log α in the place of α: the common form, and
+    TorchRL's, whose gradient step is α times smaller.
+
+    Args:
+        log_alpha: ``[]`` or ``[N, 1]``.
+        log_prob: detached, ``[*B, N, 1]``.
+        target_entropy: H̄ of one agent in nats, broadcastable to ``log_prob``.
+
+    Returns:
+        ``[*B, N, 1]``.
+    """
+    return -log_alpha * (log_prob + target_entropy)
+
+
+def _select(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else torch.where(mask, values, torch.zeros_like(values))

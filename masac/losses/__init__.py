@@ -1,0 +1,1 @@
+"""Group-aware losses in TorchRL's form."""

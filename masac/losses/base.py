@@ -1,0 +1,430 @@
+"""What the group losses share: keys, temperature, signals, filled inputs, reductions.
+
+Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+from torch import Tensor
+from torchrl.data import Composite, TensorSpec
+from torchrl.objectives import LossModule, ValueEstimators
+from torchrl.objectives.value import TD0Estimator
+
+from masac import functional
+from masac.keys import as_path, get_entry
+from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
+from masac.losses.batch import EndRules, GroupBatch, read_group_batch
+from masac.losses.critics import make_critic_values
+from masac.skipping import (
+    TerminalFill,
+    ValidEntries,
+    check_terminal_fill,
+    replace_entries,
+    resolve_skip_mode,
+    zero_substitute,
+)
+
+
+class GroupLoss(LossModule):
+    """Base of the Soft Actor-Critic losses of one group of agents. See :class:`GroupSACLoss` for the arguments."""
+
+    @dataclass
+    class _AcceptedKeys:
+        """The keys that ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLoss.set_keys`."""
+
+        action: NestedKey = "action"
+        state_action_value: NestedKey = "state_action_value"
+        log_prob: NestedKey = "action_log_prob"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+        agent_mask: NestedKey = "mask"
+        agent_alive: NestedKey = "alive"
+        priority: NestedKey = "td_error"
+        priority_weight: NestedKey = "priority_weight"
+        steps_to_next_obs: NestedKey = "steps_to_next_obs"
+
+    default_keys = _AcceptedKeys
+    default_value_estimator = ValueEstimators.TD0
+    tensor_keys: _AcceptedKeys
+    _schedulable_buffers = frozenset({"alpha_init", "min_log_alpha", "max_log_alpha", "log_alpha"})
+
+    actor_network: ProbabilisticTensorDictSequential
+    qvalue_network: TensorDictModule
+    actor_network_params: TensorDictParams
+    qvalue_network_params: TensorDictParams
+    target_actor_network_params: TensorDictParams
+    target_qvalue_network_params: TensorDictParams
+    log_alpha: Tensor
+    min_log_alpha: Tensor | None
+    max_log_alpha: Tensor | None
+    _target_entropy: Tensor
+
+    out_keys: list[str] = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]  # noqa: RUF012
+    _keys_in_group = (
+        "action",
+        "state_action_value",
+        "log_prob",
+        "reward",
+        "done",
+        "terminated",
+        "agent_mask",
+        "agent_alive",
+    )
+
+    def __init__(
+        self,
+        actor_network: ProbabilisticTensorDictSequential,
+        qvalue_network: TensorDictModule | list[TensorDictModule],
+        *,
+        group: NestedKey,
+        n_agents: int | None,
+        num_qvalue_nets: int,
+        loss_function: str,
+        gamma: float,
+        alpha_init: float,
+        min_alpha: float | None,
+        max_alpha: float | None,
+        fixed_alpha: bool,
+        alpha_per_agent: bool,
+        skip_done_states: bool | str,
+        terminal_fill: TerminalFill,
+        actor_layout: str,
+        critic_layout: str,
+        terminated_reduction: str,
+        posthumous: bool,
+        reward_reduction: str | None,
+        delay_qvalue: bool,
+        reduction: str | None,
+        deactivate_vmap: bool,
+        use_prioritized_weights: bool | str,
+    ) -> None:
+        super().__init__()
+        if not isinstance(actor_network, ProbabilisticTensorDictSequential):
+            raise TypeError(
+                "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has a "
+                f"distribution to sample from; got {type(actor_network).__name__}."
+            )
+        if loss_function not in ("l1", "l2", "smooth_l1"):
+            raise ValueError(f"loss_function must be 'l1', 'l2' or 'smooth_l1'; got {loss_function!r}.")
+        if reduction not in (None, "mean", "sum", "none"):
+            raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
+        if not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
+        check_terminal_fill(terminal_fill)
+        self.group = group
+        self.n_agents = n_agents if n_agents is not None else group_size(actor_network)
+        self.loss_function = loss_function
+        self.reduction = "mean" if reduction is None else reduction
+        self.skip_mode = resolve_skip_mode(skip_done_states)
+        self.terminal_fill = terminal_fill
+        self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
+        self.pack_rows = needs_agent_axis(actor_network)
+        first_critic = qvalue_network[0] if isinstance(qvalue_network, list) else qvalue_network
+        self.centralized_critic = resolve_critic_layout(first_critic, critic_layout)
+        self.end_rules = EndRules(
+            terminated_reduction=terminated_reduction,  # pyright: ignore[reportArgumentType]
+            reward_reduction=reward_reduction,  # pyright: ignore[reportArgumentType]
+            posthumous=posthumous,
+        )
+        self.deactivate_vmap = deactivate_vmap
+        self.use_prioritized_weights = use_prioritized_weights
+        self.num_qvalue_nets = num_qvalue_nets
+        self.delay_qvalue = delay_qvalue
+        self._init_gamma = gamma
+        self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
+        self.convert_to_functional(
+            qvalue_network,
+            "qvalue_network",
+            num_qvalue_nets,
+            create_target_params=delay_qvalue,  # pyright: ignore[reportArgumentType]
+        )
+        self._register_temperature(alpha_init, min_alpha, max_alpha, fixed_alpha, alpha_per_agent)
+        self._set_group_keys()
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def _set_group_keys(self) -> None:
+        keys = {name: (*as_path(self.group), getattr(self.default_keys(), name)) for name in self._keys_in_group}
+        action_keys = self.actor_network.dist_sample_keys
+        if len(action_keys) == 1:
+            keys["action"] = action_keys[0]
+        value_keys = [key for key in self.qvalue_network.out_keys if as_path(key)[-1] == "state_action_value"]
+        if len(value_keys) == 1:
+            keys["state_action_value"] = value_keys[0]
+        self.set_keys(**keys)
+
+    def set_keys(self, **kwargs: NestedKey | None) -> None:
+        """Name the entries of the data; None restores the default, which lives in the group for an agent's entries."""
+        for name, key in kwargs.items():
+            if key is None and name in self._keys_in_group:
+                kwargs[name] = (*as_path(self.group), getattr(self.default_keys(), name))
+        super().set_keys(**kwargs)
+        self._make_vmap()
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        self._in_keys = None
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """The entries that ``forward`` reads (an agent mask and weights aside, which are read where present)."""
+        if self._in_keys is None:
+            actor_keys = [as_path(key) for key in self.actor_network.in_keys]
+            critic_keys = self._critic_state_keys()
+            states = list(dict.fromkeys([*actor_keys, *critic_keys]))
+            keys = self.tensor_keys
+            signals = [("next", *as_path(key)) for key in (keys.reward, keys.done, keys.terminated)]
+            self._in_keys = [as_path(keys.action), *states, *(("next", *key) for key in states), *signals]
+        return self._in_keys
+
+    @in_keys.setter
+    def in_keys(self, values: list[NestedKey]) -> None:
+        self._in_keys = values
+
+    def _critic_state_keys(self) -> list[tuple[str, ...]]:
+        given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
+        return [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
+
+    # -- temperature and discount --------------------------------------------------------------------------------------
+
+    def _register_temperature(
+        self, alpha_init: float, min_alpha: float | None, max_alpha: float | None, fixed: bool, per_agent: bool
+    ) -> None:
+        for name, value in (("alpha_init", alpha_init), ("min_alpha", min_alpha), ("max_alpha", max_alpha)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be greater than 0; got {value}.")
+        if per_agent and self.n_agents is None:
+            raise ValueError(
+                "alpha_per_agent=True must come with n_agents; got None. Pass n_agents=<size of the group>."
+            )
+        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+        self.register_buffer("alpha_init", torch.tensor(alpha_init, device=device))
+        self.min_log_alpha = self.max_log_alpha = None
+        if min_alpha is not None:
+            del self.min_log_alpha
+            self.register_buffer("min_log_alpha", torch.tensor(min_alpha, device=device).log())
+        if max_alpha is not None:
+            del self.max_log_alpha
+            self.register_buffer("max_log_alpha", torch.tensor(max_alpha, device=device).log())
+        shape = (self.n_agents,) if per_agent and self.n_agents is not None else ()
+        log_alpha = torch.full(shape, math.log(alpha_init), device=device)
+        if fixed:
+            self.register_buffer("log_alpha", log_alpha)
+        else:
+            self.register_parameter("log_alpha", torch.nn.Parameter(log_alpha))
+
+    @property
+    def target_entropy(self) -> Tensor:
+        """The entropy the temperature holds each agent's policy to, in nats."""
+        return self._target_entropy
+
+    @property
+    def alpha(self) -> Tensor:
+        """The temperature, ``[]`` or ``[N]``, clamped to its bounds, without gradient."""
+        if self.min_log_alpha is not None or self.max_log_alpha is not None:
+            self.log_alpha.data.clamp_(self.min_log_alpha, self.max_log_alpha)
+        return self.log_alpha.detach().exp()
+
+    def _per_pair(self, temperature: Tensor) -> Tensor:
+        """``[]`` or ``[N]`` so that it broadcasts against ``[*B, N, 1]``."""
+        return temperature.unsqueeze(-1) if temperature.ndim else temperature
+
+    def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> GroupLoss:
+        """Set the discount: ``make_value_estimator(ValueEstimators.TD0, gamma=...)``, as in TorchRL.
+
+        Raises:
+            NotImplementedError: for another estimator than TD0.
+        """
+        value_type = self.default_value_estimator if value_type is None else value_type
+        if value_type is not ValueEstimators.TD0:
+            raise NotImplementedError(
+                f"{type(self).__name__} must be given ValueEstimators.TD0; got {value_type}. "
+                "For n-step returns, pass data with a 'steps_to_next_obs' entry."
+            )
+        hyperparams = {"gamma": self._init_gamma, "device": self._default_device, **hyperparams}
+        self._value_estimator = TD0Estimator(value_network=None, **hyperparams)  # pyright: ignore[reportArgumentType]
+        self.value_type = value_type
+        return self
+
+    def _discount(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
+        """γ, or γ^n a row for n-step data, broadcastable to ``like``."""
+        gamma = self.value_estimator.gamma  # pyright: ignore[reportAttributeAccessIssue]
+        steps = tensordict.get(as_path(self.tensor_keys.steps_to_next_obs), None)
+        if steps is None:
+            return gamma
+        batch = tensordict.batch_size
+        if steps.shape not in (batch, (*batch, 1)):
+            raise ValueError(
+                f"steps_to_next_obs must have shape {list(batch)} or {[*batch, 1]}, a number of steps a row; "
+                f"got {list(steps.shape)}."
+            )
+        return gamma ** steps.reshape(*batch, *(1,) * (like.ndim - len(batch)))
+
+    # -- inputs of the networks ----------------------------------------------------------------------------------------
+
+    def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
+        keys = self.tensor_keys
+        action = get_entry(tensordict, keys.action, type(self).__name__)
+        batch_dims = tensordict.batch_dims
+        n_agents = action.shape[batch_dims] if action.ndim > batch_dims else None
+        if n_agents is None or (self.n_agents is not None and n_agents != self.n_agents):
+            raise ValueError(
+                f"the action at {keys.action!r} must have shape {[*tensordict.batch_size, self.n_agents or 'N', '...']} "
+                f"for batch size {list(tensordict.batch_size)}; got {list(action.shape)}. "
+                "Give the TensorDict the batch size of its rows (not of its agents), or the loss the right n_agents."
+            )
+        return read_group_batch(
+            tensordict,
+            group=self.group,
+            n_agents=n_agents,
+            reward_key=keys.reward,
+            terminated_key=keys.terminated,
+            mask_key=keys.agent_mask,
+            rules=self.end_rules,
+        )
+
+    def _valid_entries(self, tensordict: TensorDictBase, batch: GroupBatch) -> ValidEntries:
+        return ValidEntries(
+            current=tensordict,
+            alive=batch.alive,
+            group=self.group,
+            fill=self.terminal_fill,
+            all_alive=batch.all_alive,
+        )
+
+    def _actor_inputs(self, tensordict: TensorDictBase, batch: GroupBatch) -> TensorDictBase:
+        """What the actor sees at the current state: the dead replaced by valid entries."""
+        if batch.all_alive:
+            return tensordict.select(*self.actor_network.in_keys, strict=False)
+        valid = self._valid_entries(tensordict, batch)
+        return replace_entries(tensordict, self.actor_network.in_keys, self.group, batch.alive, valid)
+
+    @property
+    def _sees_zeros(self) -> bool:
+        """Whether a critic sees zeros, not a valid entry, of an agent that does not act.
+
+        A dead agent's value that is trained (posthumously) must be told from a living one's, so it too is that of zeros.
+        """
+        return self.centralized_critic or self.end_rules.posthumous
+
+    def _critic_inputs(
+        self,
+        state: TensorDictBase,
+        action: Tensor,
+        batch: GroupBatch,
+        acts: Tensor,
+        *,
+        known: bool,
+        fill: ValidEntries,
+    ) -> TensorDictBase:
+        """What the critics see: of an agent that does not act, zeros (centralized) or a valid entry (not).
+
+        Args:
+            state: the current or next state, batch size ``*B``.
+            action: ``[*B, N, *A]``.
+            batch: the signals.
+            acts: who acts in this state, bool ``[*B, N, 1]``.
+            known: that ``acts`` is known to be True everywhere.
+            fill: the valid entries.
+        """
+        keys = self._critic_state_keys()
+        if known:
+            inputs = TensorDict({}, batch_size=state.batch_size, device=state.device)
+            inputs.set(self.group, TensorDict({}, batch_size=acts.shape[:-1], device=state.device))
+            for key in keys:
+                inputs.set(key, get_entry(state, key, "the critic"))
+        else:
+            inputs = replace_entries(state, keys, self.group, acts, zero_substitute if self._sees_zeros else fill)
+            keep = acts.reshape(*acts.shape[:-1], *(1,) * (action.ndim - acts.ndim + 1))
+            action = torch.where(keep, action, torch.zeros_like(action))
+        inputs.set(self.tensor_keys.action, action)
+        if as_path(self.tensor_keys.agent_alive) in map(as_path, self.qvalue_network.in_keys):
+            inputs.set(self.tensor_keys.agent_alive, acts)
+        return inputs
+
+    # -- critics and reductions ----------------------------------------------------------------------------------------
+
+    def _make_vmap(self) -> None:
+        self._critic_values = make_critic_values(
+            self.qvalue_network,
+            self.tensor_keys.state_action_value,
+            randomness=self.vmap_randomness,
+            deactivate_vmap=self.deactivate_vmap,
+        )
+
+    def _q_values(self, inputs: TensorDictBase, params: TensorDictBase, n_agents: int) -> Tensor:
+        """The values of K critics, ``[K, *B, N, 1]`` or ``[K, *B, 1]``, with their shape checked."""
+        values = self._critic_values(inputs, params)
+        batch = tuple(inputs.batch_size)
+        if tuple(values.shape[1:]) not in ((*batch, n_agents, 1), (*batch, 1)):
+            raise ValueError(
+                f"a critic must write {self.tensor_keys.state_action_value!r} of shape {[*batch, n_agents, 1]} (a value "
+                f"an agent) or {[*batch, 1]} (one for the team); got {list(values.shape[1:])}."
+            )
+        return values
+
+    def _reduce(self, values: Tensor, mask: Tensor, weights: Tensor | None, batch: GroupBatch) -> Tensor:
+        """Mean or sum over the living, or the masked values as they are."""
+        if weights is not None:
+            weights = weights.reshape(*batch.batch_size, *(1,) * (values.ndim - len(batch.batch_size)))
+        if self.reduction == "none":
+            weighted = values if weights is None else values * weights
+            return torch.where(mask, weighted, torch.zeros_like(weighted)).squeeze(-1)
+        reduce = functional.masked_mean if self.reduction == "mean" else functional.masked_sum
+        return reduce(values, None if batch.all_alive else mask, weights)
+
+    def _weights(self, tensordict: TensorDictBase) -> Tensor | None:
+        """The importance weights of prioritized replay, ``[*B]``, where present."""
+        if self.use_prioritized_weights is False:
+            return None
+        weights = tensordict.get(as_path(self.tensor_keys.priority_weight), None)
+        if weights is not None and weights.shape not in (tensordict.batch_size, (*tensordict.batch_size, 1)):
+            raise ValueError(
+                f"the weights at {self.tensor_keys.priority_weight!r} must have shape {list(tensordict.batch_size)}, "
+                f"one a row; got {list(weights.shape)}."
+            )
+        return weights
+
+
+def auto_target_entropy(action_spec: TensorSpec | None, action_key: NestedKey, n_agents: int | None) -> float:
+    """-(dimensions of the action of ONE agent), whatever way the spec is nested (Haarnoja et al. 2018, appendix D).
+
+    Args:
+        action_spec: a leaf ``[..., d]``, or a composite that has the action at ``action_key``.
+        action_key: where the action lives.
+        n_agents: the size of the group, where known.
+
+    Raises:
+        ValueError: if there is no spec, or it does not tell which dimensions are one agent's.
+    """
+    advice = "Pass action_spec=<the environment's action spec>, or target_entropy=<a number>."
+    if action_spec is None:
+        raise ValueError(f"target_entropy='auto' must be given an action spec; got none. {advice}")
+    if not isinstance(action_spec, Composite):
+        return -float(action_spec.shape[-1])
+    container, leaf = action_spec, action_spec.get(as_path(action_key), None)
+    if leaf is None or isinstance(leaf, Composite):
+        keys = sorted(action_spec.keys(True, True), key=as_path)
+        raise ValueError(f"the action spec must have the action at {action_key!r}; got {keys}. {advice}")
+    if len(as_path(action_key)) > 1:
+        container = action_spec[as_path(action_key)[:-1]]
+    event = leaf.shape[len(container.shape) :]
+    if len(event) == 1:
+        return -float(event[0])
+    # Two dimensions past the container: those of [N, d] if the container has no agent axis, else of one agent.
+    has_agent_axis = n_agents is not None and bool(container.shape) and container.shape[-1] == n_agents
+    if len(event) == 2 and not has_agent_axis and n_agents in (None, event[0]):
+        return -float(event[1])
+    if has_agent_axis and event and event[0] != n_agents:
+        return -float(event.numel())
+    raise ValueError(
+        f"the action spec must tell which dimensions are one agent's; got shape {list(leaf.shape)} in a container of shape "
+        f"{list(container.shape)} for n_agents={n_agents}. {advice}"
+    )

@@ -1,0 +1,200 @@
+"""Who lives and what ends in a batch of one group: the signals every group loss reads, aligned once.
+
+Shape legend: ``*B`` batch, ``N`` agents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
+
+from masac.keys import as_path, in_group, present_keys
+from masac.signals import align_signal, expand_to_agents, reduce_over_agents
+
+TerminatedReduction = Literal["none", "any", "all"]
+RewardReduction = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndRules:
+    """When an agent's or a team's episode is over, and whose reward counts.
+
+    Args:
+        terminated_reduction: ``"none"``, each agent's own flag; ``"any"``, one end ends all; ``"all"``, the team ends
+            with its last member.
+        reward_reduction: None, each agent's own reward; ``"mean"`` or ``"sum"`` over all N agents, a dead one's counted
+            as 0, so that the unit of the team's reward does not change when an agent dies.
+        posthumous: with ``"all"`` and a value an agent: keep training a dead agent's value while its team lives.
+    """
+
+    terminated_reduction: TerminatedReduction
+    reward_reduction: RewardReduction | None
+    posthumous: bool
+
+    def __post_init__(self) -> None:
+        if self.terminated_reduction not in ("none", "any", "all"):
+            raise ValueError(f"terminated_reduction must be 'none', 'any' or 'all'; got {self.terminated_reduction!r}.")
+        if self.reward_reduction not in (None, "mean", "sum"):
+            raise ValueError(f"reward_reduction must be None, 'mean' or 'sum'; got {self.reward_reduction!r}.")
+        if self.posthumous and self.terminated_reduction != "all":
+            raise ValueError(
+                "posthumous=True must come with terminated_reduction='all' (a dead agent's value has a future only while "
+                f"its team plays on); got terminated_reduction={self.terminated_reduction!r}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupBatch:
+    """The aligned signals of a batch.
+
+    Args:
+        batch_size: ``*B``.
+        n_agents: ``N``.
+        alive: who acts at the current state, bool ``[*B, N, 1]``.
+        all_alive: that there is no agent mask, so that ``alive`` is known to be True everywhere.
+        acts_next: who acts at the next state (alive and not ended), bool ``[*B, N, 1]``.
+        terminated: as the data has it.
+        reward: as the data has it.
+        rules: how both become an agent's or a team's.
+    """
+
+    batch_size: torch.Size
+    n_agents: int
+    alive: Tensor
+    all_alive: bool
+    acts_next: Tensor
+    terminated: Tensor
+    reward: Tensor
+    rules: EndRules
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of a value an agent, ``[*B, N, 1]``."""
+        return (*self.batch_size, self.n_agents, 1)
+
+    @property
+    def team_shape(self) -> tuple[int, ...]:
+        """The shape of a value for the team, ``[*B, 1]``."""
+        return (*self.batch_size, 1)
+
+    def trained(self, like: Tensor) -> Tensor:
+        """Whose value is trained: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
+        if like.shape == self.team_shape:
+            return self.alive.any(dim=-2)
+        return self.alive.any(dim=-2, keepdim=True).expand(self.value_shape) if self.rules.posthumous else self.alive
+
+    def ends(self, like: Tensor) -> Tensor:
+        """Whose value has no future: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
+        how = self.rules.terminated_reduction
+        if like.shape == self.team_shape:
+            if how == "none":
+                return self._align("terminated", self.terminated, like, None)
+            return self._align("terminated", self.terminated, like, how)
+        if how == "all" and not self.rules.posthumous:
+            raise ValueError(
+                "terminated_reduction='all' with a value an agent must come with posthumous=True: otherwise an agent "
+                "that dies before its team bootstraps from a value that nothing trains. Pass posthumous=True, a team "
+                f"critic (values of shape {list(self.team_shape)}), or terminated_reduction='none' or 'any'."
+            )
+        return _ends_per_agent(self.terminated, self.alive, self.batch_size, self.n_agents, how)
+
+    def reward_for(self, like: Tensor) -> Tensor:
+        """The reward of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
+        how = self.rules.reward_reduction
+        team = like.shape == self.team_shape
+        if how is None:
+            if self.rules.posthumous and not team and self.reward.shape not in (self.batch_size, self.team_shape):
+                raise ValueError(
+                    "posthumous=True must come with a team reward: a dead agent's value is the team's future, and its own "
+                    f"reward is not read; got a reward an agent, of shape {list(self.reward.shape)}. "
+                    "Pass reward_reduction='mean' or 'sum'."
+                )
+            return self._align("reward", self.reward, like, None)
+        # The sum skips the dead, whose entries may hold anything; the mean divides by all N, not by the living.
+        total = reduce_over_agents(self.reward, self.batch_size, self.n_agents, "sum", mask=self.alive, name="reward")
+        is_team_reward = self.reward.shape in (self.batch_size, self.team_shape)
+        reward = total / self.n_agents if how == "mean" and not is_team_reward else total
+        return align_signal(reward, like, self.batch_size, self.n_agents, name="reward")
+
+    def _align(self, name: str, signal: Tensor, like: Tensor, how: Literal["any", "all"] | None) -> Tensor:
+        try:
+            return align_signal(
+                signal, like, self.batch_size, self.n_agents, reduce=how, mask=self.alive if how else None, name=name
+            )
+        except ValueError as error:
+            if how is None and like.shape == self.team_shape:
+                option = (
+                    "terminated_reduction='any' or 'all'"
+                    if name == "terminated"
+                    else "reward_reduction='mean' or 'sum'"
+                )
+                raise ValueError(f"{error} In a loss with a team critic, pass {option}.") from error
+            raise
+
+
+def read_group_batch(
+    tensordict: TensorDictBase,
+    *,
+    group: NestedKey,
+    n_agents: int,
+    reward_key: NestedKey,
+    terminated_key: NestedKey,
+    mask_key: NestedKey,
+    rules: EndRules,
+) -> GroupBatch:
+    """Read the signals of a group: from the group where present, else from the root.
+
+    ``alive`` is the agent mask at the root (all True without one). The mask at ``next`` is never read: at a time limit
+    PettingZoo turns it False too, where an agent must still bootstrap. ``done`` and ``truncated`` are not read either:
+    an episode that was only cut short has a future.
+
+    Raises:
+        KeyError: if there is no reward or no terminated flag.
+        ValueError: if a signal has a shape that fits neither the agents nor the team.
+    """
+    batch_size = tensordict.batch_size
+    reward = read_next_signal(tensordict, reward_key, group, "reward")
+    terminated = read_next_signal(tensordict, terminated_key, group, "terminated").bool()
+    mask = tensordict.get(as_path(mask_key), None)
+    if mask is None:
+        alive = torch.ones((*batch_size, n_agents, 1), dtype=torch.bool, device=reward.device)
+    else:
+        alive = expand_to_agents(mask.bool(), batch_size, n_agents, name="agent mask")
+    own_end = expand_to_agents(terminated, batch_size, n_agents, name="terminated")
+    team_end = _ends_per_agent(terminated, alive, batch_size, n_agents, rules.terminated_reduction)
+    return GroupBatch(
+        batch_size=batch_size,
+        n_agents=n_agents,
+        alive=alive,
+        all_alive=mask is None,
+        acts_next=alive & ~own_end & ~team_end,
+        terminated=terminated,
+        reward=reward,
+        rules=rules,
+    )
+
+
+def read_next_signal(tensordict: TensorDictBase, key: NestedKey, group: NestedKey, name: str) -> Tensor:
+    """The signal at ``("next", key)``; for a key in the group that is not there, the one of that name at the root."""
+    next_data = tensordict.get("next")
+    value = next_data.get(as_path(key), None)
+    if value is None and in_group(key, group):
+        value = next_data.get(as_path(key)[-1], None)
+    if value is None:
+        raise KeyError(
+            f"the loss needs the {name} at {('next', *as_path(key))!r}, or of that name at the root of 'next'; "
+            f"the data has {present_keys(tensordict)}. Name yours with set_keys({name}=...)."
+        )
+    return value
+
+
+def _ends_per_agent(
+    terminated: Tensor, alive: Tensor, batch_size: torch.Size, n_agents: int, how: TerminatedReduction
+) -> Tensor:
+    if how != "none":
+        terminated = reduce_over_agents(terminated, batch_size, n_agents, how, mask=alive, name="terminated")
+    return expand_to_agents(terminated, batch_size, n_agents, name="terminated")

@@ -1,0 +1,128 @@
+"""Tanh-normal actors for a group of agents."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import NestedKey
+from tensordict.nn import TensorDictModule
+from torch import Tensor
+from torchrl.data import Bounded, TensorSpec
+from torchrl.modules import ProbabilisticActor, TanhNormal
+
+from masac.keys import as_path
+from masac.layouts import GroupNetwork
+from masac.networks.config import ModelConfig
+from masac.networks.layers import StackedMLP
+
+
+class TanhNormalNetwork(GroupNetwork):
+    """Observations to the mean and standard deviation of a normal distribution before tanh.
+
+    The standard deviation is ``exp(log_std)``, with ``log_std`` squashed smoothly (by a tanh) into
+    ``[log_std_min, log_std_max]``.
+
+    Args:
+        n_agents: N.
+        observation_dim: features of one agent's observation.
+        action_dim: dimensions of one agent's action.
+        share_params: one set of weights for all agents, else one each.
+        model: sizes and kinds of layers.
+        position_dependent: whether something outside the weights differs between agents.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_agents: int,
+        observation_dim: int,
+        action_dim: int,
+        share_params: bool,
+        model: ModelConfig,
+        position_dependent: bool = False,
+    ) -> None:
+        self_ids = model.agent_ids and share_params
+        super().__init__(
+            n_agents=n_agents,
+            share_params=share_params,
+            centralized=False,
+            position_dependent=self_ids or position_dependent,
+        )
+        self.agent_ids = self_ids
+        self.log_std_bounds = (model.log_std_min, model.log_std_max)
+        self.mlp = StackedMLP(
+            observation_dim + (n_agents if self.agent_ids else 0),
+            2 * action_dim,
+            hidden=model.hidden,
+            activation=model.activation,
+            layer_norm=model.layer_norm,
+            stack=() if share_params else (n_agents,),
+        )
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """``[*B, N, F]`` (shared, without ids: any leading dimensions) to mean and standard deviation ``[*B, N, d]``."""
+        lead = observation.shape[:-1]
+        if self.agent_ids:
+            ids = torch.eye(lead[-1], dtype=observation.dtype, device=observation.device)
+            observation = torch.cat([observation, ids.expand(*lead, lead[-1])], dim=-1)
+        if self.share_params:
+            out = self.mlp(observation.reshape(-1, observation.shape[-1]))
+        else:
+            out = self.mlp(observation.reshape(-1, *observation.shape[-2:]).transpose(0, 1)).transpose(0, 1)
+        mean, raw = out.reshape(*lead, -1).chunk(2, dim=-1)
+        low, high = self.log_std_bounds
+        return mean, torch.exp(low + 0.5 * (high - low) * (torch.tanh(raw) + 1))
+
+
+def make_tanh_normal_actor(
+    *,
+    group: NestedKey,
+    n_agents: int,
+    observation_dim: int,
+    action_spec: TensorSpec,
+    share_params: bool,
+    model: ModelConfig,
+) -> ProbabilisticActor:
+    """A TorchRL actor from ``(group, "observation")`` to ``(group, "action")``.
+
+    Args:
+        group: where the agents' entries live.
+        n_agents: N.
+        observation_dim: features of one agent's observation.
+        action_spec: the bounded spec of the group's action, ``[N, d]``.
+        share_params: one set of weights for all agents, else one each.
+        model: sizes and kinds of layers.
+
+    Raises:
+        ValueError: if the action spec is not bounded or not ``[N, d]``.
+    """
+    if not isinstance(action_spec, Bounded) or len(action_spec.shape) != 2 or action_spec.shape[0] != n_agents:
+        raise ValueError(
+            f"action_spec must be a bounded continuous spec of shape [{n_agents}, d]; got {action_spec}. "
+            "Build the environment with continuous actions and finite bounds."
+        )
+    low, high = action_spec.space.low, action_spec.space.high
+    same_for_all = bool((low == low[:1]).all() and (high == high[:1]).all())
+    if same_for_all:
+        low, high = low[0], high[0]
+    if bool((low == low.flatten()[0]).all() and (high == high.flatten()[0]).all()):
+        low, high = low.flatten()[0].item(), high.flatten()[0].item()  # plain numbers take a faster path in TanhNormal
+    network = TanhNormalNetwork(
+        n_agents=n_agents,
+        observation_dim=observation_dim,
+        action_dim=action_spec.shape[-1],
+        share_params=share_params,
+        model=model,
+        position_dependent=not same_for_all,
+    )
+    path = as_path(group)
+    module = TensorDictModule(network, in_keys=[(*path, "observation")], out_keys=[(*path, "loc"), (*path, "scale")])
+    return ProbabilisticActor(
+        module,
+        in_keys={"loc": (*path, "loc"), "scale": (*path, "scale")},  # pyright: ignore[reportArgumentType]
+        out_keys=[(*path, "action")],
+        spec=action_spec,
+        distribution_class=TanhNormal,
+        distribution_kwargs={"low": low, "high": high},
+        return_log_prob=True,
+        log_prob_key=(*path, "action_log_prob"),
+    )

@@ -1,0 +1,96 @@
+"""Layers whose weights may be stacked (over agents, over critics): one ``baddbmm`` a layer.
+
+Shape legend: ``*S`` the stack of the weights (``[]``, ``[N]``, ``[K]``, ``[K, N]``), ``M`` rows, ``F`` features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "elu": F.elu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
+
+
+class StackedLinear(nn.Module):
+    """A linear map with weights ``[*S, in, out]``; a stack in front of those (K critics, say) is computed along.
+
+    Weights and biases start uniform in ±1/sqrt(in), as those of ``torch.nn.Linear``.
+    """
+
+    def __init__(self, in_features: int, out_features: int, stack: Sequence[int] = ()) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.empty(*stack, in_features, out_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(*stack, 1, out_features).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[*S, M, in]`` (or without leading dimensions of the stack, along which it is then repeated) to ``[*S, M, out]``."""
+        stack = self.weight.shape[:-2]
+        if not stack:
+            return torch.addmm(self.bias, x, self.weight)
+        x = x.expand(*stack, *x.shape[-2:])
+        out = torch.baddbmm(self.bias.flatten(0, -3), x.flatten(0, -3), self.weight.flatten(0, -3))
+        return out.view(*stack, *out.shape[-2:])
+
+
+class StackedLayerNorm(nn.Module):
+    """Layer norm (Ba et al. 2016, arXiv 1607.06450) with a gain and a bias ``[*S, 1, F]``."""
+
+    def __init__(self, features: int, stack: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(*stack, 1, features))
+        self.bias = nn.Parameter(torch.zeros(*stack, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[*S, M, F]`` to ``[*S, M, F]``."""
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+
+
+class StackedMLP(nn.Module):
+    """Linear layers with (optionally) a layer norm and an activation between them.
+
+    Args:
+        in_features: input features F.
+        out_features: output features.
+        hidden: features of the hidden layers.
+        activation: a name in ``ACTIVATIONS``.
+        layer_norm: a layer norm before every activation.
+        stack: ``*S``, the stack of the weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        hidden: Sequence[int],
+        activation: str,
+        layer_norm: bool,
+        stack: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}; got {activation!r}.")
+        sizes = [in_features, *hidden]
+        self.activation = activation
+        self.hidden = nn.ModuleList(StackedLinear(a, b, stack) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.norms = nn.ModuleList(StackedLayerNorm(size, stack) for size in hidden) if layer_norm else None
+        self.output = StackedLinear(sizes[-1], out_features, stack)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[*S, M, in]`` to ``[*S, M, out]``."""
+        activate = ACTIVATIONS[self.activation]
+        for index, linear in enumerate(self.hidden):
+            x = linear(x)
+            x = activate(x if self.norms is None else self.norms[index](x))
+        return self.output(x)

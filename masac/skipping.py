@@ -1,0 +1,227 @@
+"""Terminal-state skipping: what the networks see at the next state of agents that do not act there.
+
+Shape legend: ``*B`` batch, ``N`` agents, ``P`` (row, agent) pairs that go on, ``R`` rows in which any agent goes on.
+
+An agent that terminated has no next action, so its next observation may be anything: zeros, a reset state, NaN. Its
+value is not needed, and selecting results with ``torch.where`` keeps it out of the targets. But a network may refuse
+such an input (a Cholesky layer does), or mix agents. ``"fill"`` replaces what the actor sees there and keeps shapes
+static; ``"drop"`` runs the actor on what goes on only. Both give the same targets for the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from torch import Tensor
+
+from masac.keys import get_entry, in_group
+
+SkipMode = Literal["off", "fill", "drop"]
+TerminalFill = str | float | Callable[[NestedKey, Tensor], Tensor]
+"""``"current"``, a number, or a function of (key, current entry of the same rows) that returns a valid entry."""
+
+ActorSample = Callable[[TensorDictBase], tuple[Tensor, Tensor]]
+"""Runs an actor on a TensorDict; returns its action ``[..., *A]`` and log-probability ``[..., 1]``."""
+
+
+def resolve_skip_mode(skip_done_states: bool | str) -> SkipMode:
+    """``False | True | "fill" | "drop"`` as one of three modes.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if skip_done_states is False:
+        return "off"
+    if skip_done_states is True or skip_done_states == "fill":
+        return "fill"
+    if skip_done_states == "drop":
+        return "drop"
+    raise ValueError(f"skip_done_states must be False, True, 'fill' or 'drop'; got {skip_done_states!r}.")
+
+
+def check_terminal_fill(terminal_fill: TerminalFill) -> None:
+    """Raises ValueError unless ``terminal_fill`` is ``"current"``, a number or a function."""
+    if terminal_fill == "current" or callable(terminal_fill):
+        return
+    if isinstance(terminal_fill, bool) or not isinstance(terminal_fill, int | float):
+        raise ValueError(f"terminal_fill must be 'current', a number or a function; got {terminal_fill!r}.")
+
+
+def replace_entries(
+    tensordict: TensorDictBase,
+    keys: Iterable[NestedKey],
+    group: NestedKey,
+    keep: Tensor,
+    substitute: Callable[[NestedKey, Tensor], Tensor],
+) -> TensorDict:
+    """Select the entries ``keys``, with the part of every pair that is not kept replaced.
+
+    An entry inside the group has one part an agent. Any other entry belongs to a row, and is replaced in the rows in
+    which no agent is kept.
+
+    Args:
+        tensordict: of batch size ``*B``.
+        keys: the entries to select.
+        group: where the agents' entries live.
+        keep: bool ``[*B, N, 1]``.
+        substitute: of (key, entry), the entry to take instead, of the same shape or one that broadcasts to it.
+
+    Returns:
+        A new TensorDict with these entries alone; the input is not changed.
+    """
+    out = _empty_like(tensordict, group, keep)
+    keep_rows = keep.any(dim=-2)
+    for key in keys:
+        value = get_entry(tensordict, key, "a network")
+        kept = keep if in_group(key, group) else keep_rows
+        other = substitute(key, value)
+        out.set(key, torch.where(_expand_right(kept, value), value, other.to(value.dtype)))
+    return out
+
+
+def zero_substitute(key: NestedKey, value: Tensor) -> Tensor:
+    """What a centralized critic sees of an agent that does not act."""
+    return torch.zeros_like(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidEntries:
+    """Valid network inputs to put in the place of those that must not be seen.
+
+    Args:
+        current: the data at the current state, batch size ``*B``.
+        alive: bool ``[*B, N, 1]``, who acted there.
+        group: where the agents' entries live.
+        fill: ``"current"``, a number (for floating-point entries; others take the current ones), or a function.
+        all_alive: that ``alive`` is True everywhere, where the caller knows.
+    """
+
+    current: TensorDictBase
+    alive: Tensor
+    group: NestedKey
+    fill: TerminalFill
+    all_alive: bool
+
+    def __call__(self, key: NestedKey, value: Tensor) -> Tensor:
+        """The valid entry at ``key``, of the shape of ``value`` or one that broadcasts to it."""
+        if isinstance(self.fill, int | float) and value.is_floating_point():
+            return torch.full_like(value, self.fill)
+        current = get_entry(self.current, key, "terminal_fill='current'")
+        if not self.all_alive:
+            current = _replace_by_living(current, self.alive if in_group(key, self.group) else self.alive.any(dim=-2))
+        if not callable(self.fill):
+            return current
+        filled = self.fill(key, current)
+        if not isinstance(filled, Tensor) or torch.broadcast_shapes(filled.shape, value.shape) != value.shape:
+            raise ValueError(
+                f"terminal_fill must return a tensor that broadcasts to {list(value.shape)} for the entry {key!r}; "
+                f"got {list(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__}."
+            )
+        return filled
+
+
+def act_on_pairs(
+    sample: ActorSample,
+    tensordict: TensorDictBase,
+    keys: Iterable[NestedKey],
+    group: NestedKey,
+    goes_on: Tensor,
+    action_like: Tensor,
+    *,
+    pack_rows: bool,
+) -> tuple[Tensor, Tensor]:
+    """Run a shared actor on exactly the (row, agent) pairs that go on, and scatter the results back.
+
+    Args:
+        sample: runs the actor on a TensorDict of batch size ``[P]`` (``[ceil(P / N)]`` with ``pack_rows``).
+        tensordict: the next state, batch size ``*B``.
+        keys: the entries the actor reads.
+        group: where the agents' entries live.
+        goes_on: bool ``[*B, N, 1]``.
+        action_like: a tensor of the shape of the actions, ``[*B, N, *A]``.
+        pack_rows: repack the pairs into rows of N, for a module that insists on an agent axis. The last row is filled
+            up with copies of the first pair.
+
+    Returns:
+        Actions ``[*B, N, *A]`` and log-probabilities ``[*B, N, 1]``, zero for the other pairs.
+    """
+    n_agents = goes_on.shape[-2]
+    batch_dims = goes_on.ndim - 2
+    pairs = goes_on.reshape(-1).nonzero().squeeze(-1)
+    n_pairs = pairs.numel()
+    action = action_like.new_zeros(action_like.shape)
+    log_prob = action_like.new_zeros(goes_on.shape)
+    if n_pairs == 0:
+        return action, log_prob
+    if pack_rows:
+        pairs = torch.cat([pairs, pairs[:1].expand(-n_pairs % n_agents)])
+    lead = (pairs.numel() // n_agents, n_agents) if pack_rows else (n_pairs,)
+    selected = TensorDict({}, batch_size=lead[:1], device=goes_on.device)
+    selected.set(group, TensorDict({}, batch_size=lead, device=goes_on.device))
+    for key in keys:
+        value = get_entry(tensordict, key, "the actor")
+        if in_group(key, group):
+            selected.set(key, value.flatten(0, batch_dims)[pairs].unflatten(0, lead))
+        else:
+            selected.set(key, _flatten_rows(value, batch_dims)[pairs // n_agents])
+    pair_action, pair_log_prob = sample(selected)
+    event = action_like.shape[batch_dims + 1 :]
+    if pair_action.shape != (*lead, *event):
+        raise ValueError(
+            f"a shared actor must give actions {[*lead, *event]} for {list(lead)} inputs; "
+            f"got {list(pair_action.shape)}. Pass actor_layout='per_agent'."
+        )
+    pairs = pairs[:n_pairs]
+    action.view(-1, *event)[pairs] = pair_action.reshape(-1, *event)[:n_pairs]
+    log_prob.view(-1, 1)[pairs] = pair_log_prob.reshape(-1, 1)[:n_pairs]
+    return action, log_prob
+
+
+def select_rows(tensordict: TensorDictBase, rows: Tensor) -> TensorDictBase:
+    """The rows (indices into the flattened batch) of a TensorDict, as one of batch size ``[R]``."""
+    return tensordict.reshape(-1)[rows]
+
+
+def scatter_rows(values: Tensor, rows: Tensor, batch_size: torch.Size) -> Tensor:
+    """Put ``values`` ``[R, ...]`` back at their rows of a zero tensor ``[*B, ...]``."""
+    out = values.new_zeros(batch_size.numel(), *values.shape[1:])
+    out[rows] = values
+    return out.view(*batch_size, *values.shape[1:])
+
+
+def _empty_like(tensordict: TensorDictBase, group: NestedKey, pairs: Tensor) -> TensorDict:
+    out = TensorDict({}, batch_size=tensordict.batch_size, device=tensordict.device)
+    out.set(group, TensorDict({}, batch_size=pairs.shape[:-1], device=tensordict.device))
+    return out
+
+
+def _replace_by_living(value: Tensor, alive: Tensor) -> Tensor:
+    """Put the entry of a living pair (or row) in the place of every dead one's.
+
+    Args:
+        value: ``[*B, N, ...]`` (or ``[*B, ...]``).
+        alive: bool ``[*B, N, 1]`` (or ``[*B, 1]``).
+
+    Returns:
+        Of the shape of ``value``; zeros for the dead if nobody lives.
+    """
+    if alive.numel() == 0:
+        return value
+    entries = value.reshape(-1, *value.shape[alive.ndim - 1 :])
+    living = alive.reshape(-1)
+    donor = torch.where(living.any(), entries[living.int().argmax()], torch.zeros_like(entries[0]))
+    return torch.where(_expand_right(alive, value), value, donor)
+
+
+def _flatten_rows(value: Tensor, batch_dims: int) -> Tensor:
+    return value.flatten(0, batch_dims - 1) if batch_dims else value.unsqueeze(0)
+
+
+def _expand_right(mask: Tensor, like: Tensor) -> Tensor:
+    """``[..., 1]`` as a mask that broadcasts against ``like``, which has the same leading dimensions."""
+    lead = mask.shape[:-1]
+    return mask.reshape(*lead, *(1,) * (like.ndim - len(lead)))
