@@ -1,0 +1,1 @@
+"""Environments as TorchRL ones: VMAS scenarios and a user's own."""

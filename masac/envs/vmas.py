@@ -1,0 +1,109 @@
+"""VMAS scenarios as TorchRL environments: horizon as truncation, a random stream of their own."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from torchrl.envs import EnvBase, StepCounter, TransformedEnv
+from torchrl.envs.libs.vmas import VmasEnv
+from vmas.simulator.environment import Environment
+from vmas.simulator.scenario import BaseScenario
+
+from masac.checks import ConfigError
+from masac.envs.config import TaskConfig
+from masac.envs.scenarios import close_names, vmas_scenarios
+
+
+class OwnStreamVmasEnv(VmasEnv):
+    """A ``VmasEnv`` whose randomness is its own.
+
+    VMAS keeps one random state for all environments of a process, so that evaluating would change what training sees.
+    """
+
+    @contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        shared = Environment.vmas_random_state
+        others = list(shared)
+        shared[:] = self.__dict__.get("_stream", others)
+        try:
+            yield
+        finally:
+            self.__dict__["_stream"] = list(shared)
+            shared[:] = others
+
+    def _build_env(self, *args: Any, **kwargs: Any) -> Any:
+        with self._own_stream():
+            return super()._build_env(*args, **kwargs)
+
+    def _set_seed(self, seed: int | None) -> None:
+        with self._own_stream():
+            super()._set_seed(seed)
+
+    def _reset(self, *args: Any, **kwargs: Any) -> Any:
+        with self._own_stream():
+            return super()._reset(*args, **kwargs)
+
+    def _step(self, *args: Any, **kwargs: Any) -> Any:
+        with self._own_stream():
+            return super()._step(*args, **kwargs)
+
+
+def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
+    """A vectorised VMAS environment.
+
+    VMAS is given no ``max_steps``, with which it would report the horizon as a termination; a ``StepCounter`` reports
+    it as ``truncated``.
+
+    Args:
+        task: scenario, its keywords and the horizon.
+        num_envs: environments stepped at once.
+        seed: of everything random in it.
+        device: where VMAS computes.
+
+    Raises:
+        ConfigError: for an unknown scenario or keyword.
+    """
+    scenario = _find_scenario(task.scenario)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Scenario kwargs: .* passed but not used")
+        try:
+            env = OwnStreamVmasEnv(
+                scenario,
+                num_envs=num_envs,
+                continuous_actions=task.continuous_actions,
+                device=device,
+                seed=seed,
+                scenario_kwargs=dict(task.kwargs),
+            )
+        except UserWarning as unused:
+            raise ConfigError(f"task.kwargs must be keywords of the scenario {task.scenario!r}; got: {unused}") from None
+        except (TypeError, AssertionError) as error:
+            raise ConfigError(
+                f"task.kwargs must fit the scenario {task.scenario!r}; got {dict(task.kwargs)}, for which it raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    return TransformedEnv(env, StepCounter(max_steps=task.horizon))
+
+
+def _find_scenario(name: str) -> str | BaseScenario:
+    if ":" not in name:
+        names = vmas_scenarios()
+        if name not in names:
+            raise ConfigError(f"task.scenario must be a VMAS scenario; got {name!r}. {close_names(name, names)}")
+        return name
+    module_name, _, class_name = name.partition(":")
+    try:
+        scenario = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"task.scenario must be package.module:Class, importable from here; got {name!r}: {error}. "
+            "Install the package, or add its folder to PYTHONPATH."
+        ) from error
+    if not (inspect.isclass(scenario) and issubclass(scenario, BaseScenario)):
+        raise ConfigError(f"task.scenario must name a subclass of vmas's BaseScenario; got {scenario!r}.")
+    return scenario()

@@ -1,0 +1,1 @@
+"""The trainer: collect, store, sample, update, evaluate, write."""

@@ -1,0 +1,141 @@
+"""What a user can set about a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from masac.algorithm import AlgorithmConfig
+from masac.checks import check
+from masac.envs.config import TaskConfig
+from masac.networks.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, how much and how fast to learn. A frame is one step of one environment, by all its agents.
+
+    Args:
+        total_frames: frames to collect in all.
+        steps_per_iteration: steps of every environment between two rounds of updates.
+        updates_per_frame: updates for every frame collected after the warm-up.
+        batch_size: rows (all agents of a frame) an update.
+        warmup_frames: frames with random actions before the first update.
+        buffer_size: rows the replay buffer holds.
+        actor_lr: learning rate of the actor.
+        critic_lr: learning rate of the critics.
+        alpha_lr: learning rate of the temperature.
+        max_grad_norm: clip the gradient norm of actor and of critics to this, null for no clipping.
+        reward_scale: factor on rewards inside the losses (not in reported returns).
+        normalize_observations: subtract a running mean and divide by a running standard deviation of living agents.
+        device: cpu, cuda, cuda:0, ... or auto.
+    """
+
+    total_frames: int = 120_000
+    steps_per_iteration: int = 4
+    updates_per_frame: float = 1 / 32
+    batch_size: int = 256
+    warmup_frames: int = 2_560
+    buffer_size: int = 200_000
+    actor_lr: float = 1e-3
+    critic_lr: float = 1e-3
+    alpha_lr: float = 1e-3
+    max_grad_norm: float | None = None
+    reward_scale: float = 1.0
+    normalize_observations: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        def at_least(name: str, bound: float) -> None:
+            value = getattr(self, name)
+            check(f"training.{name}", value, value >= bound, f"be at least {bound}")
+
+        def positive(name: str) -> None:
+            value = getattr(self, name)
+            check(f"training.{name}", value, value > 0, "be greater than 0")
+
+        for name in ("total_frames", "steps_per_iteration", "batch_size", "buffer_size"):
+            at_least(name, 1)
+        for name in ("warmup_frames", "updates_per_frame"):
+            at_least(name, 0)
+        for name in ("actor_lr", "critic_lr", "alpha_lr", "reward_scale"):
+            positive(name)
+        if self.max_grad_norm is not None:
+            positive("max_grad_norm")
+        check("training.buffer_size", self.buffer_size, self.buffer_size >= self.batch_size, "hold a training.batch_size")
+        check("training.device", self.device, _is_device(self.device), "be auto or a device PyTorch has here")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Evaluation: the policy without noise, on environments of its own, always the same episodes.
+
+    Args:
+        every_frames: frames between evaluations, 0 for one at the end only.
+        episodes: episodes an evaluation, run side by side.
+        seed: of the evaluation environments.
+    """
+
+    every_frames: int = 10_000
+    episodes: int = 100
+    seed: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        check("evaluation.every_frames", self.every_frames, self.every_frames >= 0, "be at least 0")
+        check("evaluation.episodes", self.episodes, self.episodes >= 1, "be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """What a run prints.
+
+    Args:
+        progress: live (a display that redraws itself), plain (a line now and then), off, or auto: live in a terminal.
+        line_every_s: seconds between plain lines.
+    """
+
+    progress: str = "auto"
+    line_every_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        kinds = ("auto", "live", "plain", "off")
+        check("logging.progress", self.progress, self.progress in kinds, f"be one of {', '.join(kinds)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """A whole run.
+
+    Args:
+        task: the environment.
+        algorithm: which Soft Actor-Critic.
+        model: the networks.
+        training: how long and how fast.
+        evaluation: how often and on what.
+        logging: what to print.
+        seed: of everything random.
+        run_dir: the folder for what the run writes; a new one under runs/ if null.
+    """
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    seed: int = 0
+    run_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        check("seed", self.seed, 0 <= self.seed < 2**31, "be at least 0 and below 2**31")
+
+
+def _is_device(name: str) -> bool:
+    if name == "auto":
+        return True
+    try:
+        torch.zeros((), device=name)
+    except (RuntimeError, AssertionError):
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""Running normalization of observations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningNormalizer(nn.Module):
+    """``(x - mean) / std`` with the mean and standard deviation of all that was seen, clipped to ±10.
+
+    Moments are merged batch by batch (Chan et al. 1979, updating formulae for the variance).
+
+    Args:
+        features: F, size of the last dimension.
+    """
+
+    count: Tensor
+    mean: Tensor
+    m2: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
+        self.register_buffer("m2", torch.zeros(features, dtype=torch.float64))
+
+    @torch.no_grad()
+    def observe(self, values: Tensor, mask: Tensor | None = None) -> None:
+        """Count in ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""
+        values = values.reshape(-1, values.shape[-1]) if mask is None else values[mask.squeeze(-1)]
+        if values.shape[0] == 0:
+            return
+        values = values.double()
+        count = self.count + values.shape[0]
+        mean = values.mean(0)
+        delta = mean - self.mean
+        self.m2 += (values - mean).square().sum(0) + delta.square() * self.count * values.shape[0] / count
+        self.mean += delta * values.shape[0] / count
+        self.count.copy_(count)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``[..., F]`` to ``[..., F]``; as they are until something was seen."""
+        std = (self.m2 / self.count.clamp_min(1)).sqrt().clamp_min(1e-4)
+        std = torch.where(self.count > 0, std, torch.ones_like(std))
+        return ((values - self.mean.to(values.dtype)) / std.to(values.dtype)).clamp(-10, 10)

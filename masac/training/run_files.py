@@ -1,0 +1,98 @@
+"""What a run leaves behind: config.yaml, metrics.csv, summary.json, policy.pt, learning_curve.png."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from masac.checks import ConfigError
+from masac.training.config import ExperimentConfig
+from masac.training.policy import Policy
+
+PACKAGES = ("masac", "torch", "torchrl", "tensordict", "vmas", "numpy")
+"""The packages whose versions a summary records."""
+
+
+class RunFiles:
+    """The files of one run.
+
+    Args:
+        run_dir: their folder, made if need be.
+
+    Raises:
+        ConfigError: if a run is there already.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        if (run_dir / "metrics.csv").exists():
+            raise ConfigError(f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=...")
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._metrics: Metrics | None = None
+
+    def write_config(self, config: ExperimentConfig) -> None:
+        """Write ``config.yaml``, which ``masac`` can read back."""
+        (self.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+
+    def open_metrics(self, columns: list[str]) -> Metrics:
+        """Start ``metrics.csv``."""
+        return Metrics(self.run_dir / "metrics.csv", columns)
+
+    def write_policy(self, policy: Policy, config: ExperimentConfig) -> None:
+        """Write ``policy.pt``: plain tensors and JSON, loadable with ``torch.load(weights_only=True)``."""
+        group = policy.group
+        tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
+        about = {"group": group.name, "n_agents": group.n_agents, "config": asdict(config)}
+        write_atomically(
+            self.run_dir / "policy.pt",
+            lambda path: torch.save({"policy": tensors, "about": json.dumps(about)}, path),
+        )
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        text = json.dumps({**summary, "versions": {name: version(name) for name in PACKAGES}}, indent=2)
+        write_atomically(self.run_dir / "summary.json", lambda path: path.write_text(text + "\n"))
+
+
+class Metrics:
+    """A CSV file with one row an iteration.
+
+    Args:
+        path: the file.
+        columns: its header.
+    """
+
+    def __init__(self, path: Path, columns: list[str]) -> None:
+        self._file = path.open("w", newline="", buffering=1)
+        self._writer = csv.DictWriter(self._file, columns)
+        self._writer.writeheader()
+
+    def write(self, row: Mapping[str, float | int | None]) -> None:
+        """Append a row; what is None stays empty."""
+        self._writer.writerow({name: _text(value) for name, value in row.items()})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Write a file under another name, then rename it: a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def _text(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
