@@ -45,7 +45,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         # The actor's loss holds the critics fixed and the critics' the actor, so one backward pass serves all three.
         (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
-        logged = {f"loss/{name.removeprefix('loss_')}": value.detach() for name, value in losses.items()}
+        logged = {str(name).replace("loss_", "loss/"): value.detach() for name, value in losses.items()}
         if self.max_grad_norm is not None:
             logged["grad_norm/actor"] = torch.nn.utils.clip_grad_norm_(self.actor_params, self.max_grad_norm)
             logged["grad_norm/qvalue"] = torch.nn.utils.clip_grad_norm_(self.critic_params, self.max_grad_norm)

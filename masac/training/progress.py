@@ -67,7 +67,7 @@ class ProgressDisplay:
                     ("train", row.get("train/return_mean")),
                     ("actor", row.get("loss/actor")),
                     ("critic", row.get("loss/qvalue")),
-                    ("alpha", row.get("loss/alpha_value")),
+                    ("alpha", row.get("alpha")),
                 )
                 if value is not None
             ),

@@ -1,0 +1,82 @@
+"""From Hydra's config to the trainer, and what is said at the end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
+from rich.console import Console
+
+from masac.checks import ConfigError
+from masac.training.config import ExperimentConfig
+from masac.training.trainer import NonFiniteError, Trainer
+
+
+def run_experiment(composed: DictConfig, run_dir: str) -> None:
+    """Train as configured; writes into ``run_dir``."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+    config = replace(read_config(composed), run_dir=run_dir)
+    console = Console()
+    trainer = Trainer(config, Path(run_dir), console=console)
+    group = trainer.group
+    console.print(
+        f"masac train: {config.task.suite}/{config.task.name}, {group.n_agents} agents, {config.task.num_envs} "
+        f"environments, {config.algorithm.name}, seed {config.seed}; writing to {run_dir}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    try:
+        summary = trainer.run()
+    except NonFiniteError as error:
+        raise ConfigError(str(error)) from error
+    if summary:
+        print_summary(summary, run_dir, console)
+
+
+def read_config(composed: DictConfig) -> ExperimentConfig:
+    """Hydra's config as dataclasses, checked.
+
+    Raises:
+        ConfigError: for a value of the wrong type or out of its range.
+    """
+    schema = OmegaConf.structured(ExperimentConfig)
+    _unfreeze(schema)
+    try:
+        merged = OmegaConf.merge(schema, composed)
+        config = OmegaConf.to_object(merged)
+    except ValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key} must be of its type: {reason}. Change it with {error.full_key}=...") from None
+    assert isinstance(config, ExperimentConfig)
+    return config
+
+
+def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> None:
+    """The end of a run in four lines."""
+    seconds = summary["wall_time_s"]
+    verb = "interrupted" if summary["interrupted"] else "done"
+    lines = [
+        f"{verb}: {summary['frames']:,} frames, {summary['updates']:,} updates in {seconds:.1f} s "
+        f"({summary['frames_per_second']:,.0f} frames/s)",
+        f"evaluation over {summary['eval_episodes']} episodes, no noise: mean return per agent "
+        f"{summary['eval_return_mean']:.3f} (std over episodes {summary['eval_return_std']:.3f}), "
+        f"mean length {summary['eval_episode_length_mean']:.1f} steps",
+        f"files in {run_dir}: config.yaml, metrics.csv, learning_curve.png, summary.json, policy.pt",
+    ]
+    if "eval_success_rate" in summary:
+        lines.insert(2, f"success rate {summary['eval_success_rate']:.0%}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _unfreeze(node: DictConfig) -> None:
+    """Frozen dataclasses become read-only configs; the values of the run must get in first."""
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            _unfreeze(child)

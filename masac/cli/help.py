@@ -1,0 +1,65 @@
+"""The help of ``masac train``, its table of keys read from the dataclasses."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from masac.envs.scenarios import vmas_scenarios
+
+HEAD = """\
+masac train: train a group of agents
+
+Usage: masac train [key=value ...]
+
+Examples:
+  masac train                                               three agents on VMAS navigation, solved in a minute or so
+  masac train task=vmas/balance algorithm=isac seed=1       another task, independent critics
+  masac train run_dir=runs/mine training.total_frames=200000
+  masac train task.kwargs.n_agents=5                        a keyword of the scenario
+  masac train task=vmas/custom task.scenario=my_package.my_module:Scenario
+  masac train -m seed=0,1,2                                 three runs one after another, each in a folder of its own
+  masac train -m 'seed=range(5)'                            quoted: ( and ) are the shell's
+  masac train --cfg job                                     print the composed config and stop
+
+A run writes config.yaml, metrics.csv (a row an iteration), learning_curve.png, summary.json and policy.pt into run_dir.
+Ctrl-C ends it after the iteration at hand with all of them written; a second one ends it at once.
+
+Presets:
+  task=        {tasks}
+               (any other scenario of VMAS works too, with default settings: {others})
+  algorithm=   masac (centralized critics), isac (independent critics)
+
+Keys and defaults (task and algorithm presets set some of them):
+"""
+
+
+def train_help() -> str:
+    """The whole text."""
+    from masac.training.config import ExperimentConfig
+
+    presets = ["navigation", "balance", "sampling", "simple_spread"]
+    others = ", ".join(name for name in vmas_scenarios() if name not in presets)
+    tasks = ", ".join(f"vmas/{name}" for name in [*presets, "custom"])
+    return HEAD.format(tasks=tasks, others=others) + "\n".join(_table(ExperimentConfig())) + "\n"
+
+
+def _table(config: Any, prefix: str = "") -> list[str]:
+    texts = _argument_texts(type(config).__doc__ or "")
+    lines: list[str] = []
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            lines += ["", *_table(value, f"{prefix}{one.name}.")]
+        else:
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            lines.append(f"  {prefix}{one.name}={shown}".ljust(44) + f"  {texts.get(one.name, '')}")
+    return lines
+
+
+def _argument_texts(docstring: str) -> dict[str, str]:
+    """What the Args section of a docstring says of each argument."""
+    section = docstring.partition("Args:")[2]
+    entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", section, flags=re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).replace("``", "").strip() for name, text in entries}

@@ -1,0 +1,42 @@
+"""``masac``: pick a command. Imports nothing heavy, so that help is immediate."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+import masac
+
+HELP = """\
+masac: Soft Actor-Critic for groups of agents
+
+Usage: masac COMMAND [ARGUMENTS]
+
+Commands:
+  train     train a group of agents: masac train task=vmas/navigation
+
+  masac COMMAND --help explains a command; masac --version prints the version.
+"""
+
+COMMANDS = ("train",)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; exits with 2 for a mistake in the command line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    if arguments[0] == "--version":
+        print(f"masac {masac.__version__}")
+        return
+    command, *rest = arguments
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Commands: {', '.join(COMMANDS)}."
+        print(f"masac: error: unknown command {command!r}. {hint}", file=sys.stderr)
+        sys.exit(2)
+    from masac.cli.train import train  # imported when needed: Hydra, then PyTorch
+
+    train(rest)

@@ -1,0 +1,1 @@
+"""Hydra presets: tasks, algorithms and the experiment they make up."""
