@@ -148,6 +148,7 @@ class GroupLoss(LossModule):
         )
         self._register_temperature(alpha_init, min_alpha, max_alpha, fixed_alpha, alpha_per_agent)
         self._set_group_keys()
+        self.register_load_state_dict_pre_hook(_fit_estimator_state)
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
@@ -391,6 +392,15 @@ class GroupLoss(LossModule):
                 f"one a row; got {list(weights.shape)}."
             )
         return weights
+
+
+def _fit_estimator_state(loss: GroupLoss, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Load states saved before and after the value estimator was made (as in TorchRL, on first use)."""
+    key = f"{prefix}_value_estimator.gamma"
+    if key in state:
+        loss.value_estimator  # noqa: B018  made on first access
+    elif loss._value_estimator is not None:
+        state[key] = loss._value_estimator.gamma  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def auto_target_entropy(action_spec: TensorSpec | None, action_key: NestedKey, n_agents: int | None) -> float:
