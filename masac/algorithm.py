@@ -73,7 +73,9 @@ class AlgorithmConfig:
         check("algorithm.num_qvalue_nets", self.num_qvalue_nets, self.num_qvalue_nets >= 1, "be at least 1")
         if self.critic == "team":
             rule = "be any or all with algorithm.critic=team"
-            check("algorithm.terminated_reduction", self.terminated_reduction, self.terminated_reduction != "none", rule)
+            check(
+                "algorithm.terminated_reduction", self.terminated_reduction, self.terminated_reduction != "none", rule
+            )
             rule = "be mean or sum with algorithm.critic=team"
             check("algorithm.reward_reduction", self.reward_reduction, self.reward_reduction is not None, rule)
 

@@ -116,7 +116,7 @@ class ValidEntries:
         if not callable(self.fill):
             return current
         filled = self.fill(key, current)
-        if not isinstance(filled, Tensor) or torch.broadcast_shapes(filled.shape, value.shape) != value.shape:
+        if not isinstance(filled, Tensor) or not _broadcasts(filled.shape, value.shape):
             raise ValueError(
                 f"terminal_fill must return a tensor that broadcasts to {list(value.shape)} for the entry {key!r}; "
                 f"got {list(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__}."
@@ -160,14 +160,7 @@ def act_on_pairs(
     if pack_rows:
         pairs = torch.cat([pairs, pairs[:1].expand(-n_pairs % n_agents)])
     lead = (pairs.numel() // n_agents, n_agents) if pack_rows else (n_pairs,)
-    selected = TensorDict({}, batch_size=lead[:1], device=goes_on.device)
-    selected.set(group, TensorDict({}, batch_size=lead, device=goes_on.device))
-    for key in keys:
-        value = get_entry(tensordict, key, "the actor")
-        if in_group(key, group):
-            selected.set(key, value.flatten(0, batch_dims)[pairs].unflatten(0, lead))
-        else:
-            selected.set(key, _flatten_rows(value, batch_dims)[pairs // n_agents])
+    selected = _select_pairs(tensordict, keys, group, pairs, lead, n_agents)
     pair_action, pair_log_prob = sample(selected)
     event = action_like.shape[batch_dims + 1 :]
     if pair_action.shape != (*lead, *event):
@@ -181,6 +174,45 @@ def act_on_pairs(
     return action, log_prob
 
 
+def check_shared_claim(
+    log_prob: Callable[[TensorDictBase, Tensor], Tensor],
+    tensordict: TensorDictBase,
+    keys: Iterable[NestedKey],
+    group: NestedKey,
+    action: Tensor,
+) -> None:
+    """Compare what an actor says of an action to rows of agents and to single pairs; it must be the same.
+
+    Args:
+        log_prob: of (inputs, action), the log-probability by the actor.
+        tensordict: valid inputs, batch size ``*B``.
+        keys: the entries the actor reads.
+        group: where the agents' entries live.
+        action: a legal action, ``[*B, N, *A]``.
+
+    Raises:
+        ValueError: if it is not, or the actor cannot be run on pairs at all.
+    """
+    batch_dims = tensordict.batch_dims
+    n_agents = action.shape[batch_dims]
+    pairs = torch.arange(action[..., 0].numel(), device=action.device)
+    single = _select_pairs(tensordict, keys, group, pairs, (pairs.numel(),), n_agents)
+    rule = "actor_layout='shared' must describe an actor for which the agent axis is a batch axis"
+    try:
+        by_pairs = log_prob(single, action.flatten(0, batch_dims))
+        same = torch.allclose(by_pairs.flatten(), log_prob(tensordict, action).flatten(), 1e-3, 1e-4, equal_nan=True)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{rule}; run on single (row, agent) pairs it raised {type(error).__name__}: {error}. "
+            "Pass actor_layout='per_agent'."
+        ) from error
+    if not same:
+        raise ValueError(
+            f"{rule}; got one that says something else of the same action to single pairs than to rows of agents "
+            "(its weights or the place of an agent matter, it mixes agents, or it is random). Pass actor_layout='per_agent'."
+        )
+
+
 def select_rows(tensordict: TensorDictBase, rows: Tensor) -> TensorDictBase:
     """The rows (indices into the flattened batch) of a TensorDict, as one of batch size ``[R]``."""
     return tensordict.reshape(-1)[rows]
@@ -191,6 +223,27 @@ def scatter_rows(values: Tensor, rows: Tensor, batch_size: torch.Size) -> Tensor
     out = values.new_zeros(batch_size.numel(), *values.shape[1:])
     out[rows] = values
     return out.view(*batch_size, *values.shape[1:])
+
+
+def _select_pairs(
+    tensordict: TensorDictBase,
+    keys: Iterable[NestedKey],
+    group: NestedKey,
+    pairs: Tensor,
+    lead: tuple[int, ...],
+    n_agents: int,
+) -> TensorDict:
+    """The entries of (row, agent) pairs (indices into the flattened ``[*B, N]``), with leading dimensions ``lead``."""
+    batch_dims = tensordict.batch_dims
+    selected = TensorDict({}, batch_size=lead[:1], device=pairs.device)
+    selected.set(group, TensorDict({}, batch_size=lead, device=pairs.device))
+    for key in keys:
+        value = get_entry(tensordict, key, "the actor")
+        if in_group(key, group):
+            selected.set(key, value.flatten(0, batch_dims)[pairs].unflatten(0, lead))
+        else:
+            selected.set(key, _flatten_rows(value, batch_dims)[pairs // n_agents])
+    return selected
 
 
 def _empty_like(tensordict: TensorDictBase, group: NestedKey, pairs: Tensor) -> TensorDict:
@@ -219,6 +272,11 @@ def _replace_by_living(value: Tensor, alive: Tensor) -> Tensor:
 
 def _flatten_rows(value: Tensor, batch_dims: int) -> Tensor:
     return value.flatten(0, batch_dims - 1) if batch_dims else value.unsqueeze(0)
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    """Whether a tensor of ``shape`` can be expanded to ``to``."""
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
 
 
 def _expand_right(mask: Tensor, like: Tensor) -> Tensor:

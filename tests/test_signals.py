@@ -65,7 +65,11 @@ def test_reducing_is_the_python_reduction_over_the_masked_agents(case, data):
 @given(signals(), st.sampled_from(["[*B]", "[*B, 1]", "[*B, N]", "[*B, N, 1]"]))
 def test_aligning_gives_the_shape_asked_for(case, form):
     signal, _, batch, n_agents, per_agent = case
-    like = torch.zeros({"[*B]": batch, "[*B, 1]": (*batch, 1), "[*B, N]": (*batch, n_agents), "[*B, N, 1]": (*batch, n_agents, 1)}[form])
+    like = torch.zeros(
+        {"[*B]": batch, "[*B, 1]": (*batch, 1), "[*B, N]": (*batch, n_agents), "[*B, N, 1]": (*batch, n_agents, 1)}[
+            form
+        ]
+    )
     team = form in ("[*B]", "[*B, 1]") or (form == "[*B, N]" and n_agents == 1)
     if team and per_agent:
         with pytest.raises(ValueError, match="nothing says how"):

@@ -50,7 +50,9 @@ def read_config(composed: DictConfig) -> ExperimentConfig:
         config = OmegaConf.to_object(merged)
     except ValidationError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{error.full_key} must be of its type: {reason}. Change it with {error.full_key}=...") from None
+        raise ConfigError(
+            f"{error.full_key} must be of its type: {reason}. Change it with {error.full_key}=..."
+        ) from None
     assert isinstance(config, ExperimentConfig)
     return config
 

@@ -84,7 +84,9 @@ def _hydra_arguments(arguments: Sequence[str]) -> list[str]:
     checked = check_overrides(overrides, asdict(ExperimentConfig()))
     if "-m" in flags or "--multirun" in flags:
         # In a sweep run_dir is the folder of all jobs; each gets one of its own inside.
-        checked = [f"hydra.sweep.dir={word.partition('=')[2]}" if word.startswith("run_dir=") else word for word in checked]
+        checked = [
+            f"hydra.sweep.dir={word.partition('=')[2]}" if word.startswith("run_dir=") else word for word in checked
+        ]
     return [*flags, *checked]
 
 

@@ -81,7 +81,9 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
                 scenario_kwargs=dict(task.kwargs),
             )
         except UserWarning as unused:
-            raise ConfigError(f"task.kwargs must be keywords of the scenario {task.scenario!r}; got: {unused}") from None
+            raise ConfigError(
+                f"task.kwargs must be keywords of the scenario {task.scenario!r}; got: {unused}"
+            ) from None
         except (TypeError, AssertionError) as error:
             raise ConfigError(
                 f"task.kwargs must fit the scenario {task.scenario!r}; got {dict(task.kwargs)}, for which it raised "

@@ -18,7 +18,7 @@ from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.value import TD0Estimator
 
 from masac import functional
-from masac.keys import as_path, get_entry
+from masac.keys import as_path, get_entry, in_group
 from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
 from masac.losses.batch import EndRules, GroupBatch, read_group_batch
 from masac.losses.critics import make_critic_values
@@ -126,7 +126,17 @@ class GroupLoss(LossModule):
         self.skip_mode = resolve_skip_mode(skip_done_states)
         self.terminal_fill = terminal_fill
         self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
+        self.layout_is_known = resolve_actor_layout(actor_network, "auto") == self.actor_layout
         self.pack_rows = needs_agent_axis(actor_network)
+        row_keys = [key for key in actor_network.in_keys if not in_group(key, group)]
+        if self.pack_rows and row_keys and self.actor_layout == "shared":
+            # Pairs of different rows share a repacked row, which then has no one entry for the whole row.
+            if actor_layout == "shared":
+                raise ValueError(
+                    f"a MultiAgentMLP actor with actor_layout='shared' must read entries of the group {group!r} only; "
+                    f"got {row_keys}. Pass actor_layout='per_agent'."
+                )
+            self.actor_layout = "per_agent"
         first_critic = qvalue_network[0] if isinstance(qvalue_network, list) else qvalue_network
         self.centralized_critic = resolve_critic_layout(first_critic, critic_layout)
         self.end_rules = EndRules(

@@ -18,7 +18,14 @@ from masac.losses.base import GroupLoss, auto_target_entropy
 from masac.losses.batch import GroupBatch
 from masac.losses.compat import rsample_and_log_prob
 from masac.losses.critics import own_gradient
-from masac.skipping import TerminalFill, act_on_pairs, replace_entries, scatter_rows, select_rows
+from masac.skipping import (
+    TerminalFill,
+    act_on_pairs,
+    check_shared_claim,
+    replace_entries,
+    scatter_rows,
+    select_rows,
+)
 
 
 class GroupSACLoss(GroupLoss):
@@ -219,6 +226,8 @@ class GroupSACLoss(GroupLoss):
         keys = self.actor_network.in_keys
         executed = get_entry(tensordict, self.tensor_keys.action, "the loss")
         if self.skip_mode == "drop" and self.actor_layout == "shared":
+            if not self.layout_is_known:
+                self._check_layout(tensordict, batch)
             return act_on_pairs(
                 self._sample, next_state, keys, self.group, batch.acts_next, executed, pack_rows=self.pack_rows
             )
@@ -235,6 +244,19 @@ class GroupSACLoss(GroupLoss):
             return torch.zeros_like(executed), executed.new_zeros(batch.value_shape)
         action, log_prob = self._sample(select_rows(filled, rows))
         return scatter_rows(action, rows, batch.batch_size), scatter_rows(log_prob, rows, batch.batch_size)
+
+    def _check_layout(self, tensordict: TensorDictBase, batch: GroupBatch) -> None:
+        """Hold a foreign actor to the claim that it is shared, once."""
+
+        def log_prob(inputs: TensorDictBase, action: Tensor) -> Tensor:
+            with self.actor_network_params.to_module(self.actor_network, preserve_module_state=False):
+                return self.actor_network.get_dist(inputs).log_prob(action)
+
+        executed = get_entry(tensordict, self.tensor_keys.action, "the loss")
+        action = torch.where(batch.alive, executed, torch.zeros_like(executed))
+        inputs = self._actor_inputs(tensordict, batch)
+        check_shared_claim(log_prob, inputs, self.actor_network.in_keys, self.group, action)
+        self.layout_is_known = batch.batch_size.numel() > 1  # one row alone cannot show that places matter
 
     def _next_q_value(self, tensordict: TensorDictBase, batch: GroupBatch, next_action: Tensor) -> Tensor:
         """``min_k`` of the target critics at the next state; in drop mode 0 in the rows that end."""

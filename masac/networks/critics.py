@@ -111,7 +111,7 @@ def make_critic(
     share_params: bool,
     model: ModelConfig,
 ) -> GroupCritic:
-    """A critic from the group's observation and action to ``(group, "state_action_value")``.
+    """A critic from the group's observation and action to ``(group, "state_action_value")``, a team's beside the group.
 
     See :class:`CriticNetwork` for the arguments. A centralized or team critic also reads ``(group, "alive")``, which
     the losses write.
@@ -126,7 +126,12 @@ def make_critic(
     )
     names = ["observation", "action"] if kind == "independent" else ["observation", "action", "alive"]
     path = as_path(group)
-    return GroupCritic(network, in_keys=[(*path, name) for name in names], out_keys=[(*path, "state_action_value")])
+    value_path = path[:-1] if kind == "team" else path  # a team's value does not fit into the agents' batch size
+    return GroupCritic(
+        network,
+        in_keys=[(*path, name) for name in names],
+        out_keys=[(*value_path, "state_action_value")],
+    )
 
 
 def _ego_first(features: Tensor, *, own_gradient: bool) -> Tensor:

@@ -63,7 +63,9 @@ class TrainingConfig:
             positive(name)
         if self.max_grad_norm is not None:
             positive("max_grad_norm")
-        check("training.buffer_size", self.buffer_size, self.buffer_size >= self.batch_size, "hold a training.batch_size")
+        check(
+            "training.buffer_size", self.buffer_size, self.buffer_size >= self.batch_size, "hold a training.batch_size"
+        )
         check("training.device", self.device, _is_device(self.device), "be auto or a device PyTorch has here")
 
 

@@ -56,7 +56,9 @@ class Trainer:
         self.group = only_group(read_groups(env), config.task.scenario)
         actor = make_actor(self.group, config.algorithm, config.model).to(device)
         loss = make_loss(actor, self.group, config.algorithm, config.model).to(device)
-        normalizer = RunningNormalizer(self.group.observation_dim).to(device) if training.normalize_observations else None
+        normalizer = (
+            RunningNormalizer(self.group.observation_dim).to(device) if training.normalize_observations else None
+        )
         self.policy = Policy(actor, self.group, normalizer)
         self.learner = Learner(loss, training, tau=config.algorithm.tau)
         self.replay = Replay(self.group, size=training.buffer_size, batch_size=training.batch_size, device=device)
@@ -147,7 +149,9 @@ class Trainer:
     def _row(
         self, wall_time_s: float, logged: list[dict[str, Tensor]], evaluation: dict[str, float]
     ) -> dict[str, float | int | None]:
-        means = {name: torch.stack([one[name] for one in logged]).mean().item() for name in (logged[0] if logged else ())}
+        means = {
+            name: torch.stack([one[name] for one in logged]).mean().item() for name in (logged[0] if logged else ())
+        }
         row = {
             "frames": self.frames,
             "updates": self.learner.updates,

@@ -21,7 +21,10 @@ from tests.losses.common import (
 
 GAMMA = 0.5  # exact in every float type
 CASES = list(itertools.product(*zip(*SHARE_AND_CRITIC, strict=True), ("joint", "mixed"), (False, True)))
-CASES = [(share, kind, ends, nan) for (share, kind), ends, nan in itertools.product(SHARE_AND_CRITIC, ("joint", "mixed"), (False, True))]
+CASES = [
+    (share, kind, ends, nan)
+    for (share, kind), ends, nan in itertools.product(SHARE_AND_CRITIC, ("joint", "mixed"), (False, True))
+]
 
 
 def grid_batch(ends, nan, **kwargs):
@@ -73,7 +76,9 @@ def reference_targets(loss, batch):
 @pytest.mark.parametrize("skip", ["fill", "drop"])
 @pytest.mark.parametrize(("share", "kind", "ends", "nan"), CASES)
 def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(share, kind, ends, nan, skip, torchrl):
-    loss = noisy_loss(noisy_actor(share, torchrl=torchrl), critic_of(torchrl, share, kind), gamma=GAMMA, skip_done_states=skip)
+    loss = noisy_loss(
+        noisy_actor(share, torchrl=torchrl), critic_of(torchrl, share, kind), gamma=GAMMA, skip_done_states=skip
+    )
     batch = grid_batch(ends, nan)
     torch.testing.assert_close(loss.target_value(batch), reference_targets(loss, batch), rtol=1e-9, atol=1e-9)
     losses = loss(batch)

@@ -1,0 +1,159 @@
+"""Actors and critics: stacks equal loops, and critics tell agents apart."""
+
+import copy
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Bounded
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from masac import GroupSACLoss, ModelConfig, make_tanh_normal_actor
+from masac.networks.critics import CriticNetwork
+from masac.networks.layers import StackedLinear, StackedMLP
+from tests.losses.common import GROUP, A, B, F, N, our_actor, our_critic
+
+MODELS = [ModelConfig(hidden=(8, 8)), ModelConfig(hidden=(8,), layer_norm=True, activation="silu"), ModelConfig(hidden=())]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("stack", [(3,), (2, 3)])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_stack_of_weights_equals_a_loop_over_it(stack, layer_norm):
+    mlp = StackedMLP(5, 2, hidden=(7, 6), activation="tanh", layer_norm=layer_norm, stack=stack)
+    x = torch.randn(*stack, 4, 5)
+    out = mlp(x)
+    for index in torch.cartesian_prod(*(torch.arange(size) for size in stack)).reshape(-1, len(stack)).tolist():
+        one = StackedMLP(5, 2, hidden=(7, 6), activation="tanh", layer_norm=layer_norm)
+        one.load_state_dict({name: value[tuple(index)] for name, value in mlp.state_dict().items()})
+        torch.testing.assert_close(out[tuple(index)], one(x[tuple(index)]))
+
+
+def test_a_linear_layer_is_torchs_linear():
+    layer, reference = StackedLinear(5, 3), torch.nn.Linear(5, 3)
+    with torch.no_grad():
+        reference.weight.copy_(layer.weight.T)
+        reference.bias.copy_(layer.bias.squeeze(0))
+    x = torch.randn(4, 5)
+    torch.testing.assert_close(layer(x), reference(x))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", ["independent", "centralized", "team"])
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("model", MODELS)
+def test_k_critics_in_one_pass_equal_k_critics_one_by_one(kind, share, model):
+    critic = our_critic(share, kind, model=model)
+    loss = GroupSACLoss(our_actor(share), critic, num_qvalue_nets=3)
+    names = ("observation", "action") if kind == "independent" else ("observation", "action", "alive")
+    data = {"observation": torch.randn(B, N, F), "action": torch.randn(B, N, A), "alive": torch.rand(B, N, 1) < 0.7}
+    inputs = TensorDict({GROUP: TensorDict({name: data[name] for name in names}, [B, N])}, [B])
+    stacked = critic.stacked_values(inputs, loss.qvalue_network_params)
+    assert stacked.shape == ((3, B, 1) if kind == "team" else (3, B, N, 1))
+    for values, params in zip(stacked, loss.qvalue_network_params.unbind(0), strict=True):
+        with params.to_module(critic, preserve_module_state=False):
+            torch.testing.assert_close(critic(inputs.clone())[critic.out_keys[0]], values)
+
+
+def test_shared_centralized_critics_tell_agents_apart():
+    network = our_critic(True, "centralized").module
+    values = network(torch.randn(B, N, F), torch.randn(B, N, A), torch.ones(B, N, 1))
+    assert (values[:, 0] != values[:, 1]).all()
+
+
+def test_an_agent_sees_itself_first_and_then_the_others_round_the_group():
+    from masac.networks.critics import _ego_first
+
+    features = torch.arange(3.0).reshape(1, 3, 1)
+    assert _ego_first(features, own_gradient=False)[0].tolist() == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+
+
+def test_with_own_gradient_a_value_reaches_its_agents_action_alone():
+    network = our_critic(False, "centralized").module
+    action = torch.randn(B, N, A, requires_grad=True)
+    observation, alive = torch.randn(B, N, F), torch.ones(B, N, 1)
+    own = network(observation, action, alive, own_gradient=True)
+    torch.testing.assert_close(own, network(observation, action, alive))
+    (gradient,) = torch.autograd.grad(own[:, 0].sum(), action)
+    assert (gradient[:, 0] != 0).all()
+    assert (gradient[:, 1:] == 0).all()
+
+
+def test_centralized_critics_tell_a_dead_agent_from_one_at_zero():
+    network = our_critic(True, "centralized").module
+    observation, action = torch.zeros(1, N, F), torch.zeros(1, N, A)
+    living, dead = torch.ones(1, N, 1), torch.ones(1, N, 1)
+    dead[0, 1] = 0
+    assert (network(observation, action, living) != network(observation, action, dead)).all()
+
+
+def test_an_unknown_kind_and_an_unknown_activation_are_errors():
+    with pytest.raises(ValueError, match="kind of a critic must be"):
+        our_critic(True, "central")
+    with pytest.raises(ValueError, match=r"model.activation must be one of .*; got 'rely'"):
+        ModelConfig(activation="rely")
+    assert CriticNetwork.__doc__ is not None
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("model", [*MODELS, ModelConfig(agent_ids=True)])
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+def test_actors_write_actions_within_their_bounds(share, model, batch):
+    actor = our_actor(share, model=model)
+    data = actor(TensorDict({GROUP: TensorDict({"observation": 10 * torch.randn(*batch, N, F)}, [*batch, N])}, batch))
+    assert data[GROUP, "action"].shape == (*batch, N, A)
+    assert data[GROUP, "action"].abs().max() <= 1
+    assert data[GROUP, "scale"].min() >= torch.tensor(-5.0).exp()
+    assert data[GROUP, "scale"].max() <= torch.tensor(2.0001).exp()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(-0.5, 0.5), (torch.tensor([-1.0, 0.0]).expand(N, 2), torch.tensor([3.0, 2.0]).expand(N, 2))],
+)
+def test_actions_fill_the_bounds_of_the_spec(low, high):
+    spec = Bounded(low, high, (N, A))
+    actor = make_tanh_normal_actor(
+        group=GROUP, n_agents=N, observation_dim=F, action_spec=spec, share_params=True, model=ModelConfig(log_std_min=1)
+    )
+    data = TensorDict({GROUP: TensorDict({"observation": torch.randn(2000, N, F)}, [2000, N])}, [2000])
+    with set_exploration_type(ExplorationType.RANDOM):
+        action = actor(data)[GROUP, "action"]
+    assert spec.is_in(action[0])
+    torch.testing.assert_close(action.amin(0), spec.space.low, rtol=0, atol=0.05)
+    torch.testing.assert_close(action.amax(0), spec.space.high, rtol=0, atol=0.05)
+
+
+def test_agents_with_bounds_of_their_own():
+    low = -torch.arange(1.0, N + 1).unsqueeze(-1).expand(N, A)
+    spec = Bounded(low, -low, (N, A))
+    actor = make_tanh_normal_actor(
+        group=GROUP, n_agents=N, observation_dim=F, action_spec=spec, share_params=True, model=ModelConfig()
+    )
+    data = TensorDict({GROUP: TensorDict({"observation": torch.randn(500, N, F)}, [500, N])}, [500])
+    with set_exploration_type(ExplorationType.RANDOM):
+        reach = actor(data)[GROUP, "action"].abs().amax((0, 2))
+    assert (reach > torch.arange(1.0, N + 1) * 0.8).all()
+    assert GroupSACLoss(actor, our_critic(True, "independent")).actor_layout == "per_agent"
+
+
+def test_agent_ids_let_a_shared_actor_treat_agents_differently():
+    actor = our_actor(True, model=ModelConfig(agent_ids=True))
+    same = torch.randn(1, 1, F).expand(4, N, F).clone()
+    loc = actor(TensorDict({GROUP: TensorDict({"observation": same}, [4, N])}, [4]))[GROUP, "loc"]
+    assert (loc[:, 0] != loc[:, 1]).all()
+
+
+@pytest.mark.parametrize("spec", [Bounded(-1, 1, (A,)), Bounded(-1, 1, (N + 1, A)), None])
+def test_an_actor_of_a_spec_that_does_not_fit_is_an_error(spec):
+    with pytest.raises(ValueError, match=rf"action_spec must be a bounded continuous spec of shape \[{N}, d\]"):
+        make_tanh_normal_actor(
+            group=GROUP, n_agents=N, observation_dim=F, action_spec=spec, share_params=True, model=ModelConfig()
+        )
+
+
+def test_per_agent_weights_differ():
+    actor = copy.deepcopy(our_actor(False))
+    same = torch.randn(1, 1, F).expand(4, N, F).clone()
+    loc = actor(TensorDict({GROUP: TensorDict({"observation": same}, [4, N])}, [4]))[GROUP, "loc"]
+    assert (loc[:, 0] != loc[:, 1]).all()
