@@ -88,7 +88,7 @@ def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig)
     """
     if group.action_kind != "continuous":
         raise ConfigError(
-            f"group {group.name!r} must have continuous actions; got {group.action_spec}. "
+            f"group {group.name!r} must have continuous actions; got a {type(group.action_spec).__name__} spec. "
             "Discrete actions need a loss that masac does not have yet; change it with task.continuous_actions=true"
         )
     return make_tanh_normal_actor(

@@ -7,7 +7,9 @@ from typing import Literal
 
 import torch
 from tensordict import NestedKey
+from torch import Tensor
 from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec, Unbounded
+from torchrl.data.tensor_specs import ContinuousBox
 from torchrl.envs import EnvBase
 
 ActionKind = Literal["continuous", "discrete"]
@@ -43,7 +45,15 @@ def read_groups(env: EnvBase) -> list[GroupSpec]:
     Raises:
         ValueError: if agents of one group differ in observation or action, or an observation is not a vector.
     """
-    return [_read_group(env, name, len(members)) for name, members in env.group_map.items()]
+    group_map: dict[str, list[str]] = env.group_map  # pyright: ignore[reportAssignmentType]
+    return [_read_group(env, name, len(members)) for name, members in group_map.items()]
+
+
+def action_bounds(spec: Bounded) -> tuple[Tensor, Tensor]:
+    """The lowest and highest actions of a bounded spec, of its shape."""
+    space = spec.space
+    assert isinstance(space, ContinuousBox)
+    return space.low, space.high
 
 
 def _read_group(env: EnvBase, name: str, n_agents: int) -> GroupSpec:
@@ -76,4 +86,4 @@ def _read_group(env: EnvBase, name: str, n_agents: int) -> GroupSpec:
 def _is_finite(spec: TensorSpec) -> bool:
     if not isinstance(spec, Bounded):
         return False
-    return bool(torch.isfinite(spec.space.low).all() and torch.isfinite(spec.space.high).all())
+    return all(bool(torch.isfinite(bound).all()) for bound in action_bounds(spec))

@@ -209,7 +209,8 @@ def check_shared_claim(
     if not same:
         raise ValueError(
             f"{rule}; got one that says something else of the same action to single pairs than to rows of agents "
-            "(its weights or the place of an agent matter, it mixes agents, or it is random). Pass actor_layout='per_agent'."
+            "(its weights or the place of an agent matter, it mixes agents, or it is random). "
+            "Pass actor_layout='per_agent'."
         )
 
 

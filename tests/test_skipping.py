@@ -278,7 +278,7 @@ def test_an_entry_of_the_row_is_read_by_the_actor_too(skip, layout):
     assert all(grad.isfinite().all() for grad in gradients(loss).values())
 
 
-# -- pytorch/rl#2590: an actor that refuses what is not finite ------------------------------------------------------------
+# -- pytorch/rl#2590: an actor that refuses what is not finite ---------------------------------------------------------
 
 
 class CholeskyActor(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 
 from masac.checks import ConfigError
 
@@ -62,7 +62,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def _check(word: str, known: list[str]) -> str:
     try:
         override: Override = OverridesParser.create().parse_override(word)
-    except OverrideParseException as error:
+    except HydraException as error:
         raise ConfigError(
             f"an argument must be key=value; got {word!r} ({str(error).splitlines()[0]}). "
             "Quote values with spaces, commas or brackets: 'key=value'."

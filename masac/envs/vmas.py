@@ -25,15 +25,17 @@ class OwnStreamVmasEnv(VmasEnv):
     VMAS keeps one random state for all environments of a process, so that evaluating would change what training sees.
     """
 
+    _stream: list[Any] | None = None
+
     @contextmanager
     def _own_stream(self) -> Iterator[None]:
         shared = Environment.vmas_random_state
         others = list(shared)
-        shared[:] = self.__dict__.get("_stream", others)
+        shared[:] = others if self._stream is None else self._stream
         try:
             yield
         finally:
-            self.__dict__["_stream"] = list(shared)
+            self._stream = list(shared)
             shared[:] = others
 
     def _build_env(self, *args: Any, **kwargs: Any) -> Any:

@@ -36,7 +36,7 @@ class GroupLoss(LossModule):
     """Base of the Soft Actor-Critic losses of one group of agents. See :class:`GroupSACLoss` for the arguments."""
 
     @dataclass
-    class _AcceptedKeys:
+    class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The keys that ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLoss.set_keys`."""
 
         action: NestedKey = "action"
@@ -53,7 +53,7 @@ class GroupLoss(LossModule):
 
     default_keys = _AcceptedKeys
     default_value_estimator = ValueEstimators.TD0
-    tensor_keys: _AcceptedKeys
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
     _schedulable_buffers = frozenset({"alpha_init", "min_log_alpha", "max_log_alpha", "log_alpha"})
 
     actor_network: ProbabilisticTensorDictSequential
@@ -63,11 +63,10 @@ class GroupLoss(LossModule):
     target_actor_network_params: TensorDictParams
     target_qvalue_network_params: TensorDictParams
     log_alpha: Tensor
+    alpha_init: Tensor
     min_log_alpha: Tensor | None
     max_log_alpha: Tensor | None
-    _target_entropy: Tensor
 
-    out_keys: list[str] = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]  # noqa: RUF012
     _keys_in_group = (
         "action",
         "state_action_value",
@@ -109,8 +108,8 @@ class GroupLoss(LossModule):
         super().__init__()
         if not isinstance(actor_network, ProbabilisticTensorDictSequential):
             raise TypeError(
-                "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has a "
-                f"distribution to sample from; got {type(actor_network).__name__}."
+                "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has "
+                f"a distribution to sample from; got {type(actor_network).__name__}."
             )
         if loss_function not in ("l1", "l2", "smooth_l1"):
             raise ValueError(f"loss_function must be 'l1', 'l2' or 'smooth_l1'; got {loss_function!r}.")
@@ -149,12 +148,13 @@ class GroupLoss(LossModule):
         self.num_qvalue_nets = num_qvalue_nets
         self.delay_qvalue = delay_qvalue
         self._init_gamma = gamma
+        self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]
         self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
         self.convert_to_functional(
-            qvalue_network,
+            qvalue_network,  # pyright: ignore[reportArgumentType]
             "qvalue_network",
             num_qvalue_nets,
-            create_target_params=delay_qvalue,  # pyright: ignore[reportArgumentType]
+            create_target_params=delay_qvalue,
         )
         self._register_temperature(alpha_init, min_alpha, max_alpha, fixed_alpha, alpha_per_agent)
         self._set_group_keys()
@@ -163,7 +163,7 @@ class GroupLoss(LossModule):
     # -- keys ----------------------------------------------------------------------------------------------------------
 
     def _set_group_keys(self) -> None:
-        keys = {name: (*as_path(self.group), getattr(self.default_keys(), name)) for name in self._keys_in_group}
+        keys: dict[str, NestedKey | None] = dict.fromkeys(self._keys_in_group)
         action_keys = self.actor_network.dist_sample_keys
         if len(action_keys) == 1:
             keys["action"] = action_keys[0]
@@ -184,7 +184,7 @@ class GroupLoss(LossModule):
         self._in_keys = None
 
     @property
-    def in_keys(self) -> list[NestedKey]:
+    def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The entries that ``forward`` reads (an agent mask and weights aside, which are read where present)."""
         if self._in_keys is None:
             actor_keys = [as_path(key) for key in self.actor_network.in_keys]
@@ -196,7 +196,7 @@ class GroupLoss(LossModule):
         return self._in_keys
 
     @in_keys.setter
-    def in_keys(self, values: list[NestedKey]) -> None:
+    def in_keys(self, values: list[NestedKey]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._in_keys = values
 
     def _critic_state_keys(self) -> list[tuple[str, ...]]:
@@ -234,7 +234,7 @@ class GroupLoss(LossModule):
     @property
     def target_entropy(self) -> Tensor:
         """The entropy the temperature holds each agent's policy to, in nats."""
-        return self._target_entropy
+        return self.get_buffer("_target_entropy")
 
     @property
     def alpha(self) -> Tensor:
@@ -266,7 +266,7 @@ class GroupLoss(LossModule):
 
     def _discount(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
         """γ, or γ^n a row for n-step data, broadcastable to ``like``."""
-        gamma = self.value_estimator.gamma  # pyright: ignore[reportAttributeAccessIssue]
+        gamma = self.value_estimator.get_buffer("gamma")
         steps = tensordict.get(as_path(self.tensor_keys.steps_to_next_obs), None)
         if steps is None:
             return gamma
@@ -287,8 +287,9 @@ class GroupLoss(LossModule):
         n_agents = action.shape[batch_dims] if action.ndim > batch_dims else None
         if n_agents is None or (self.n_agents is not None and n_agents != self.n_agents):
             raise ValueError(
-                f"the action at {keys.action!r} must have shape {[*tensordict.batch_size, self.n_agents or 'N', '...']} "
-                f"for batch size {list(tensordict.batch_size)}; got {list(action.shape)}. "
+                f"the action at {keys.action!r} must have shape "
+                f"{[*tensordict.batch_size, self.n_agents or 'N', '...']} for batch size "
+                f"{list(tensordict.batch_size)}; got {list(action.shape)}. "
                 "Give the TensorDict the batch size of its rows (not of its agents), or the loss the right n_agents."
             )
         return read_group_batch(
@@ -321,7 +322,7 @@ class GroupLoss(LossModule):
     def _sees_zeros(self) -> bool:
         """Whether a critic sees zeros, not a valid entry, of an agent that does not act.
 
-        A dead agent's value that is trained (posthumously) must be told from a living one's, so it too is that of zeros.
+        A dead agent's value that is trained (posthumously) must be told from a living one's, so it is one of zeros.
         """
         return self.centralized_critic or self.end_rules.posthumous
 
@@ -376,8 +377,8 @@ class GroupLoss(LossModule):
         batch = tuple(inputs.batch_size)
         if tuple(values.shape[1:]) not in ((*batch, n_agents, 1), (*batch, 1)):
             raise ValueError(
-                f"a critic must write {self.tensor_keys.state_action_value!r} of shape {[*batch, n_agents, 1]} (a value "
-                f"an agent) or {[*batch, 1]} (one for the team); got {list(values.shape[1:])}."
+                f"a critic must write {self.tensor_keys.state_action_value!r} of shape {[*batch, n_agents, 1]} (a "
+                f"value an agent) or {[*batch, 1]} (one for the team); got {list(values.shape[1:])}."
             )
         return values
 
@@ -445,6 +446,6 @@ def auto_target_entropy(action_spec: TensorSpec | None, action_key: NestedKey, n
     if has_agent_axis and event and event[0] != n_agents:
         return -float(event.numel())
     raise ValueError(
-        f"the action spec must tell which dimensions are one agent's; got shape {list(leaf.shape)} in a container of shape "
-        f"{list(container.shape)} for n_agents={n_agents}. {advice}"
+        f"the action spec must tell which dimensions are one agent's; got shape {list(leaf.shape)} in a container of "
+        f"shape {list(container.shape)} for n_agents={n_agents}. {advice}"
     )

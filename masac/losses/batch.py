@@ -42,8 +42,8 @@ class EndRules:
             raise ValueError(f"reward_reduction must be None, 'mean' or 'sum'; got {self.reward_reduction!r}.")
         if self.posthumous and self.terminated_reduction != "all":
             raise ValueError(
-                "posthumous=True must come with terminated_reduction='all' (a dead agent's value has a future only while "
-                f"its team plays on); got terminated_reduction={self.terminated_reduction!r}."
+                "posthumous=True must come with terminated_reduction='all' (a dead agent's value has a future only "
+                f"while its team plays on); got terminated_reduction={self.terminated_reduction!r}."
             )
 
 
@@ -109,8 +109,8 @@ class GroupBatch:
         if how is None:
             if self.rules.posthumous and not team and self.reward.shape not in (self.batch_size, self.team_shape):
                 raise ValueError(
-                    "posthumous=True must come with a team reward: a dead agent's value is the team's future, and its own "
-                    f"reward is not read; got a reward an agent, of shape {list(self.reward.shape)}. "
+                    "posthumous=True must come with a team reward: a dead agent's value is the team's future, and its "
+                    f"own reward is not read; got a reward an agent, of shape {list(self.reward.shape)}. "
                     "Pass reward_reduction='mean' or 'sum'."
                 )
             return self._align("reward", self.reward, like, None)

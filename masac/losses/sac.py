@@ -79,7 +79,7 @@ class GroupSACLoss(GroupLoss):
         deactivate_vmap: loop over critics, for modules vmap cannot handle.
         use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
 
-    Returns of ``forward``: a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha``, ``entropy``. It
+    ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``. It
     also writes the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
 
     Examples:
@@ -152,7 +152,7 @@ class GroupSACLoss(GroupLoss):
         device = self.log_alpha.device
         self.register_buffer("_target_entropy", torch.tensor(float(target_entropy), device=device))
 
-    @dispatch
+    @dispatch  # pyright: ignore[reportArgumentType]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch; see the class for what it returns and writes."""
         batch = self._read_batch(tensordict)
@@ -221,7 +221,7 @@ class GroupSACLoss(GroupLoss):
         return torch.where(batch.trained(q_value), target, torch.zeros_like(target))
 
     def _next_action(self, tensordict: TensorDictBase, batch: GroupBatch) -> tuple[Tensor, Tensor]:
-        """Actions ``[*B, N, d]`` and log-probabilities ``[*B, N, 1]`` at the next state, as ``skip_done_states`` says."""
+        """Actions ``[*B, N, d]`` and log-probabilities ``[*B, N, 1]`` of the next state; see ``skip_done_states``."""
         next_state = tensordict.get("next")
         keys = self.actor_network.in_keys
         executed = get_entry(tensordict, self.tensor_keys.action, "the loss")

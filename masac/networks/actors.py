@@ -9,6 +9,7 @@ from torch import Tensor
 from torchrl.data import Bounded, TensorSpec
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
+from masac.groups import action_bounds
 from masac.keys import as_path
 from masac.layouts import GroupNetwork
 from masac.networks.config import ModelConfig
@@ -59,7 +60,7 @@ class TanhNormalNetwork(GroupNetwork):
         )
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """``[*B, N, F]`` (shared, without ids: any leading dimensions) to mean and standard deviation ``[*B, N, d]``."""
+        """``[*B, N, F]`` (shared, without ids: ``[..., F]``) to mean and standard deviation ``[*B, N, d]``."""
         lead = observation.shape[:-1]
         if self.agent_ids:
             ids = torch.eye(lead[-1], dtype=observation.dtype, device=observation.device)
@@ -100,7 +101,7 @@ def make_tanh_normal_actor(
             f"action_spec must be a bounded continuous spec of shape [{n_agents}, d]; got {action_spec}. "
             "Build the environment with continuous actions and finite bounds."
         )
-    low, high = action_spec.space.low, action_spec.space.high
+    low, high = action_bounds(action_spec)
     same_for_all = bool((low == low[:1]).all() and (high == high[:1]).all())
     if same_for_all:
         low, high = low[0], high[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(*stack, 1, out_features).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[*S, M, in]`` (or without leading dimensions of the stack, along which it is then repeated) to ``[*S, M, out]``."""
+        """``[*S, M, in]`` (without leading dimensions of the stack: repeated along them) to ``[*S, M, out]``."""
         stack = self.weight.shape[:-2]
         if not stack:
             return torch.addmm(self.bias, x, self.weight)
@@ -83,7 +84,7 @@ class StackedMLP(nn.Module):
             raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}; got {activation!r}.")
         sizes = [in_features, *hidden]
         self.activation = activation
-        self.hidden = nn.ModuleList(StackedLinear(a, b, stack) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(StackedLinear(a, b, stack) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(StackedLayerNorm(size, stack) for size in hidden) if layer_norm else None
         self.output = StackedLinear(sizes[-1], out_features, stack)
 

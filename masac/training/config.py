@@ -26,6 +26,7 @@ class TrainingConfig:
         actor_lr: learning rate of the actor.
         critic_lr: learning rate of the critics.
         alpha_lr: learning rate of the temperature.
+        final_lr_factor: what is left of the learning rates at the end; they fall linearly from the start.
         max_grad_norm: clip the gradient norm of actor and of critics to this, null for no clipping.
         reward_scale: factor on rewards inside the losses (not in reported returns).
         normalize_observations: subtract a running mean and divide by a running standard deviation of living agents.
@@ -41,6 +42,7 @@ class TrainingConfig:
     actor_lr: float = 1e-3
     critic_lr: float = 1e-3
     alpha_lr: float = 1e-3
+    final_lr_factor: float = 1.0
     max_grad_norm: float | None = None
     reward_scale: float = 1.0
     normalize_observations: bool = False
@@ -61,6 +63,8 @@ class TrainingConfig:
             at_least(name, 0)
         for name in ("actor_lr", "critic_lr", "alpha_lr", "reward_scale"):
             positive(name)
+        rule = "be in [0, 1]"
+        check("training.final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, rule)
         if self.max_grad_norm is not None:
             positive("max_grad_norm")
         check(

@@ -33,7 +33,15 @@ class Learner:
             groups.append({"params": [loss.log_alpha], "lr": training.alpha_lr})
         self.optimizer = torch.optim.Adam(groups, fused=True)
         self.target_updater = SoftUpdate(loss, tau=tau)
+        self.initial_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.final_lr_factor = training.final_lr_factor
         self.updates = 0
+
+    def set_progress(self, done: float) -> None:
+        """Set the learning rates for the part of the training that is done, in [0, 1]."""
+        factor = 1 - (1 - self.final_lr_factor) * done
+        for group, lr in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
+            group["lr"] = lr * factor
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Take one step on a batch of batch size ``*B``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensordict import TensorDictBase
+from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.modules import ProbabilisticActor
 
@@ -24,8 +24,8 @@ class Policy(TensorDictModuleBase):
         self.actor = actor
         self.group = group
         self.normalizer = normalizer
-        self.in_keys = [group.observation_key]
-        self.out_keys = [(group.name, "action")]
+        self.in_keys: list[NestedKey] = [group.observation_key]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.out_keys: list[NestedKey] = [(group.name, "action")]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on data of batch size ``*B``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,6 @@ class RunFiles:
         if (run_dir / "metrics.csv").exists():
             raise ConfigError(f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=...")
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._metrics: Metrics | None = None
 
     def write_config(self, config: ExperimentConfig) -> None:
         """Write ``config.yaml``, which ``masac`` can read back."""
@@ -80,12 +79,14 @@ class Metrics:
         """Append a row; what is None stays empty."""
         self._writer.writerow({name: _text(value) for name, value in row.items()})
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 
-def write_atomically(path: Path, write: Any) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under another name, then rename it: a reader never sees half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
     write(temporary)

@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.collectors import Collector
 
 from masac.algorithm import make_actor, make_loss
 from masac.checks import ConfigError
 from masac.envs.vmas import make_vmas_env
 from masac.groups import GroupSpec, read_groups
+from masac.training.collection import make_collector
 from masac.training.config import ExperimentConfig
 from masac.training.episodes import EpisodeTracker, Evaluation, evaluate
 from masac.training.learner import Learner
@@ -28,7 +28,7 @@ from masac.training.replay import Replay
 from masac.training.run_files import RunFiles
 from masac.training.signals_to_stop import stop_on_signals
 
-LOGGED = ("loss/actor", "loss/qvalue", "loss/alpha", "alpha", "entropy")
+LOGGED = ("loss/qvalue", "loss/actor", "loss/alpha", "alpha", "entropy")
 
 
 class NonFiniteError(RuntimeError):
@@ -54,8 +54,9 @@ class Trainer:
 
         env = make_vmas_env(config.task, num_envs=config.task.num_envs, seed=seed, device=device)
         self.group = only_group(read_groups(env), config.task.scenario)
-        actor = make_actor(self.group, config.algorithm, config.model).to(device)
-        loss = make_loss(actor, self.group, config.algorithm, config.model).to(device)
+        actor = make_actor(self.group, config.algorithm, config.model)
+        loss = make_loss(actor, self.group, config.algorithm, config.model)
+        loss.to(device)  # the actor's parameters are the loss's
         normalizer = (
             RunningNormalizer(self.group.observation_dim).to(device) if training.normalize_observations else None
         )
@@ -67,12 +68,12 @@ class Trainer:
         iterations = math.ceil(training.total_frames / frames_per_iteration)
         self.warmup_frames = math.ceil(training.warmup_frames / frames_per_iteration) * frames_per_iteration
         self.total_frames = iterations * frames_per_iteration
-        self.collector = Collector(
+        self.collector = make_collector(
             env,
             self.policy,
-            frames_per_batch=frames_per_iteration,
+            frames_per_iteration=frames_per_iteration,
             total_frames=self.total_frames,
-            init_random_frames=self.warmup_frames,
+            random_frames=self.warmup_frames,
         )
         self.episodes = EpisodeTracker(config.task.num_envs, self.group.n_agents, self.group.name)
         self.evaluation_env = make_vmas_env(
@@ -85,10 +86,9 @@ class Trainer:
 
     def run(self) -> dict[str, object]:
         """Train to the end, or until somebody asks to stop; write the files; return the summary."""
-        metrics = self.files.open_metrics(self._columns())
         started = time.perf_counter()
         last_evaluation: float | None = None
-        with stop_on_signals() as stop, self._display() as display:
+        with self.files.open_metrics(self._columns()) as metrics, self._display() as display, stop_on_signals() as stop:
             for collected in self.collector:
                 self._observe(collected)
                 self.replay.extend(collected)
@@ -101,11 +101,11 @@ class Trainer:
                 self._check_finite(row)
                 if stop.requested:
                     break
-            metrics.close()
         return self._finish(time.perf_counter() - started, interrupted=stop.requested)
 
     def _observe(self, collected: TensorDictBase) -> None:
         self.frames += collected.numel()
+        self.learner.set_progress(self.frames / self.total_frames)
         self.episodes.observe(collected)
         if self.policy.normalizer is not None:
             self.policy.normalizer.observe(collected[self.group.observation_key])
@@ -168,9 +168,10 @@ class Trainer:
             if value is not None and not math.isfinite(value):
                 self.files.write_policy(self.policy, self.config)
                 raise NonFiniteError(
-                    f"{name} of group {self.group.name!r} must be finite; got {value} after {self.learner.updates} updates "
-                    f"({self.frames} frames). The last policy is in {self.files.run_dir}. Check the environment's rewards "
-                    "and observations, lower training.critic_lr and training.actor_lr, or set training.max_grad_norm=10"
+                    f"{name} of group {self.group.name!r} must be finite; got {value} after {self.learner.updates} "
+                    f"updates ({self.frames} frames). The last policy is in {self.files.run_dir}. Check the "
+                    "environment's rewards and observations, lower training.critic_lr and training.actor_lr, or set "
+                    "training.max_grad_norm=10"
                 )
 
     def _display(self) -> ProgressDisplay:

@@ -116,8 +116,12 @@ def test_with_independent_critics_the_loss_is_that_of_the_batch_without_the_dead
 
     def pairs(agents):
         return TensorDict(
-            {key: agents[key][living].unsqueeze(1) for key in agents.keys() if key != "mask"},
-            [int(living.sum()), 1],  # noqa: SIM118
+            {
+                key: agents[key][living].unsqueeze(1)
+                for key in ("observation", "action", "noise", "reward", "terminated")
+                if key in agents
+            },
+            [int(living.sum()), 1],
         )
 
     rows = TensorDict({GROUP: pairs(batch[GROUP]), "next": {GROUP: pairs(batch["next", GROUP])}}, [int(living.sum())])

@@ -13,7 +13,11 @@ from masac.networks.critics import CriticNetwork
 from masac.networks.layers import StackedLinear, StackedMLP
 from tests.losses.common import GROUP, A, B, F, N, our_actor, our_critic
 
-MODELS = [ModelConfig(hidden=(8, 8)), ModelConfig(hidden=(8,), layer_norm=True, activation="silu"), ModelConfig(hidden=())]
+MODELS = [
+    ModelConfig(hidden=(8, 8)),
+    ModelConfig(hidden=(8,), layer_norm=True, activation="silu"),
+    ModelConfig(hidden=()),
+]
 
 
 @pytest.mark.usefixtures("float64")
@@ -114,7 +118,12 @@ def test_actors_write_actions_within_their_bounds(share, model, batch):
 def test_actions_fill_the_bounds_of_the_spec(low, high):
     spec = Bounded(low, high, (N, A))
     actor = make_tanh_normal_actor(
-        group=GROUP, n_agents=N, observation_dim=F, action_spec=spec, share_params=True, model=ModelConfig(log_std_min=1)
+        group=GROUP,
+        n_agents=N,
+        observation_dim=F,
+        action_spec=spec,
+        share_params=True,
+        model=ModelConfig(log_std_min=1),
     )
     data = TensorDict({GROUP: TensorDict({"observation": torch.randn(2000, N, F)}, [2000, N])}, [2000])
     with set_exploration_type(ExplorationType.RANDOM):

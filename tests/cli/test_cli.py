@@ -1,0 +1,134 @@
+"""The command line as its user meets it: help, mistakes, small runs. Each call is a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from masac.checks import ConfigError
+from masac.cli.overrides import check_overrides
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    *("task.num_envs=8", "task.horizon=10", "training.total_frames=160", "training.warmup_frames=32"),
+    *("training.batch_size=16", "model.hidden=[8]", "evaluation.episodes=2", "training.buffer_size=500"),
+]
+
+
+def masac(*arguments, cwd, timeout=120):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "masac", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def test_help_is_there_at_once_and_needs_no_torch(tmp_path):
+    started = time.perf_counter()
+    done = masac("--help", cwd=tmp_path)
+    seconds = time.perf_counter() - started
+    assert done.returncode == 0
+    assert "train" in done.stdout
+    code = "import sys, masac.cli.main; masac.cli.main.main(['--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert seconds < 30  # a bound against a hang; that torch stays out is what makes it fast
+
+
+def test_train_help_explains_every_key(tmp_path):
+    done = masac("train", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for part in (
+        "algorithm.skip_done_states=fill",
+        "training.total_frames=",
+        "vmas/custom",
+        "-m seed=0,1,2",
+        "flocking",
+    ):
+        assert part in done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  ") and "=" in line.split("  ")[1]]
+    assert all(len(line.split()) > 1 for line in lines)
+
+
+def test_a_run_from_the_command_line(tmp_path):
+    done = masac("train", *TINY, "seed=1", "run_dir=out", "task.kwargs.n_agents=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "writing to" in done.stdout
+    assert "mean return per agent" in done.stdout
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "learning_curve.png",
+        "summary.json",
+        "policy.pt",
+    }
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert config["task"]["kwargs"]["n_agents"] == 2
+    assert config["algorithm"]["gamma"] == 0.95  # the preset's
+    again = masac("train", *TINY, "run_dir=out", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "run_dir must not hold a run yet" in again.stderr
+
+
+def test_a_sweep_gives_every_job_a_folder_of_its_own(tmp_path):
+    done = masac("train", "-m", *TINY, "seed=0,1", "run_dir=sweep", "algorithm=isac", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seeds = [json.loads(file.read_text())["seed"] for file in sorted((tmp_path / "sweep").glob("*/summary.json"))]
+    assert seeds == [0, 1]
+
+
+def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
+    done = masac("train", *TINY, "task=vmas/wind_flocking", "run_dir=a", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    own = "task.scenario=tests.envs.own_scenario:Scenario"
+    done = masac("train", *TINY, "task=vmas/custom", own, "run_dir=b", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown command 'trian'. Did you mean train?"),
+        (["train", "task=vmas/navigatoin"], "Did you mean vmas/navigation"),
+        (["train", "training.total_frame=10"], "Did you mean training.total_frames"),
+        (["train", "lr=1"], "lr is no key of the config"),
+        (["train", "training.batch_size=many"], "training.batch_size must be"),
+        (["train", "training.batch_size=0"], "training.batch_size must be at least 1; got 0"),
+        (["train", "navigation"], "must be key=value; got 'navigation'"),
+        (["train", "seed=range(2"], "must be key=value"),
+        (["train", "task.kwargs.n_agnets=3"], "task.kwargs must be keywords of the scenario"),
+        (["train", "task=vmas/custom"], "task.scenario must"),
+        (["train", "task=vmas/simple_tag"], "must have one group of agents"),
+        (["train", "algorithm=sac"], "algorithm"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line_and_exit_code_two(tmp_path, arguments, message):
+    done = masac(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_overrides_are_checked_against_the_keys_there_are():
+    defaults = {"seed": 0, "task": {"kwargs": {"a": 1}, "horizon": 3}}
+    good = [
+        "seed=1",
+        "task=vmas/balance",
+        "task.horizon=4",
+        "+new.key=1",
+        "hydra.run.dir=x",
+        "task={horizon: 2}",
+        "~seed",
+    ]
+    assert check_overrides(good[:3] + good[4:], defaults) == good[:3] + good[4:]
+    assert check_overrides(["task.kwargs.b=2"], defaults) == ["++task.kwargs.b=2"]
+    with pytest.raises(ConfigError, match=r"task.horizn is no key of the config. Did you mean task.horizon"):
+        check_overrides(["task.horizn=4"], defaults)
+    with pytest.raises(ConfigError, match=r"new\.key is no key"):
+        check_overrides(["+new.key=1"], defaults)

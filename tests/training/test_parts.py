@@ -1,0 +1,200 @@
+"""The parts of the trainer, one by one."""
+
+import math
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Bounded
+
+from masac.algorithm import AlgorithmConfig, make_actor, make_loss
+from masac.checks import ConfigError
+from masac.envs.config import TaskConfig
+from masac.envs.vmas import make_vmas_env
+from masac.groups import GroupSpec, read_groups
+from masac.networks.config import ModelConfig
+from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
+from masac.training.episodes import EpisodeTracker, evaluate
+from masac.training.learner import Learner
+from masac.training.normalization import RunningNormalizer
+from masac.training.policy import Policy
+from masac.training.ranks import Rank
+from masac.training.replay import Replay
+from tests.losses.common import A, F, N, make_batch
+
+GROUP = GroupSpec(
+    name="agents", n_agents=N, observation_dim=F, action_kind="continuous", action_spec=Bounded(-1, 1, (N, A))
+)
+SMALL = ModelConfig(hidden=(8,))
+
+
+def test_the_normalizer_has_the_moments_of_all_that_it_saw():
+    normalizer = RunningNormalizer(3)
+    values = torch.randn(50, 4, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, 100.0, -2.0])
+    for chunk in values.split(7):
+        normalizer.observe(chunk)
+    flat = values.reshape(-1, 3).double()
+    torch.testing.assert_close(normalizer.mean, flat.mean(0))
+    out = normalizer(values).reshape(-1, 3)
+    torch.testing.assert_close(out.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(out.std(0), torch.ones(3), atol=5e-3, rtol=0)
+    assert out.dtype == torch.float32
+
+
+def test_the_normalizer_skips_the_dead_and_starts_as_identity():
+    normalizer = RunningNormalizer(1)
+    values = torch.tensor([[[1.0], [math.nan]], [[3.0], [math.inf]]])
+    assert torch.equal(normalizer(torch.tensor([2.0])), torch.tensor([2.0]))
+    normalizer.observe(values, torch.tensor([[[True], [False]], [[True], [False]]]))
+    assert normalizer.mean.item() == 2.0
+    normalizer.observe(values, torch.zeros(2, 2, 1, dtype=torch.bool))
+    assert normalizer.count.item() == 2
+
+
+def test_the_buffer_keeps_what_the_losses_read_and_no_rows_of_the_dead():
+    replay = Replay(GROUP, size=10, batch_size=64, device="cpu")
+    mask = torch.ones(2, 2, N, 1, dtype=torch.bool)
+    mask[0, 0] = False
+    mask[1, 1, 0] = False
+    collected = make_batch(batch=(2, 2), mask=mask)
+    collected["agents", "loc"] = torch.zeros(2, 2, N, A)
+    collected["next", "terminated"] = torch.zeros(2, 2, 1, dtype=torch.bool)
+    collected["collector", "traj_ids"] = torch.arange(4).reshape(2, 2)
+    replay.extend(collected)
+    assert len(replay) == 3
+    sample = replay.sample()
+    kept = {key for key in sample.keys(True, True) if key != "index"}
+    assert kept == {
+        ("agents", "observation"),
+        ("agents", "action"),
+        ("agents", "mask"),
+        ("next", "agents", "observation"),
+        ("next", "agents", "reward"),
+        ("next", "agents", "terminated"),
+    }
+    assert sample.batch_size == (64,)
+    assert sample["agents", "mask"].any(1).all()
+
+
+def test_the_oldest_rows_give_way():
+    replay = Replay(GROUP, size=10, batch_size=4, device="cpu")
+    for _ in range(3):
+        replay.extend(make_batch(batch=(2, 3)))
+    assert len(replay) == 10
+
+
+def test_training_returns_are_those_of_finished_episodes():
+    # Two environments, two agents, three steps of reward (1, 3): environment 0 ends after steps 0 and 2.
+    tracker = EpisodeTracker(2, 2, "agents")
+    assert tracker.return_mean is None
+    reward = torch.tensor([1.0, 3.0]).reshape(1, 1, 2, 1).expand(2, 3, 2, 1)
+    done = torch.zeros(2, 3, 1, dtype=torch.bool)
+    done[0, 0] = done[0, 2] = True
+    batch = TensorDict({"next": {"agents": {"reward": reward}, "done": done}}, [2, 3])
+    tracker.observe(batch)
+    assert list(tracker.finished) == [2.0, 4.0]  # means over agents: one step, then two
+    done = torch.zeros(2, 1, 1, dtype=torch.bool)
+    done[1] = True
+    tracker.observe(TensorDict({"next": {"agents": {"reward": reward[:, :1]}, "done": done}}, [2, 1]))
+    assert list(tracker.finished) == [2.0, 4.0, 8.0]  # four steps of environment 1, over two batches
+    assert tracker.return_mean == pytest.approx(14 / 3)
+
+
+class Still(torch.nn.Module):
+    """A policy that does nothing."""
+
+    def __init__(self, group):
+        super().__init__()
+        self.group = group
+
+    def forward(self, data):
+        return data.set(("agents", "action"), torch.zeros(*data.batch_size, self.group.n_agents, 2))
+
+
+def test_evaluation_counts_each_environments_first_episode_alone():
+    task = TaskConfig(scenario="tests.envs.own_scenario:Scenario", horizon=8)
+    env = make_vmas_env(task, num_envs=4, seed=0)
+    found = evaluate(Still(read_groups(env)[0]), env, seed=0, success="terminated")  # pyright: ignore[reportArgumentType]
+    assert found.successes is not None
+    assert found.successes.tolist() == [True, False, True, False]
+    short, full, *_ = found.lengths.tolist()
+    assert found.lengths.tolist() == [short, full, short, full]
+    assert (short < 8, full) == (True, 8)
+    assert found.returns.abs().max() == 0
+    assert found.summary()["success_rate"] == 0.5
+
+
+def test_evaluating_twice_gives_the_same():
+    task = TaskConfig(horizon=20)
+    env = make_vmas_env(task, num_envs=8, seed=0)
+    group = read_groups(env)[0]
+    policy = Policy(make_actor(group, AlgorithmConfig(), SMALL), group, None)
+    first, second = (evaluate(policy, env, seed=3, success=None) for _ in range(2))
+    assert torch.equal(first.returns, second.returns)
+    assert first.successes is None
+    assert not torch.equal(evaluate(policy, env, seed=4, success=None).returns, first.returns)
+
+
+def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_critic_loss():
+    actor = make_actor(GROUP, AlgorithmConfig(), SMALL)
+    loss = make_loss(actor, GROUP, AlgorithmConfig(), SMALL)
+    learner = Learner(loss, TrainingConfig(max_grad_norm=1.0), tau=0.01)
+    batch = make_batch(batch=(64,))
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    logged = [learner.update(batch.clone()) for _ in range(30)]
+    still = [name for name, value in loss.state_dict().items() if name in before and torch.equal(value, before[name])]
+    assert set(still) <= {
+        "alpha_init",
+        "_target_entropy",
+        *(name for name in before if "__batch_size" in name or "__device" in name),
+    }
+    assert logged[-1]["loss/qvalue"] < logged[0]["loss/qvalue"]
+    assert {
+        "loss/actor",
+        "loss/qvalue",
+        "loss/alpha",
+        "alpha",
+        "entropy",
+        "grad_norm/actor",
+        "grad_norm/qvalue",
+    } == set(logged[0])
+
+
+def test_clipping_bounds_the_gradient():
+    loss = make_loss(make_actor(GROUP, AlgorithmConfig(), SMALL), GROUP, AlgorithmConfig(), SMALL)
+    learner = Learner(loss, TrainingConfig(max_grad_norm=1e-3), tau=0.01)
+    learner.update(make_batch(batch=(64,)))
+    for params in (learner.actor_params, learner.critic_params):
+        norm = torch.stack([p.grad.norm() for p in params if p.grad is not None]).norm()
+        assert norm <= 1.01e-3
+
+
+def test_ranks_have_seeds_of_their_own_and_rank_zero_writes():
+    seeds = {Rank(index=index, world_size=4).seed(0) for index in range(4)} | {Rank().seed(1)}
+    assert len(seeds) == 5
+    assert Rank().writes
+    assert not Rank(index=1, world_size=2).writes
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: TrainingConfig(batch_size=0), "training.batch_size"),
+        (lambda: TrainingConfig(actor_lr=-1.0), "training.actor_lr"),
+        (lambda: TrainingConfig(buffer_size=10, batch_size=20), "training.buffer_size"),
+        (lambda: TrainingConfig(device="tpu9"), "training.device"),
+        (lambda: TrainingConfig(max_grad_norm=0.0), "training.max_grad_norm"),
+        (lambda: EvaluationConfig(episodes=0), "evaluation.episodes"),
+        (lambda: LoggingConfig(progress="loud"), "logging.progress"),
+        (lambda: AlgorithmConfig(gamma=2.0), "algorithm.gamma"),
+        (lambda: AlgorithmConfig(critic="big"), "algorithm.critic"),
+        (lambda: AlgorithmConfig(critic="team"), "algorithm.terminated_reduction"),
+        (lambda: AlgorithmConfig(critic="team", terminated_reduction="all"), "algorithm.reward_reduction"),
+        (lambda: ModelConfig(hidden=(0,)), "model.hidden"),
+        (lambda: ExperimentConfig(seed=-1), "seed"),
+    ],
+)
+def test_a_bad_value_names_the_override_to_change(make, name):
+    with pytest.raises(ConfigError, match=f"^{name} must .*; got .*Change it with {name}=") as error:
+        make()
+    assert "\n" not in str(error.value)

@@ -1,0 +1,186 @@
+"""Whole runs on real VMAS, in seconds."""
+
+import csv
+import json
+import math
+import signal
+
+import pytest
+import torch
+from rich.console import Console
+
+from masac.algorithm import AlgorithmConfig, make_actor
+from masac.checks import ConfigError
+from masac.envs.config import TaskConfig
+from masac.envs.vmas import make_vmas_env
+from masac.groups import read_groups
+from masac.networks.config import ModelConfig
+from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
+from masac.training.policy import Policy
+from masac.training.trainer import NonFiniteError, Trainer
+
+QUIET = Console(quiet=True)
+
+
+def tiny(**kwargs):
+    training = {
+        "total_frames": 256,
+        "warmup_frames": 64,
+        "batch_size": 32,
+        "updates_per_frame": 1 / 8,
+        "buffer_size": 1000,
+        **kwargs.pop("training", {}),
+    }
+    task = {"scenario": "navigation", "kwargs": {"n_agents": 3}, "num_envs": 8, "horizon": 10, "success": "terminated"}
+    return ExperimentConfig(
+        task=TaskConfig(**{**task, **kwargs.pop("task", {})}),
+        model=ModelConfig(hidden=(16,)),
+        training=TrainingConfig(**training),
+        evaluation=EvaluationConfig(every_frames=100, episodes=4),
+        logging=LoggingConfig(progress="off"),
+        **kwargs,
+    )
+
+
+def run(config, path):
+    return Trainer(config, path, console=QUIET).run()
+
+
+def rows(path):
+    with (path / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_its_files(tmp_path):
+    summary = run(tiny(), tmp_path)
+    files = {file.name for file in tmp_path.iterdir()}
+    assert files == {"config.yaml", "metrics.csv", "learning_curve.png", "summary.json", "policy.pt"}
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written.items() >= summary.items()
+    for name in (
+        "eval_return_mean",
+        "eval_return_std",
+        "frames",
+        "updates",
+        "wall_time_s",
+        "frames_per_second",
+        "seed",
+    ):
+        assert name in written
+    assert written["versions"]["torch"] == torch.__version__
+    table = rows(tmp_path)
+    assert list(table[0])[:3] == ["frames", "updates", "wall_time_s"]
+    assert [int(row["frames"]) for row in table] == list(range(32, 257, 32))
+    assert [int(row["updates"]) for row in table] == [0, 0, 4, 8, 12, 16, 20, 24]
+    assert [bool(row["eval/return_mean"]) for row in table] == [False, False, False, True, False, False, True, False]
+    assert all(math.isfinite(float(row["loss/qvalue"])) for row in table[2:])
+
+
+def test_the_same_seed_gives_the_same_metrics_apart_from_times(tmp_path):
+    tables = []
+    for name in ("a", "b"):
+        run(tiny(seed=3, training={"normalize_observations": True}), tmp_path / name)
+        tables.append(
+            [{key: value for key, value in row.items() if key != "wall_time_s"} for row in rows(tmp_path / name)]
+        )
+    assert tables[0] == tables[1]
+    run(tiny(seed=4), tmp_path / "c")
+    assert rows(tmp_path / "c")[-1]["loss/qvalue"] != tables[0][-1]["loss/qvalue"]
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        {"critic": "independent", "share_actor": False, "share_critic": False},
+        {"critic": "team", "terminated_reduction": "all", "reward_reduction": "mean"},
+        {"skip_done_states": "drop", "actor_gradient": "joint", "alpha_per_agent": True},
+        {"skip_done_states": "off", "fixed_alpha": True, "num_qvalue_nets": 3},
+        {"terminated_reduction": "all", "posthumous": True, "reward_reduction": "sum"},
+    ],
+)
+def test_every_kind_of_algorithm_trains(tmp_path, algorithm):
+    config = tiny(algorithm=AlgorithmConfig(**algorithm), training={"max_grad_norm": 10.0, "reward_scale": 2.0})
+    assert math.isfinite(float(run(config, tmp_path)["eval_return_mean"]))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_scenario_of_ones_own_trains(tmp_path):
+    config = tiny(task={"scenario": "tests.envs.own_scenario:Scenario", "kwargs": {}})
+    assert run(config, tmp_path)["task"] == "vmas/Scenario"
+
+
+def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
+    config = tiny(training={"normalize_observations": True})
+    trainer = Trainer(config, tmp_path, console=QUIET)
+    trainer.run()
+    saved = torch.load(tmp_path / "policy.pt", weights_only=True)
+    about = json.loads(saved["about"])
+    assert about["config"]["seed"] == config.seed
+    env = make_vmas_env(config.task, num_envs=2, seed=0)
+    (group,) = read_groups(env)
+    from masac.training.normalization import RunningNormalizer
+
+    policy = Policy(make_actor(group, config.algorithm, config.model), group, RunningNormalizer(group.observation_dim))
+    policy.load_state_dict(saved["policy"])
+    data = env.reset()
+    from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+    with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():
+        ours, theirs = policy(data.clone()), trainer.policy(data.clone())
+    assert torch.equal(ours["agents", "action"], theirs["agents", "action"])
+
+
+def test_a_scenario_with_several_groups_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"must have one group of agents.*adversary \(3\), agent \(1\)"):
+        Trainer(tiny(task={"scenario": "simple_tag", "kwargs": {}}), tmp_path, console=QUIET)
+
+
+def test_discrete_actions_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"must have continuous actions.*task.continuous_actions=true"):
+        Trainer(tiny(task={"continuous_actions": False}), tmp_path, console=QUIET)
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
+    run(tiny(), tmp_path)
+    before = (tmp_path / "metrics.csv").read_text()
+    with pytest.raises(ConfigError, match="run_dir must not hold a run yet"):
+        Trainer(tiny(), tmp_path, console=QUIET)
+    assert (tmp_path / "metrics.csv").read_text() == before
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_name_and_the_policy_saved(tmp_path):
+    trainer = Trainer(tiny(), tmp_path, console=QUIET)
+    observe = trainer._observe
+
+    def poison(collected):
+        observe(collected)
+        collected["next", "agents", "reward"].fill_(math.nan)
+
+    trainer._observe = poison
+    with pytest.raises(NonFiniteError, match=r"loss/qvalue of group 'agents' must be finite; got nan"):
+        trainer.run()
+    assert (tmp_path / "policy.pt").exists()
+
+
+def test_an_interrupt_ends_the_run_after_the_iteration_with_everything_written(tmp_path):
+    trainer = Trainer(tiny(training={"total_frames": 100_000}), tmp_path, console=QUIET)
+    observe = trainer._observe
+
+    def interrupt(collected):
+        observe(collected)
+        if trainer.frames == 96:
+            signal.raise_signal(signal.SIGINT)
+
+    trainer._observe = interrupt
+    handler = signal.getsignal(signal.SIGINT)
+    summary = trainer.run()
+    assert summary["interrupted"] is True
+    assert summary["frames"] == 96
+    assert {file.name for file in tmp_path.iterdir()} >= {"summary.json", "policy.pt", "learning_curve.png"}
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_rewards_are_scaled_in_the_losses_and_not_in_what_is_reported(tmp_path):
+    trainer = Trainer(tiny(training={"reward_scale": 10.0}), tmp_path, console=QUIET)
+    batch = trainer.replay._transitions(trainer.collector.env.rollout(2).reshape(-1))
+    before = batch["next", "agents", "reward"].clone()
+    torch.testing.assert_close(trainer._prepare(batch)["next", "agents", "reward"], 10 * before)
