@@ -5,6 +5,7 @@ Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics.
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,11 @@ class GroupLoss(LossModule):
         "agent_mask",
         "agent_alive",
     )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # TorchRL before 0.14 looks for the names of networks in the annotations of the class itself, not its bases'.
+        cls.__annotations__ = {**GroupLoss.__annotations__, **inspect.get_annotations(cls)}
 
     def __init__(
         self,
@@ -156,6 +162,7 @@ class GroupLoss(LossModule):
             num_qvalue_nets,
             create_target_params=delay_qvalue,
         )
+        self.__dict__["qvalue_network"] = first_critic  # TorchRL before 0.14 keeps the whole list
         self._register_temperature(alpha_init, min_alpha, max_alpha, fixed_alpha, alpha_per_agent)
         self._set_group_keys()
         self.register_load_state_dict_pre_hook(_fit_estimator_state)

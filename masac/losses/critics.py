@@ -9,6 +9,7 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor
 
+from masac.compat import parameters_in
 from masac.layouts import StackedCritic
 
 CriticValues = Callable[[TensorDictBase, TensorDictBase], Tensor]
@@ -28,7 +29,7 @@ def make_critic_values(
     """
 
     def one(inputs: TensorDictBase, params: TensorDictBase) -> Tensor:
-        with params.to_module(critic, preserve_module_state=False):
+        with parameters_in(critic, params):
             return critic(inputs.copy()).get(value_key)
 
     if deactivate_vmap:

@@ -12,11 +12,11 @@ from torchrl.data import TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac import functional
+from masac.compat import parameters_in, rsample_and_log_prob
 from masac.keys import get_entry
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, auto_target_entropy
 from masac.losses.batch import GroupBatch
-from masac.losses.compat import rsample_and_log_prob
 from masac.losses.critics import own_gradient
 from masac.skipping import (
     TerminalFill,
@@ -249,7 +249,7 @@ class GroupSACLoss(GroupLoss):
         """Hold a foreign actor to the claim that it is shared, once."""
 
         def log_prob(inputs: TensorDictBase, action: Tensor) -> Tensor:
-            with self.actor_network_params.to_module(self.actor_network, preserve_module_state=False):
+            with parameters_in(self.actor_network, self.actor_network_params):
                 return self.actor_network.get_dist(inputs).log_prob(action)
 
         executed = get_entry(tensordict, self.tensor_keys.action, "the loss")
@@ -300,7 +300,7 @@ class GroupSACLoss(GroupLoss):
         """Reparametrized actions ``[..., d]`` and log-probabilities ``[..., 1]`` of the current policies."""
         with (
             set_exploration_type(ExplorationType.RANDOM),
-            self.actor_network_params.to_module(self.actor_network, preserve_module_state=False),
+            parameters_in(self.actor_network, self.actor_network_params),
         ):
             action, log_prob = rsample_and_log_prob(self.actor_network.get_dist(state))
         return action, log_prob if log_prob.ndim == action.ndim else log_prob.unsqueeze(-1)

@@ -8,6 +8,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
+from masac.compat import parameters_in
 from masac.keys import as_path
 from masac.layouts import GroupNetwork, StackedCritic
 from masac.networks.config import ModelConfig
@@ -97,7 +98,7 @@ class GroupCritic(StackedCritic):
 
     def stacked_values(self, inputs: TensorDictBase, params: TensorDictBase, *, own_gradient: bool = False) -> Tensor:
         """See :class:`masac.layouts.StackedCritic`."""
-        with params.to_module(self, preserve_module_state=False):
+        with parameters_in(self, params):
             return self.module(*(inputs.get(key) for key in self.in_keys), own_gradient=own_gradient)
 
 

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from masac.compat import parameters_in
 from tests.losses.common import (
     GROUP,
     SHARE_AND_CRITIC,
@@ -60,7 +61,7 @@ def reference_targets(loss, batch):
         seen[GROUP, "alive"] = ~terminated.unsqueeze(0)
         values = []
         for params in loss.target_qvalue_network_params.unbind(0):
-            with params.to_module(loss.qvalue_network, preserve_module_state=False):
+            with parameters_in(loss.qvalue_network, params):
                 values.append(loss.qvalue_network(seen.clone())[GROUP, "state_action_value"][0])
         for agent in range(N):
             target = batch["next", GROUP, "reward"][row, agent]

@@ -9,6 +9,7 @@ from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac import GroupSACLoss, ModelConfig, make_tanh_normal_actor
+from masac.compat import parameters_in
 from masac.networks.critics import CriticNetwork
 from masac.networks.layers import StackedLinear, StackedMLP
 from tests.losses.common import GROUP, A, B, F, N, our_actor, our_critic
@@ -55,7 +56,7 @@ def test_k_critics_in_one_pass_equal_k_critics_one_by_one(kind, share, model):
     stacked = critic.stacked_values(inputs, loss.qvalue_network_params)
     assert stacked.shape == ((3, B, 1) if kind == "team" else (3, B, N, 1))
     for values, params in zip(stacked, loss.qvalue_network_params.unbind(0), strict=True):
-        with params.to_module(critic, preserve_module_state=False):
+        with parameters_in(critic, params):
             torch.testing.assert_close(critic(inputs.clone())[critic.out_keys[0]], values)
 
 

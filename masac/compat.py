@@ -1,11 +1,14 @@
-"""What differs between the supported versions of TorchRL (0.11 to 0.14), in one place."""
+"""What differs between the supported versions of TorchRL and TensorDict (0.11 to 0.14), in one place."""
 
 from __future__ import annotations
 
+import inspect
+from contextlib import AbstractContextManager
 from typing import Any
 
+from tensordict import TensorDictBase
 from tensordict.nn import set_composite_lp_aggregate
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 try:
@@ -15,6 +18,19 @@ except ImportError:  # TorchRL < 0.14 scores the rounded action instead of the d
     def _rsample_and_log_prob(distribution: Distribution) -> Any:
         action = distribution.rsample()
         return action, distribution.log_prob(action)
+
+
+# Newer versions keep a module's parameters registered unless told to replace them, which older ones always do.
+_REPLACE = (
+    {"preserve_module_state": False}
+    if "preserve_module_state" in inspect.signature(TensorDictBase.to_module).parameters
+    else {}
+)
+
+
+def parameters_in(module: nn.Module, params: TensorDictBase) -> AbstractContextManager[Any]:
+    """Within this context the module computes with other parameters, those in ``params``."""
+    return params.to_module(module, **_REPLACE)  # pyright: ignore[reportReturnType]
 
 
 def rsample_and_log_prob(distribution: Distribution) -> tuple[Tensor, Tensor]:
