@@ -1,10 +1,14 @@
-"""Errors of configs: what must hold, what was got, which override to change."""
+"""Errors a user can do something about: they say what must hold, what was got, and what to change."""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
     """A config value that cannot be meant. The message names the override to change."""
+
+
+class RunFailedError(RuntimeError):
+    """A run that cannot go on. The message says why, and what was saved."""
 
 
 def check(name: str, value: object, holds: bool, rule: str) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from masac.checks import ConfigError
 from masac.training.config import ExperimentConfig
-from masac.training.trainer import NonFiniteError, Trainer
+from masac.training.trainer import Trainer
 
 
 def run_experiment(composed: DictConfig, run_dir: str) -> None:
@@ -29,10 +29,7 @@ def run_experiment(composed: DictConfig, run_dir: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    try:
-        summary = trainer.run()
-    except NonFiniteError as error:
-        raise ConfigError(str(error)) from error
+    summary = trainer.run()
     if summary:
         print_summary(summary, run_dir, console)
 

@@ -15,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from masac.checks import ConfigError
+from masac.checks import ConfigError, RunFailedError
 from masac.cli.help import train_help
 from masac.cli.overrides import check_overrides
 from masac.envs.scenarios import close_names, vmas_scenarios
@@ -36,6 +36,8 @@ def train(arguments: Sequence[str]) -> None:
         _run_job()
     except ConfigError as error:
         _fail(str(error), 2)
+    except RunFailedError as error:
+        _fail(str(error), 1)
     except MissingConfigException as error:
         _fail(_explain_missing(error), 2)
     except (HydraException, OmegaConfBaseException) as error:

@@ -162,7 +162,8 @@ class GroupLoss(LossModule):
             num_qvalue_nets,
             create_target_params=delay_qvalue,
         )
-        self.__dict__["qvalue_network"] = first_critic  # TorchRL before 0.14 keeps the whole list
+        # TorchRL before 0.14 keeps the whole list. Past nn.Module, which would register the critic's own parameters.
+        object.__setattr__(self, "qvalue_network", first_critic)
         self._register_temperature(alpha_init, min_alpha, max_alpha, fixed_alpha, alpha_per_agent)
         self._set_group_keys()
         self.register_load_state_dict_pre_hook(_fit_estimator_state)

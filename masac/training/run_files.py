@@ -27,27 +27,35 @@ class RunFiles:
 
     Args:
         run_dir: their folder, made if need be.
+        writes: whether this process is the one that writes; the methods of another do nothing.
 
     Raises:
         ConfigError: if a run is there already.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, writes: bool = True) -> None:
         self.run_dir = run_dir
+        self.writes = writes
+        if not writes:
+            return
         if (run_dir / "metrics.csv").exists():
             raise ConfigError(f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=...")
         run_dir.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: ExperimentConfig) -> None:
         """Write ``config.yaml``, which ``masac`` can read back."""
+        if not self.writes:
+            return
         (self.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
     def open_metrics(self, columns: list[str]) -> Metrics:
         """Start ``metrics.csv``."""
-        return Metrics(self.run_dir / "metrics.csv", columns)
+        return Metrics(self.run_dir / "metrics.csv" if self.writes else Path(os.devnull), columns)
 
     def write_policy(self, policy: Policy, config: ExperimentConfig) -> None:
         """Write ``policy.pt``: plain tensors and JSON, loadable with ``torch.load(weights_only=True)``."""
+        if not self.writes:
+            return
         group = policy.group
         tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
         about = {"group": group.name, "n_agents": group.n_agents, "config": asdict(config)}
@@ -58,6 +66,8 @@ class RunFiles:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
+        if not self.writes:
+            return
         text = json.dumps({**summary, "versions": {name: version(name) for name in PACKAGES}}, indent=2)
         write_atomically(self.run_dir / "summary.json", lambda path: path.write_text(text + "\n"))
 

@@ -12,7 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.algorithm import make_actor, make_loss
-from masac.checks import ConfigError
+from masac.checks import ConfigError, RunFailedError
 from masac.envs.vmas import make_vmas_env
 from masac.groups import GroupSpec, read_groups
 from masac.training.collection import make_collector
@@ -29,10 +29,6 @@ from masac.training.run_files import RunFiles
 from masac.training.signals_to_stop import stop_on_signals
 
 LOGGED = ("loss/qvalue", "loss/actor", "loss/alpha", "alpha", "entropy")
-
-
-class NonFiniteError(RuntimeError):
-    """A loss is NaN or infinite."""
 
 
 class Trainer:
@@ -81,7 +77,7 @@ class Trainer:
         )
         self.frames = 0
         self.next_evaluation = config.evaluation.every_frames or math.inf
-        self.files = RunFiles(run_dir)
+        self.files = RunFiles(run_dir, writes=self.rank.writes)
         self.files.write_config(config)
 
     def run(self) -> dict[str, object]:
@@ -167,7 +163,7 @@ class Trainer:
             value = row[name]
             if value is not None and not math.isfinite(value):
                 self.files.write_policy(self.policy, self.config)
-                raise NonFiniteError(
+                raise RunFailedError(
                     f"{name} of group {self.group.name!r} must be finite; got {value} after {self.learner.updates} "
                     f"updates ({self.frames} frames). The last policy is in {self.files.run_dir}. Check the "
                     "environment's rewards and observations, lower training.critic_lr and training.actor_lr, or set "

@@ -20,6 +20,7 @@ from masac.training.normalization import RunningNormalizer
 from masac.training.policy import Policy
 from masac.training.ranks import Rank
 from masac.training.replay import Replay
+from masac.training.run_files import RunFiles
 from tests.losses.common import A, F, N, make_batch
 
 GROUP = GroupSpec(
@@ -174,6 +175,15 @@ def test_ranks_have_seeds_of_their_own_and_rank_zero_writes():
     assert len(seeds) == 5
     assert Rank().writes
     assert not Rank(index=1, world_size=2).writes
+
+
+def test_a_process_of_another_rank_writes_nothing(tmp_path):
+    files = RunFiles(tmp_path / "run", writes=False)
+    files.write_config(ExperimentConfig())
+    files.write_summary({})
+    with files.open_metrics(["frames"]) as metrics:
+        metrics.write({"frames": 1})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

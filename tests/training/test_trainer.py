@@ -10,14 +10,14 @@ import torch
 from rich.console import Console
 
 from masac.algorithm import AlgorithmConfig, make_actor
-from masac.checks import ConfigError
+from masac.checks import ConfigError, RunFailedError
 from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.groups import read_groups
 from masac.networks.config import ModelConfig
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 from masac.training.policy import Policy
-from masac.training.trainer import NonFiniteError, Trainer
+from masac.training.trainer import Trainer
 
 QUIET = Console(quiet=True)
 
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_name_and_the_policy_sav
         collected["next", "agents", "reward"].fill_(math.nan)
 
     trainer._observe = poison
-    with pytest.raises(NonFiniteError, match=r"loss/qvalue of group 'agents' must be finite; got nan"):
+    with pytest.raises(RunFailedError, match=r"loss/qvalue of group 'agents' must be finite; got nan"):
         trainer.run()
     assert (tmp_path / "policy.pt").exists()
 

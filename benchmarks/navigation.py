@@ -1,0 +1,72 @@
+"""What ``masac train`` leaves behind on its default task: python -m benchmarks.navigation [--json FILE].
+
+Runs the command itself, one seed after another, each in a process of its own, and prints what the summaries say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import print_table, write_json
+
+SOLVED = 0.9
+"""Evaluation return an agent from which navigation counts as solved."""
+
+
+def main() -> None:
+    """Run all seeds and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--overrides", nargs="*", default=[], help="more arguments for masac train")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [train(seed, Path(folder), arguments.overrides) for seed in arguments.seeds]
+    columns = (
+        "seed",
+        "evaluation return",
+        "success rate",
+        "frames",
+        "training s",
+        f"s to {SOLVED}",
+        f"frames to {SOLVED}",
+    )
+    rows = [
+        (
+            run["seed"],
+            f"{run['eval_return_mean']:.3f}",
+            f"{run['eval_success_rate']:.0%}",
+            f"{run['frames']:,}",
+            f"{run['wall_time_s']:.0f}",
+            "-" if run["solved_s"] is None else f"{run['solved_s']:.0f}",
+            "-" if run["solved_frames"] is None else f"{run['solved_frames']:,}",
+        )
+        for run in runs
+    ]
+    print_table("masac train", columns, rows)
+    write_json(arguments.json, {"runs": runs}, device="cpu")
+
+
+def train(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Run ``masac train seed=...`` and read what it wrote."""
+    run_dir = folder / str(seed)
+    command = [sys.executable, "-m", "masac", "train", f"seed={seed}", f"run_dir={run_dir}", *overrides]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        evaluated = [row for row in csv.DictReader(file) if row["eval/return_mean"]]
+    solved = next((row for row in evaluated if float(row["eval/return_mean"]) >= SOLVED), None)
+    summary["solved_s"] = float(solved["wall_time_s"]) if solved else None
+    summary["solved_frames"] = int(solved["frames"]) if solved else None
+    return summary
+
+
+if __name__ == "__main__":
+    main()

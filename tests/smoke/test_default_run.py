@@ -1,0 +1,13 @@
+"""The claim of the README: the default run solves navigation."""
+
+import pytest
+
+from benchmarks.navigation import SOLVED, train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_run_solves_navigation(seed, tmp_path):
+    summary = train(seed, tmp_path, [])
+    assert summary["eval_episodes"] == 100
+    assert summary["eval_return_mean"] >= SOLVED

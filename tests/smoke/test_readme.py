@@ -1,0 +1,37 @@
+"""What the README says can be done as it says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from masac.cli.overrides import check_overrides
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_python_blocks_run(code, capsys):
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    promised = re.findall(r"print\(.*\)\s+# (.*)", code)
+    assert printed == promised
+
+
+def test_shell_lines_are_arguments_that_masac_takes():
+    from dataclasses import asdict
+
+    from masac.training.config import ExperimentConfig
+
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
+    trained = [shlex.split(line.partition("#")[0])[2:] for line in lines if line.startswith("masac train")]
+    assert trained
+    for arguments in trained:
+        check_overrides([word for word in arguments if not word.startswith("-")], asdict(ExperimentConfig()))
+
+
+def test_the_lines_for_newcomers_are_there():
+    assert "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/masac train\n" in README
+    assert 'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest\n' in README
