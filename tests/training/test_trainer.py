@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import signal
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_run_leaves_its_files(tmp_path):
         "seed",
     ):
         assert name in written
-    assert written["versions"]["torch"] == torch.__version__
+    assert written["versions"]["torch"] == version("torch")
     table = rows(tmp_path)
     assert list(table[0])[:3] == ["frames", "updates", "wall_time_s"]
     assert [int(row["frames"]) for row in table] == list(range(32, 257, 32))
