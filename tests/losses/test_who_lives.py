@@ -239,6 +239,35 @@ def test_a_team_target_is_that_of_the_equation(skip, how, reward):
         torch.testing.assert_close(target[row], expected.detach(), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("how", ["any", "all"])
+def test_a_dead_agents_stale_flag_ends_no_team_and_keeps_none_going(how):
+    mask = torch.ones(B, N, 1, dtype=torch.bool)
+    mask[0, 1] = mask[1, 1] = False
+    # row 0: the dead one's flag is set, nobody else's; row 1: the living ended, the dead one's flag is not set
+    loss = team_loss(terminated_reduction=how)
+    batch = make_batch(mask=mask, terminated=flags((0, 1), (1, 0), (1, 2)))
+    signals = loss._read_batch(batch)
+    assert signals.ends(torch.zeros(B, 1))[:2].tolist() == [[False], [True]]
+    assert signals.acts_next[0].tolist() == [[True], [False], [True]]
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_posthumous_value_has_no_entropy():
+    kwargs = {"terminated_reduction": "all", "posthumous": True, "reward_reduction": "mean", "gamma": 0.5}
+    loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), alpha_init=1.0, **kwargs)
+    mask = torch.ones(B, N, 1, dtype=torch.bool)
+    mask[0, 1] = False
+    batch = make_batch(mask=mask, terminated=flags((2, 0)))
+    hot = loss.target_value(batch)
+    loss.log_alpha.data.fill_(-50.0)
+    cold = loss.target_value(batch)
+    change = hot - cold  # -γ α log π of those who act next, 0 for the dead
+    assert change[0, 1] == 0
+    assert change[2, 0] == 0
+    assert (change[0, [0, 2]] != 0).all()
+    assert (change[1] != 0).all()
+
+
 def test_a_team_critic_must_be_told_how_to_reduce():
     with pytest.raises(ValueError, match="terminated_reduction='any' or 'all'"):
         team_loss(terminated_reduction="none")(make_batch())
