@@ -16,7 +16,7 @@ from masac.networks.critics import make_critic
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmConfig:
-    """The algorithm. ``masac`` has a centralized critic, ``isac`` an independent one.
+    """The algorithm. The preset ``masac`` has a centralized critic, ``isac``, the default, an independent one.
 
     Args:
         name: what to call it in files and plots.

@@ -15,7 +15,7 @@ Usage: masac train [key=value ...]
 
 Examples:
   masac train                                               three agents on VMAS navigation, solved in a minute or so
-  masac train task=vmas/balance algorithm=isac seed=1       another task, independent critics
+  masac train task=vmas/balance algorithm=masac seed=1      another task, centralized critics
   masac train run_dir=runs/mine training.total_frames=200000
   masac train task.kwargs.n_agents=5                        a keyword of the scenario
   masac train task=vmas/custom task.scenario=my_package.my_module:Scenario
@@ -29,7 +29,7 @@ Ctrl-C ends it after the iteration at hand with all of them written; a second on
 Presets:
   task=        {tasks}
                (any other scenario of VMAS works too, with default settings: {others})
-  algorithm=   masac (centralized critics), isac (independent critics)
+  algorithm=   isac (independent critics, the default), masac (centralized critics)
 
 Keys and defaults (task and algorithm presets set some of them):
 """

@@ -28,6 +28,7 @@ def train(arguments: Sequence[str]) -> None:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(train_help(), end="")
         return
+    sys.path.append(os.getcwd())  # where a user's own scenario is, whichever way masac was started
     try:
         _register_presets()
         sys.argv = ["masac train", *_hydra_arguments(arguments)]

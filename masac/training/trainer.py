@@ -82,6 +82,15 @@ class Trainer:
 
     def run(self) -> dict[str, object]:
         """Train to the end, or until somebody asks to stop; write the files; return the summary."""
+        try:
+            seconds, interrupted = self._train()
+        except Exception:
+            self.files.write_policy(self.policy, self.config)  # what was learned is not lost
+            raise
+        return self._finish(seconds, interrupted=interrupted)
+
+    def _train(self) -> tuple[float, bool]:
+        """The loop. Returns how long it took in seconds, and whether somebody asked to stop."""
         started = time.perf_counter()
         last_evaluation: float | None = None
         with self.files.open_metrics(self._columns()) as metrics, self._display() as display, stop_on_signals() as stop:
@@ -97,14 +106,17 @@ class Trainer:
                 self._check_finite(row)
                 if stop.requested:
                     break
-        return self._finish(time.perf_counter() - started, interrupted=stop.requested)
+        return time.perf_counter() - started, stop.requested
 
     def _observe(self, collected: TensorDictBase) -> None:
         self.frames += collected.numel()
         self.learner.set_progress(self.frames / self.total_frames)
         self.episodes.observe(collected)
         if self.policy.normalizer is not None:
-            self.policy.normalizer.observe(collected[self.group.observation_key])
+            mask = collected.get((self.group.name, "mask"), None)
+            self.policy.normalizer.observe(
+                collected[self.group.observation_key], None if mask is None else mask.unsqueeze(-1)
+            )
 
     def _updates_due(self) -> int:
         if self.frames < self.warmup_frames:
@@ -125,7 +137,8 @@ class Trainer:
     def _evaluation_due(self) -> bool:
         if not self.rank.writes or self.frames < self.next_evaluation:
             return False
-        self.next_evaluation += self.config.evaluation.every_frames
+        every = self.config.evaluation.every_frames
+        self.next_evaluation = (self.frames // every + 1) * every
         return True
 
     def _evaluate(self) -> Evaluation:
@@ -162,7 +175,6 @@ class Trainer:
         for name in LOGGED:
             value = row[name]
             if value is not None and not math.isfinite(value):
-                self.files.write_policy(self.policy, self.config)
                 raise RunFailedError(
                     f"{name} of group {self.group.name!r} must be finite; got {value} after {self.learner.updates} "
                     f"updates ({self.frames} frames). The last policy is in {self.files.run_dir}. Check the "

@@ -85,8 +85,8 @@ def test_a_sweep_gives_every_job_a_folder_of_its_own(tmp_path):
 def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
     done = masac("train", *TINY, "task=vmas/wind_flocking", "run_dir=a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    own = "task.scenario=tests.envs.own_scenario:Scenario"
-    done = masac("train", *TINY, "task=vmas/custom", own, "run_dir=b", cwd=tmp_path)
+    (tmp_path / "mine.py").write_text((ROOT / "tests" / "envs" / "own_scenario.py").read_text())
+    done = masac("train", *TINY, "task=vmas/custom", "task.scenario=mine:Scenario", "run_dir=b", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

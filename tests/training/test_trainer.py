@@ -162,6 +162,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_name_and_the_policy_sav
     assert (tmp_path / "policy.pt").exists()
 
 
+def test_an_environment_that_fails_ends_the_run_with_the_policy_saved(tmp_path):
+    trainer = Trainer(tiny(), tmp_path, console=QUIET)
+    observe = trainer._observe
+
+    def fail(collected):
+        observe(collected)
+        if trainer.frames == 96:
+            raise ZeroDivisionError("the environment's own mistake")
+
+    trainer._observe = fail
+    with pytest.raises(ZeroDivisionError):
+        trainer.run()
+    assert (tmp_path / "policy.pt").exists()
+    assert len(rows(tmp_path)) == 2
+
+
 def test_an_interrupt_ends_the_run_after_the_iteration_with_everything_written(tmp_path):
     trainer = Trainer(tiny(training={"total_frames": 100_000}), tmp_path, console=QUIET)
     observe = trainer._observe
