@@ -42,7 +42,7 @@ class TrainingConfig:
     actor_lr: float = 1e-3
     critic_lr: float = 1e-3
     alpha_lr: float = 1e-3
-    final_lr_factor: float = 1.0
+    final_lr_factor: float = 0.05
     max_grad_norm: float | None = None
     reward_scale: float = 1.0
     normalize_observations: bool = False
