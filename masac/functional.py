@@ -23,7 +23,22 @@ def masked_sum(values: Tensor, mask: Tensor | None = None, weights: Tensor | Non
     Returns:
         A scalar; 0 with zero gradient where no entry is left.
     """
-    return _select(values if weights is None else values * weights, mask).sum()
+    return masked_values(values, mask, weights).sum()
+
+
+def masked_values(values: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """The entries times their weights, 0 where the mask is False (whatever value and weight are there).
+
+    Args:
+        values: any shape.
+        mask: bool, broadcastable to ``values``; all entries without one.
+        weights: importance weights, broadcastable to ``values``; 1 without them.
+
+    Returns:
+        Of the shape of ``values``.
+    """
+    selected = _select(values, mask)
+    return selected if weights is None else selected * _select(weights.expand_as(values), mask)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:

@@ -32,6 +32,16 @@ class GroupNetwork(nn.Module):
         self.centralized = centralized
         self.position_dependent = position_dependent
 
+    def check_agents(self, entries: Tensor) -> None:
+        """Raise ValueError unless ``entries`` is ``[*B, N, F]`` of this group's size, where the size matters."""
+        if self.share_params and not self.centralized and not self.position_dependent:
+            return
+        if entries.ndim < 2 or entries.shape[-2] != self.n_agents:
+            raise ValueError(
+                f"{type(self).__name__} must be given entries of shape [*B, {self.n_agents}, F]; "
+                f"got {list(entries.shape)}. Build it with the group's n_agents."
+            )
+
 
 class StackedCritic(TensorDictModule, abc.ABC):
     """A critic that computes K critics in one pass, given their parameters stacked in front."""
@@ -53,8 +63,9 @@ class StackedCritic(TensorDictModule, abc.ABC):
 def resolve_actor_layout(actor: nn.Module, layout: str) -> ActorLayout:
     """Whether the agent axis is a batch axis for this actor (``"shared"``) or not (``"per_agent"``).
 
-    ``"auto"`` says shared only when every module with parameters is a masac network with shared weights that treats all
-    agents alike, or ``MultiAgentMLP(share_params=True, centralized=False)``.
+    ``"auto"`` says shared only when every module with parameters or buffers is a masac network with shared weights that
+    treats all agents alike, or ``MultiAgentMLP(share_params=True, centralized=False)``. What other modules compute
+    between them cannot be read off; the loss therefore tries every shared actor once before it runs one on pairs.
 
     Raises:
         ValueError: for another ``layout``, or if ``"shared"`` is claimed for an actor known not to be.
@@ -88,8 +99,10 @@ def group_size(module: nn.Module) -> int | None:
 def resolve_critic_layout(critic: nn.Module, layout: str) -> bool:
     """Whether a critic is centralized: whether the value of one agent depends on its teammates' inputs.
 
-    ``"auto"`` asks the modules; a critic of which some part does not say counts as centralized. The price of that, for
-    one that is not, is small: it sees zeros where an agent does not act, and such values are not used.
+    ``"auto"`` asks the modules with parameters; a critic of which some part does not say counts as centralized. The
+    price of that, for one that is not, is small: it sees zeros where an agent does not act, values that are not used. A
+    module without parameters that mixes agents around a decentralized network (a mean over agents, say) says nothing:
+    claim ``"centralized"`` for it.
 
     Raises:
         ValueError: for another ``layout``, or if a critic known to be centralized is claimed not to be.
@@ -109,11 +122,12 @@ def resolve_critic_layout(critic: nn.Module, layout: str) -> bool:
 
 
 def _known_networks(module: nn.Module) -> tuple[list[GroupNetwork | MultiAgentMLP], bool]:
-    """The networks in ``module`` that say how they treat agents, and whether any parameter lies outside of them."""
+    """The networks in ``module`` that say how they treat agents, and whether anything is stored outside of them."""
     if isinstance(module, GroupNetwork | MultiAgentMLP):
         return [module], False
     networks: list[GroupNetwork | MultiAgentMLP] = []
-    unknown = next(module.parameters(recurse=False), None) is not None
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    unknown = bool(own)
     for child in module.children():
         child_networks, child_unknown = _known_networks(child)
         networks += child_networks

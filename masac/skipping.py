@@ -153,10 +153,8 @@ def act_on_pairs(
     batch_dims = goes_on.ndim - 2
     pairs = goes_on.reshape(-1).nonzero().squeeze(-1)
     n_pairs = pairs.numel()
-    action = action_like.new_zeros(action_like.shape)
-    log_prob = action_like.new_zeros(goes_on.shape)
     if n_pairs == 0:
-        return action, log_prob
+        return torch.zeros_like(action_like), action_like.new_zeros(goes_on.shape)
     if pack_rows:
         pairs = torch.cat([pairs, pairs[:1].expand(-n_pairs % n_agents)])
     lead = (pairs.numel() // n_agents, n_agents) if pack_rows else (n_pairs,)
@@ -169,49 +167,52 @@ def act_on_pairs(
             f"got {list(pair_action.shape)}. Pass actor_layout='per_agent'."
         )
     pairs = pairs[:n_pairs]
+    action = pair_action.new_zeros(action_like.shape)
+    log_prob = pair_log_prob.new_zeros(goes_on.shape)
     action.view(-1, *event)[pairs] = pair_action.reshape(-1, *event)[:n_pairs]
     log_prob.view(-1, 1)[pairs] = pair_log_prob.reshape(-1, 1)[:n_pairs]
     return action, log_prob
 
 
-def check_shared_claim(
+def why_not_on_pairs(
     log_prob: Callable[[TensorDictBase, Tensor], Tensor],
     tensordict: TensorDictBase,
     keys: Iterable[NestedKey],
     group: NestedKey,
     action: Tensor,
-) -> None:
-    """Compare what an actor says of an action to rows of agents and to single pairs; it must be the same.
+    *,
+    pack_rows: bool,
+) -> str | None:
+    """Whether an actor says the same of an action to (row, agent) pairs out of their rows as to rows of agents.
 
     Args:
         log_prob: of (inputs, action), the log-probability by the actor.
-        tensordict: valid inputs, batch size ``*B``.
+        tensordict: valid inputs of at least two rows, batch size ``*B``.
         keys: the entries the actor reads.
         group: where the agents' entries live.
         action: a legal action, ``[*B, N, *A]``.
+        pack_rows: see :func:`act_on_pairs`.
 
-    Raises:
-        ValueError: if it is not, or the actor cannot be run on pairs at all.
+    Returns:
+        None if it does, else what it does instead.
     """
     batch_dims = tensordict.batch_dims
     n_agents = action.shape[batch_dims]
-    pairs = torch.arange(action[..., 0].numel(), device=action.device)
-    single = _select_pairs(tensordict, keys, group, pairs, (pairs.numel(),), n_agents)
-    rule = "actor_layout='shared' must describe an actor for which the agent axis is a batch axis"
+    # Every pair in another place, beside others: rows start one agent later.
+    pairs = torch.arange(action[..., 0].numel(), device=action.device).roll(-1)
+    lead = (pairs.numel() // n_agents, n_agents) if pack_rows else (pairs.numel(),)
+    moved = _select_pairs(tensordict, keys, group, pairs, lead, n_agents)
+    expected = log_prob(tensordict, action).reshape(-1)[pairs]
     try:
-        by_pairs = log_prob(single, action.flatten(0, batch_dims))
-        same = torch.allclose(by_pairs.flatten(), log_prob(tensordict, action).flatten(), 1e-3, 1e-4, equal_nan=True)
+        got = log_prob(moved, action.flatten(0, batch_dims)[pairs].unflatten(0, lead)).reshape(-1)
     except (RuntimeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{rule}; run on single (row, agent) pairs it raised {type(error).__name__}: {error}. "
-            "Pass actor_layout='per_agent'."
-        ) from error
-    if not same:
-        raise ValueError(
-            f"{rule}; got one that says something else of the same action to single pairs than to rows of agents "
-            "(its weights or the place of an agent matter, it mixes agents, or it is random). "
-            "Pass actor_layout='per_agent'."
-        )
+        return f"run on pairs it raised {type(error).__name__}: {error}"
+    if got.shape == expected.shape and torch.allclose(got, expected, 1e-3, 1e-4, equal_nan=True):
+        return None
+    return (
+        "it says something else of the same action to pairs than to rows of agents (its weights or the place of an "
+        "agent matter, it mixes agents, or it is random)"
+    )
 
 
 def select_rows(tensordict: TensorDictBase, rows: Tensor) -> TensorDictBase:

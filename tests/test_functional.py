@@ -36,6 +36,15 @@ def test_masked_mean_over_nobody_is_zero_with_zero_gradient():
         assert values.grad.tolist() == [0.0, 0.0]
 
 
+def test_a_weight_that_is_nan_where_masked_leaves_value_and_gradient_alone():
+    values = torch.tensor([1.0, 5.0], requires_grad=True)
+    mean = functional.masked_mean(values, torch.tensor([True, False]), torch.tensor([2.0, NAN]))
+    mean.backward()
+    assert mean.item() == 1.0
+    assert values.grad is not None
+    assert values.grad.tolist() == [1.0, 0.0]
+
+
 def test_masked_mean_of_an_empty_batch_is_zero():
     assert functional.masked_mean(torch.zeros(0, 3, 1)).item() == 0.0
 

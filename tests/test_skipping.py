@@ -5,10 +5,12 @@ import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import MultiAgentMLP, NormalParamExtractor, ProbabilisticActor, TanhNormal
 
 from masac import GroupSACLoss, ModelConfig
 from masac.layouts import resolve_actor_layout, resolve_critic_layout
+from masac.networks.actors import TanhNormalNetwork
 from masac.skipping import resolve_skip_mode
 from tests.losses.common import (
     GROUP,
@@ -30,7 +32,7 @@ from tests.losses.common import (
 MIXED = torch.tensor([[1, 0, 0], [0, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 1], [0, 0, 1]], dtype=torch.bool).unsqueeze(-1)
 
 
-def actor_of(network, *, read=("observation",), group=GROUP):
+def actor_of(network, *, read=("observation",), group=GROUP, distribution=TanhNormal):
     keys = [(group, "loc"), (group, "scale")]
     module = TensorDictModule(
         network, in_keys=[(group, name) if isinstance(name, str) else name[0] for name in read], out_keys=keys
@@ -39,7 +41,7 @@ def actor_of(network, *, read=("observation",), group=GROUP):
         module,
         in_keys={"loc": keys[0], "scale": keys[1]},  # pyright: ignore[reportArgumentType]
         out_keys=[(group, "action")],
-        distribution_class=TanhNormal,
+        distribution_class=distribution,
     )
 
 
@@ -116,6 +118,68 @@ class PlaceMatters(nn.Module):
     def forward(self, observation):
         place = torch.arange(observation.shape[-2], dtype=observation.dtype).unsqueeze(-1)
         return self.linear(observation) + place
+
+
+class Mixing(nn.Module):
+    """Has no weights, but mixes agents before a network that is known to be shared."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = MultiAgentMLP(F, 2 * A, N, centralized=False, share_params=True)
+
+    def forward(self, observation):
+        return self.network(observation - observation.mean(-2, keepdim=True))
+
+
+class PerAgentBuffer(nn.Module):
+    """A shared network behind a normalizer an agent."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.randn(N, F))
+        self.network = TanhNormalNetwork(
+            n_agents=N, observation_dim=F, action_dim=A, share_params=True, model=ModelConfig()
+        )
+
+    def forward(self, observation):
+        return self.network(observation - self.mean)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "network", [lambda: linear_head(Mixing()), PerAgentBuffer, lambda: linear_head(PerAgentWeights())]
+)
+def test_an_actor_that_only_looks_shared_is_run_on_rows_of_agents(network):
+    module = network()
+    losses = [
+        GroupSACLoss(actor_of(module), our_critic(True, "centralized"), target_entropy=-2.0, skip_done_states=skip)
+        for skip in (False, "drop")
+    ]
+    losses[1].load_state_dict(losses[0].state_dict())
+    batch = make_batch(terminated=MIXED[:, :1].expand(B, N, 1))
+    actions = []
+    for loss in losses:
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            loss._sample = lambda state, loss=loss: (
+                loss.actor_network.get_dist(state).deterministic_sample,
+                torch.zeros(*state[GROUP].batch_size, 1),
+            )
+            actions.append(loss._next_action(batch, loss._read_batch(batch))[0])
+    on = ~MIXED[:, 0, 0]
+    torch.testing.assert_close(actions[1][on], actions[0][on])
+
+
+def test_a_right_claim_about_a_module_with_an_agent_axis_inside_is_taken():
+    network = nn.Sequential(nn.Linear(F, 8), MultiAgentMLP(8, 2 * A, N, centralized=False, share_params=True))
+    loss = GroupSACLoss(
+        actor_of(linear_head(network)),
+        our_critic(True, "independent"),
+        target_entropy=-2.0,
+        actor_layout="shared",
+        skip_done_states="drop",
+    )
+    total(loss(make_batch(terminated=MIXED))).backward()
+    assert loss._runs_on_pairs is True
 
 
 @pytest.mark.parametrize("network", [PerAgentWeights, PlaceMatters])

@@ -131,7 +131,8 @@ class GroupLoss(LossModule):
         self.skip_mode = resolve_skip_mode(skip_done_states)
         self.terminal_fill = terminal_fill
         self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
-        self.layout_is_known = resolve_actor_layout(actor_network, "auto") == self.actor_layout
+        self._claims_shared = actor_layout == "shared"
+        self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False
         self.pack_rows = needs_agent_axis(actor_network)
         row_keys = [key for key in actor_network.in_keys if not in_group(key, group)]
         if self.pack_rows and row_keys and self.actor_layout == "shared":
@@ -142,6 +143,13 @@ class GroupLoss(LossModule):
                     f"got {row_keys}. Pass actor_layout='per_agent'."
                 )
             self.actor_layout = "per_agent"
+        if isinstance(qvalue_network, list | tuple):
+            if len(qvalue_network) != num_qvalue_nets:
+                raise ValueError(
+                    f"qvalue_network must be one critic or a list of num_qvalue_nets={num_qvalue_nets}; "
+                    f"got {len(qvalue_network)}. Pass num_qvalue_nets={len(qvalue_network)}."
+                )
+            qvalue_network = list(qvalue_network)
         first_critic = qvalue_network[0] if isinstance(qvalue_network, list) else qvalue_network
         self.centralized_critic = resolve_critic_layout(first_critic, critic_layout)
         self.end_rules = EndRules(
@@ -154,7 +162,8 @@ class GroupLoss(LossModule):
         self.num_qvalue_nets = num_qvalue_nets
         self.delay_qvalue = delay_qvalue
         self._init_gamma = gamma
-        self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]
+        losses = ["loss_actor", "loss_qvalue", "loss_alpha"]
+        self.out_keys: list[str] = losses if self.reduction == "none" else [*losses, "alpha", "entropy"]
         self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
         self.convert_to_functional(
             qvalue_network,  # pyright: ignore[reportArgumentType]
@@ -178,34 +187,41 @@ class GroupLoss(LossModule):
         value_keys = [key for key in self.qvalue_network.out_keys if as_path(key)[-1] == "state_action_value"]
         if len(value_keys) == 1:
             keys["state_action_value"] = value_keys[0]
+        self._resolved_keys = {name: key for name, key in keys.items() if key is not None}
         self.set_keys(**keys)
 
     def set_keys(self, **kwargs: NestedKey | None) -> None:
         """Name the entries of the data; None restores the default, which lives in the group for an agent's entries."""
         for name, key in kwargs.items():
             if key is None and name in self._keys_in_group:
-                kwargs[name] = (*as_path(self.group), getattr(self.default_keys(), name))
+                in_the_group = (*as_path(self.group), getattr(self.default_keys(), name))
+                kwargs[name] = self._resolved_keys.get(name, in_the_group)
         super().set_keys(**kwargs)
-        self._make_vmap()
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         self._in_keys = None
 
     @property
     def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The entries that ``forward`` reads (an agent mask and weights aside, which are read where present)."""
+        """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
         if self._in_keys is None:
             actor_keys = [as_path(key) for key in self.actor_network.in_keys]
             critic_keys = self._critic_state_keys()
             states = list(dict.fromkeys([*actor_keys, *critic_keys]))
             keys = self.tensor_keys
-            signals = [("next", *as_path(key)) for key in (keys.reward, keys.done, keys.terminated)]
+            signals = [("next", *as_path(key)) for key in (keys.reward, keys.terminated)]
             self._in_keys = [as_path(keys.action), *states, *(("next", *key) for key in states), *signals]
         return self._in_keys
 
     @in_keys.setter
     def in_keys(self, values: list[NestedKey]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._in_keys = values
+
+    @property
+    def optional_in_keys(self) -> list[NestedKey]:
+        """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
+        keys = self.tensor_keys
+        return [as_path(key) for key in (keys.agent_mask, keys.priority_weight, keys.steps_to_next_obs)]
 
     def _critic_state_keys(self) -> list[tuple[str, ...]]:
         given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
@@ -219,6 +235,8 @@ class GroupLoss(LossModule):
         for name, value in (("alpha_init", alpha_init), ("min_alpha", min_alpha), ("max_alpha", max_alpha)):
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0; got {value}.")
+        if min_alpha is not None and max_alpha is not None and min_alpha > max_alpha:
+            raise ValueError(f"min_alpha must be at most max_alpha; got {min_alpha} and {max_alpha}.")
         if per_agent and self.n_agents is None:
             raise ValueError(
                 "alpha_per_agent=True must come with n_agents; got None. Pass n_agents=<size of the group>."
@@ -288,17 +306,28 @@ class GroupLoss(LossModule):
 
     # -- inputs of the networks ----------------------------------------------------------------------------------------
 
+    def _set_batch_size(self, tensordict: TensorDictBase) -> None:
+        """Give data without a batch size (a call with keyword tensors) the one of its actions ``[*B, N, d]``."""
+        action = get_entry(tensordict, self.tensor_keys.action, type(self).__name__)
+        if tensordict.batch_dims == 0 and action.ndim > 2:
+            tensordict.batch_size = action.shape[:-2]  # pyright: ignore[reportAttributeAccessIssue]
+
     def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
         keys = self.tensor_keys
         action = get_entry(tensordict, keys.action, type(self).__name__)
         batch_dims = tensordict.batch_dims
-        n_agents = action.shape[batch_dims] if action.ndim > batch_dims else None
+        n_agents = action.shape[batch_dims] if action.ndim > batch_dims + 1 else None
         if n_agents is None or (self.n_agents is not None and n_agents != self.n_agents):
             raise ValueError(
                 f"the action at {keys.action!r} must have shape "
                 f"{[*tensordict.batch_size, self.n_agents or 'N', '...']} for batch size "
                 f"{list(tensordict.batch_size)}; got {list(action.shape)}. "
                 "Give the TensorDict the batch size of its rows (not of its agents), or the loss the right n_agents."
+            )
+        if tensordict.batch_size.numel() == 0:
+            raise ValueError(
+                f"the batch must hold at least one row; got batch size {list(tensordict.batch_size)}. "
+                "Sample once the replay buffer holds something."
             )
         return read_group_batch(
             tensordict,
@@ -372,16 +401,17 @@ class GroupLoss(LossModule):
     # -- critics and reductions ----------------------------------------------------------------------------------------
 
     def _make_vmap(self) -> None:
-        self._critic_values = make_critic_values(
+        """Nothing to keep: the critics are mapped when they are called, so that copies and pickles have their own."""
+
+    def _q_values(self, inputs: TensorDictBase, params: TensorDictBase, n_agents: int) -> Tensor:
+        """The values of K critics, ``[K, *B, N, 1]`` or ``[K, *B, 1]``, with their shape checked."""
+        critic_values = make_critic_values(
             self.qvalue_network,
             self.tensor_keys.state_action_value,
             randomness=self.vmap_randomness,
             deactivate_vmap=self.deactivate_vmap,
         )
-
-    def _q_values(self, inputs: TensorDictBase, params: TensorDictBase, n_agents: int) -> Tensor:
-        """The values of K critics, ``[K, *B, N, 1]`` or ``[K, *B, 1]``, with their shape checked."""
-        values = self._critic_values(inputs, params)
+        values = critic_values(inputs, params)
         batch = tuple(inputs.batch_size)
         if tuple(values.shape[1:]) not in ((*batch, n_agents, 1), (*batch, 1)):
             raise ValueError(
@@ -395,8 +425,7 @@ class GroupLoss(LossModule):
         if weights is not None:
             weights = weights.reshape(*batch.batch_size, *(1,) * (values.ndim - len(batch.batch_size)))
         if self.reduction == "none":
-            weighted = values if weights is None else values * weights
-            return torch.where(mask, weighted, torch.zeros_like(weighted)).squeeze(-1)
+            return functional.masked_values(values, mask, weights).squeeze(-1)
         reduce = functional.masked_mean if self.reduction == "mean" else functional.masked_sum
         return reduce(values, None if batch.all_alive else mask, weights)
 
@@ -437,6 +466,8 @@ def auto_target_entropy(action_spec: TensorSpec | None, action_key: NestedKey, n
     if action_spec is None:
         raise ValueError(f"target_entropy='auto' must be given an action spec; got none. {advice}")
     if not isinstance(action_spec, Composite):
+        if not action_spec.shape:
+            raise ValueError(f"the action spec must have the dimensions of an action; got shape []. {advice}")
         return -float(action_spec.shape[-1])
     container, leaf = action_spec, action_spec.get(as_path(action_key), None)
     if leaf is None or isinstance(leaf, Composite):

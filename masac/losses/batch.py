@@ -180,9 +180,9 @@ def read_group_batch(
 
 def read_next_signal(tensordict: TensorDictBase, key: NestedKey, group: NestedKey, name: str) -> Tensor:
     """The signal at ``("next", key)``; for a key in the group that is not there, the one of that name at the root."""
-    next_data = tensordict.get("next")
-    value = next_data.get(as_path(key), None)
-    if value is None and in_group(key, group):
+    next_data = tensordict.get("next", None)
+    value = None if next_data is None else next_data.get(as_path(key), None)
+    if value is None and next_data is not None and in_group(key, group):
         value = next_data.get(as_path(key)[-1], None)
     if value is None:
         raise KeyError(

@@ -10,6 +10,7 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor
 
 from masac.compat import parameters_in
+from masac.keys import get_entry
 from masac.layouts import StackedCritic
 
 CriticValues = Callable[[TensorDictBase, TensorDictBase], Tensor]
@@ -30,7 +31,7 @@ def make_critic_values(
 
     def one(inputs: TensorDictBase, params: TensorDictBase) -> Tensor:
         with parameters_in(critic, params):
-            return critic(inputs.copy()).get(value_key)
+            return get_entry(critic(inputs.copy()), value_key, "the loss, of the critic's output,")
 
     if deactivate_vmap:
         return lambda inputs, params: torch.stack([one(inputs, critic_params) for critic_params in params.unbind(0)])

@@ -10,6 +10,7 @@ from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, d
 from torch import Tensor
 from torchrl.data import TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import SafeProbabilisticTensorDictSequential
 
 from masac import functional
 from masac.compat import parameters_in, rsample_and_log_prob
@@ -21,10 +22,10 @@ from masac.losses.critics import own_gradient
 from masac.skipping import (
     TerminalFill,
     act_on_pairs,
-    check_shared_claim,
     replace_entries,
     scatter_rows,
     select_rows,
+    why_not_on_pairs,
 )
 
 
@@ -147,14 +148,16 @@ class GroupSACLoss(GroupLoss):
         )
         self.actor_gradient = actor_gradient
         if target_entropy == "auto":
-            spec = action_spec if action_spec is not None else actor_network.spec
-            target_entropy = auto_target_entropy(spec, self.tensor_keys.action, self.n_agents)
+            if action_spec is None and isinstance(actor_network, SafeProbabilisticTensorDictSequential):
+                action_spec = actor_network.spec
+            target_entropy = auto_target_entropy(action_spec, self.tensor_keys.action, self.n_agents)
         device = self.log_alpha.device
         self.register_buffer("_target_entropy", torch.tensor(float(target_entropy), device=device))
 
-    @dispatch  # pyright: ignore[reportArgumentType]
+    @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch; see the class for what it returns and writes."""
+        self._set_batch_size(tensordict)
         batch = self._read_batch(tensordict)
         loss_qvalue, td_error = self._qvalue_terms(tensordict, batch)
         loss_actor, log_prob = self._actor_terms(tensordict, batch)
@@ -225,15 +228,15 @@ class GroupSACLoss(GroupLoss):
         next_state = tensordict.get("next")
         keys = self.actor_network.in_keys
         executed = get_entry(tensordict, self.tensor_keys.action, "the loss")
-        if self.skip_mode == "drop" and self.actor_layout == "shared":
-            if not self.layout_is_known:
-                self._check_layout(tensordict, batch)
+        if self.skip_mode == "drop" and self._may_run_on_pairs(tensordict, batch):
             return act_on_pairs(
                 self._sample, next_state, keys, self.group, batch.acts_next, executed, pack_rows=self.pack_rows
             )
         fill = self._valid_entries(tensordict, batch)
         if self.skip_mode == "off":
             if batch.all_alive:
+                for key in keys:
+                    get_entry(next_state, key, "the actor")
                 return self._sample(next_state.select(*keys))
             return self._sample(replace_entries(next_state, keys, self.group, batch.alive, fill))
         filled = replace_entries(next_state, keys, self.group, batch.acts_next, fill)
@@ -245,8 +248,12 @@ class GroupSACLoss(GroupLoss):
         action, log_prob = self._sample(select_rows(filled, rows))
         return scatter_rows(action, rows, batch.batch_size), scatter_rows(log_prob, rows, batch.batch_size)
 
-    def _check_layout(self, tensordict: TensorDictBase, batch: GroupBatch) -> None:
-        """Hold a foreign actor to the claim that it is shared, once."""
+    def _may_run_on_pairs(self, tensordict: TensorDictBase, batch: GroupBatch) -> bool:
+        """Whether the actor is shared, tried once: if not, one claimed to be is an error, another goes per agent."""
+        if self._runs_on_pairs is not None:
+            return self._runs_on_pairs
+        if batch.batch_size.numel() < 2:
+            return False  # one row cannot show it; rows of agents are right for every actor
 
         def log_prob(inputs: TensorDictBase, action: Tensor) -> Tensor:
             with parameters_in(self.actor_network, self.actor_network_params):
@@ -255,8 +262,15 @@ class GroupSACLoss(GroupLoss):
         executed = get_entry(tensordict, self.tensor_keys.action, "the loss")
         action = torch.where(batch.alive, executed, torch.zeros_like(executed))
         inputs = self._actor_inputs(tensordict, batch)
-        check_shared_claim(log_prob, inputs, self.actor_network.in_keys, self.group, action)
-        self.layout_is_known = batch.batch_size.numel() > 1  # one row alone cannot show that places matter
+        keys = self.actor_network.in_keys
+        reason = why_not_on_pairs(log_prob, inputs, keys, self.group, action, pack_rows=self.pack_rows)
+        if reason is not None and self._claims_shared:
+            raise ValueError(
+                "actor_layout='shared' must describe an actor for which the agent axis is a batch axis; "
+                f"{reason}. Pass actor_layout='per_agent' or 'auto'."
+            )
+        self._runs_on_pairs = reason is None
+        return self._runs_on_pairs
 
     def _next_q_value(self, tensordict: TensorDictBase, batch: GroupBatch, next_action: Tensor) -> Tensor:
         """``min_k`` of the target critics at the next state; in drop mode 0 in the rows that end."""
@@ -293,6 +307,8 @@ class GroupSACLoss(GroupLoss):
         return self._reduce(loss, mask, self._weights(tensordict), batch), log_prob.detach()
 
     def _alpha_term(self, log_prob: Tensor, batch: GroupBatch, weights: Tensor | None) -> Tensor:
+        if not batch.all_alive:
+            log_prob = torch.where(batch.alive, log_prob, torch.zeros_like(log_prob))
         loss = functional.temperature_loss(self._per_pair(self.log_alpha), log_prob, self.target_entropy)
         return self._reduce(loss, batch.alive, weights, batch)
 
@@ -303,7 +319,15 @@ class GroupSACLoss(GroupLoss):
             parameters_in(self.actor_network, self.actor_network_params),
         ):
             action, log_prob = rsample_and_log_prob(self.actor_network.get_dist(state))
-        return action, log_prob if log_prob.ndim == action.ndim else log_prob.unsqueeze(-1)
+        if log_prob.shape == action.shape[:-1]:
+            return action, log_prob.unsqueeze(-1)
+        if log_prob.shape == (*action.shape[:-1], 1):
+            return action, log_prob
+        raise ValueError(
+            f"the actor's distribution must give one log-probability an agent, of shape {list(action.shape[:-1])} for "
+            f"actions of shape {list(action.shape)}; got {list(log_prob.shape)}. Use a distribution that sums over the "
+            "dimensions of an action (TanhNormal, IndependentNormal, Independent(...))."
+        )
 
 
 def _rows_that_go_on(batch: GroupBatch) -> Tensor:

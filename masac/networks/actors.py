@@ -61,6 +61,7 @@ class TanhNormalNetwork(GroupNetwork):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """``[*B, N, F]`` (shared, without ids: ``[..., F]``) to mean and standard deviation ``[*B, N, d]``."""
+        self.check_agents(observation)
         lead = observation.shape[:-1]
         if self.agent_ids:
             ids = torch.eye(lead[-1], dtype=observation.dtype, device=observation.device)

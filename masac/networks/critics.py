@@ -76,6 +76,7 @@ class CriticNetwork(GroupNetwork):
         Returns:
             ``[*B, N, 1]``, or ``[*B, 1]`` for a team; with a leading K if the parameters have one.
         """
+        self.check_agents(observation)
         batch, n_agents = observation.shape[:-2], observation.shape[-2]
         parts = [observation, action] if alive is None else [observation, action, alive.to(observation.dtype)]
         features = torch.cat(parts, dim=-1).flatten(0, -3) if batch else torch.cat(parts, dim=-1).unsqueeze(0)

@@ -1,6 +1,7 @@
 """A LossModule as TorchRL's users expect it."""
 
 import pickle
+from copy import deepcopy
 
 import pytest
 import torch
@@ -210,6 +211,43 @@ def test_critics_can_be_given_one_by_one():
     assert len(gradients(loss)) == len(list(loss.parameters()))
 
 
+@pytest.mark.parametrize("n_agents", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["independent", "centralized", "team"])
+def test_a_call_with_keyword_tensors_gives_the_same(n_agents, kind):
+    team = {"terminated_reduction": "all", "reward_reduction": "mean"} if kind == "team" else {}
+    loss = GroupSACLoss(our_actor(True, n_agents=n_agents), our_critic(True, kind, n_agents=n_agents), **team)
+    batch = make_batch(n_agents=n_agents)
+    torch.manual_seed(1)
+    expected = loss(batch)
+    torch.manual_seed(1)
+    values = loss(**{"_".join(key): batch[key] for key in loss.in_keys})
+    for name, value in zip(loss.out_keys, values, strict=True):
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_a_copy_is_independent_of_the_original():
+    foreign = torchrl_critic(True, "independent")
+    loss = GroupSACLoss(our_actor(True), foreign)
+    copy = deepcopy(loss)
+    assert copy.qvalue_network is not loss.qvalue_network
+    for parameter in copy.parameters():
+        parameter.data.zero_()
+    assert all(parameter.abs().sum() > 0 for name, parameter in loss.named_parameters() if "weight" in name)
+    pickle.loads(pickle.dumps(loss))(make_batch())
+
+
+def test_set_keys_restores_the_keys_of_the_networks():
+    loss = GroupSACLoss(our_actor(True), our_critic(True, "team"))
+    assert loss.tensor_keys.state_action_value == "state_action_value"
+    loss.set_keys(state_action_value="q")
+    loss.set_keys(state_action_value=None)
+    assert loss.tensor_keys.state_action_value == "state_action_value"
+
+
+def test_the_entries_that_are_read_where_present_are_named():
+    assert make().optional_in_keys == [(GROUP, "mask"), ("priority_weight",), ("steps_to_next_obs",)]
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +259,7 @@ def test_critics_can_be_given_one_by_one():
         ({"gamma": 1.5}, r"gamma must be in \[0, 1\]"),
         ({"alpha_init": 0.0}, "alpha_init must be greater than 0"),
         ({"min_alpha": -1.0}, "min_alpha must be greater than 0"),
+        ({"min_alpha": 2.0, "max_alpha": 1.0}, "min_alpha must be at most max_alpha"),
         ({"actor_gradient": "mine"}, "actor_gradient must be 'own' or 'joint'"),
         ({"terminated_reduction": "some"}, "terminated_reduction must be"),
         ({"reward_reduction": "max"}, "reward_reduction must be"),
@@ -250,6 +289,31 @@ def test_a_temperature_an_agent_needs_the_size_of_the_group():
 def test_a_wrong_number_of_agents_is_an_error():
     with pytest.raises(ValueError, match="or the loss the right n_agents"):
         make(n_agents=N + 1, action_spec=action_spec())(make_batch())
+
+
+def test_a_distribution_that_does_not_sum_over_an_actions_dimensions_is_an_error():
+    from torch import nn
+    from torch.distributions import Normal
+
+    from tests.test_skipping import actor_of, linear_head
+
+    actor = actor_of(linear_head(nn.Linear(F, 2 * A)), distribution=Normal)
+    for skip in (False, "fill", "drop"):
+        loss = GroupSACLoss(actor, our_critic(True, "independent"), target_entropy=-2.0, skip_done_states=skip)
+        with pytest.raises(ValueError, match="must give one log-probability an agent"):
+            loss(make_batch())
+
+
+def test_an_empty_batch_and_one_without_next_are_errors():
+    with pytest.raises(ValueError, match="must hold at least one row"):
+        make()(make_batch(batch=(0,)))
+    with pytest.raises(KeyError, match="the loss needs the reward"):
+        make()(make_batch().exclude("next"))
+
+
+def test_a_wrong_number_of_critics_is_an_error():
+    with pytest.raises(ValueError, match="Pass num_qvalue_nets=3"):
+        GroupSACLoss(our_actor(True), [our_critic(True, "team") for _ in range(3)])
 
 
 def test_a_critic_of_another_shape_is_an_error():

@@ -347,6 +347,16 @@ def test_importance_weights_are_one_a_row():
         loss(batch)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_weight_of_a_row_of_the_dead_may_be_nan(reduction):
+    loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), reduction=reduction)
+    batch = make_batch(mask=alive_mask())
+    batch["priority_weight"] = torch.ones(B)
+    batch["priority_weight"][0] = NAN
+    total(loss(batch)).sum().backward()
+    assert all(grad.isfinite().all() for grad in gradients(loss).values())
+
+
 def test_no_reduction_gives_a_value_an_agent_and_zero_for_the_dead():
     mask = alive_mask()
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), reduction="none")

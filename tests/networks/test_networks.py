@@ -162,6 +162,15 @@ def test_an_actor_of_a_spec_that_does_not_fit_is_an_error(spec):
         )
 
 
+def test_a_group_of_another_size_is_an_error():
+    for network in (
+        our_actor(False).module[0].module,
+        our_actor(True, model=ModelConfig(agent_ids=True)).module[0].module,
+    ):
+        with pytest.raises(ValueError, match=rf"must be given entries of shape \[\*B, {N}, F\]"):
+            network(torch.randn(5, 1, F))
+
+
 def test_per_agent_weights_differ():
     actor = copy.deepcopy(our_actor(False))
     same = torch.randn(1, 1, F).expand(4, N, F).clone()
