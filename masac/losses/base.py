@@ -14,7 +14,6 @@ import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
 from torch import Tensor
-from torchrl.data import Composite, TensorSpec
 from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.value import TD0Estimator
 
@@ -449,42 +448,3 @@ def _fit_estimator_state(loss: GroupLoss, state: dict[str, Any], prefix: str, *_
         loss.value_estimator  # noqa: B018  made on first access
     elif loss._value_estimator is not None:
         state[key] = loss._value_estimator.gamma  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def auto_target_entropy(action_spec: TensorSpec | None, action_key: NestedKey, n_agents: int | None) -> float:
-    """-(dimensions of the action of ONE agent), whatever way the spec is nested (Haarnoja et al. 2018, appendix D).
-
-    Args:
-        action_spec: a leaf ``[..., d]``, or a composite that has the action at ``action_key``.
-        action_key: where the action lives.
-        n_agents: the size of the group, where known.
-
-    Raises:
-        ValueError: if there is no spec, or it does not tell which dimensions are one agent's.
-    """
-    advice = "Pass action_spec=<the environment's action spec>, or target_entropy=<a number>."
-    if action_spec is None:
-        raise ValueError(f"target_entropy='auto' must be given an action spec; got none. {advice}")
-    if not isinstance(action_spec, Composite):
-        if not action_spec.shape:
-            raise ValueError(f"the action spec must have the dimensions of an action; got shape []. {advice}")
-        return -float(action_spec.shape[-1])
-    container, leaf = action_spec, action_spec.get(as_path(action_key), None)
-    if leaf is None or isinstance(leaf, Composite):
-        keys = sorted(action_spec.keys(True, True), key=as_path)
-        raise ValueError(f"the action spec must have the action at {action_key!r}; got {keys}. {advice}")
-    if len(as_path(action_key)) > 1:
-        container = action_spec[as_path(action_key)[:-1]]
-    event = leaf.shape[len(container.shape) :]
-    if len(event) == 1:
-        return -float(event[0])
-    # Two dimensions past the container: those of [N, d] if the container has no agent axis, else of one agent.
-    has_agent_axis = n_agents is not None and bool(container.shape) and container.shape[-1] == n_agents
-    if len(event) == 2 and not has_agent_axis and n_agents in (None, event[0]):
-        return -float(event[1])
-    if has_agent_axis and event and event[0] != n_agents:
-        return -float(event.numel())
-    raise ValueError(
-        f"the action spec must tell which dimensions are one agent's; got shape {list(leaf.shape)} in a container of "
-        f"shape {list(container.shape)} for n_agents={n_agents}. {advice}"
-    )

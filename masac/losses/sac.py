@@ -16,9 +16,10 @@ from masac import functional
 from masac.compat import parameters_in, rsample_and_log_prob
 from masac.keys import get_entry
 from masac.layouts import StackedCritic
-from masac.losses.base import GroupLoss, auto_target_entropy
+from masac.losses.base import GroupLoss
 from masac.losses.batch import GroupBatch
 from masac.losses.critics import own_gradient
+from masac.losses.target_entropy import auto_target_entropy
 from masac.skipping import (
     TerminalFill,
     act_on_pairs,

@@ -9,7 +9,7 @@ from torchrl.data import Bounded, Composite
 from torchrl.objectives import HardUpdate, SoftUpdate, ValueEstimators
 
 from masac import GroupSACLoss
-from masac.losses.base import auto_target_entropy
+from masac.losses.target_entropy import auto_target_entropy
 from tests.losses.common import (
     GROUP,
     A,
