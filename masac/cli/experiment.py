@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,18 @@ def run_experiment(composed: DictConfig, run_dir: str) -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     config = replace(read_config(composed), run_dir=run_dir)
     console = Console()
+    shown_dir = _shown(run_dir)
     trainer = Trainer(config, Path(run_dir), console=console)
     group = trainer.group
     console.print(
         f"masac train: {config.task.suite}/{config.task.name}, {group.n_agents} agents, {config.task.num_envs} "
-        f"environments, {config.algorithm.name}, seed {config.seed}; writing to {run_dir}",
+        f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}",
         highlight=False,
         soft_wrap=True,
     )
     summary = trainer.run()
     if summary:
-        print_summary(summary, run_dir, console)
+        print_summary(summary, shown_dir, console)
 
 
 def read_config(composed: DictConfig) -> ExperimentConfig:
@@ -70,6 +72,12 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
         lines.insert(2, f"success rate {summary['eval_success_rate']:.0%}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _shown(path: str) -> str:
+    """A path as a user would type it: relative where it lies below the working directory."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
 
 
 def _unfreeze(node: DictConfig) -> None:
