@@ -21,7 +21,6 @@ from tests.losses.common import (
 )
 
 GAMMA = 0.5  # exact in every float type
-CASES = list(itertools.product(*zip(*SHARE_AND_CRITIC, strict=True), ("joint", "mixed"), (False, True)))
 CASES = [
     (share, kind, ends, nan)
     for (share, kind), ends, nan in itertools.product(SHARE_AND_CRITIC, ("joint", "mixed"), (False, True))
