@@ -342,6 +342,31 @@ def test_an_entry_of_the_row_is_read_by_the_actor_too(skip, layout):
     assert all(grad.isfinite().all() for grad in gradients(loss).values())
 
 
+class MultiAgentWithState(nn.Module):
+    """A shared ``MultiAgentMLP`` that also reads an entry of the row: pairs of several rows cannot share that."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = MultiAgentMLP(F + 3, 2 * A, N, centralized=False, share_params=True)
+
+    def forward(self, observation, state):
+        state = state.unsqueeze(-2).expand(*observation.shape[:-1], 3)
+        return NormalParamExtractor()(self.network(torch.cat([observation, state], -1)))
+
+
+def test_a_module_with_an_agent_axis_that_reads_an_entry_of_the_row_is_run_on_rows_of_agents():
+    actor = actor_of(MultiAgentWithState(), read=("observation", ("state",)))
+    kwargs = {"target_entropy": -2.0, "skip_done_states": "drop"}
+    loss = GroupSACLoss(actor, our_critic(True, "independent"), **kwargs)
+    batch = make_batch(terminated=MIXED)
+    batch["state"] = torch.randn(B, 3)
+    batch["next", "state"] = torch.randn(B, 3)
+    total(loss(batch)).backward()
+    assert loss.actor_layout == "per_agent"
+    with pytest.raises(ValueError, match=r"must read entries of the group 'agents' only; got \['state'\]"):
+        GroupSACLoss(actor, our_critic(True, "independent"), actor_layout="shared", **kwargs)
+
+
 # -- pytorch/rl#2590: an actor that refuses what is not finite ---------------------------------------------------------
 
 

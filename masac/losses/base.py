@@ -131,7 +131,6 @@ class GroupLoss(LossModule):
         self.terminal_fill = terminal_fill
         self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
         self._claims_shared = actor_layout == "shared"
-        self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False
         self.pack_rows = needs_agent_axis(actor_network)
         row_keys = [key for key in actor_network.in_keys if not in_group(key, group)]
         if self.pack_rows and row_keys and self.actor_layout == "shared":
@@ -142,6 +141,7 @@ class GroupLoss(LossModule):
                     f"got {row_keys}. Pass actor_layout='per_agent'."
                 )
             self.actor_layout = "per_agent"
+        self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False  # None: to be tried
         if isinstance(qvalue_network, list | tuple):
             if len(qvalue_network) != num_qvalue_nets:
                 raise ValueError(
