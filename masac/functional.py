@@ -1,11 +1,15 @@
 """The equations of Soft Actor-Critic for groups of agents: tensors in, tensors out.
 
-Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics. Nothing here knows a TensorDict, a config or a device. What an
-entry without weight holds never matters: entries are selected with ``torch.where``, because a product with 0 would keep
-their NaN (NaN * 0 = NaN), in the value and in the gradient.
+Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``D`` discrete actions of one agent (of all its factors side by
+side), ``*L`` leading dimensions. Nothing here knows a TensorDict, a config or a device. What an entry without weight
+holds never matters: entries are selected with ``torch.where``, because a product with 0 would keep their NaN
+(NaN * 0 = NaN), in the value and in the gradient.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -171,6 +175,97 @@ def team_actor_loss(log_prob: Tensor, q_value: Tensor, alpha: Tensor, alive: Ten
         ``[*B, 1]``.
     """
     return _select(alpha * log_prob, alive).sum(dim=-2) - q_value
+
+
+def discrete_policy(logits: Tensor, legal: Tensor | None, sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The log-probabilities of all actions under independent factors, over the legal ones only.
+
+    Illegal actions have probability exactly 0 (and log-probability 0, so that no product is 0 * -inf), whatever their
+    logits hold: -inf, a large negative number, or NaN. An action whose logit is -inf is illegal too. Where a factor has
+    no legal action (an agent that does not act), all of its actions count as legal with equal logits.
+
+    Args:
+        logits: unnormalized, ``[*L, D]``, the factors side by side.
+        legal: bool ``[*L, D]``; all actions without one.
+        sizes: choices of each factor, adding up to ``D``.
+
+    Returns:
+        Log-probabilities, probabilities and what is legal (bool), each ``[*L, D]``.
+    """
+    possible = ~torch.isneginf(logits)
+    legal = possible if legal is None else legal & possible
+    log_probs, allowed = [], []
+    for part, part_legal in zip(logits.split(list(sizes), -1), legal.split(list(sizes), -1), strict=True):
+        none = ~part_legal.any(-1, keepdim=True)
+        part = torch.where(none, torch.zeros_like(part), part)
+        part_legal = part_legal | none
+        part_log_probs = torch.log_softmax(torch.where(part_legal, part, torch.full_like(part, -math.inf)), dim=-1)
+        log_probs.append(torch.where(part_legal, part_log_probs, torch.zeros_like(part)))
+        allowed.append(part_legal)
+    log_prob, legal = torch.cat(log_probs, -1), torch.cat(allowed, -1)
+    return log_prob, _select(log_prob.exp(), legal), legal
+
+
+def expectation(probs: Tensor, values: Tensor) -> Tensor:
+    """``Σ_a π(a|s) x(a)`` over the actions of all factors, exactly 0 from every action without probability.
+
+    Args:
+        probs: ``π(a|s)``, ``[*L, D]``.
+        values: ``x(a)``, ``[*L, D]``; anything where the probability is 0.
+
+    Returns:
+        ``[*L, 1]``.
+    """
+    return (probs * _select(values, probs > 0)).sum(-1, keepdim=True)
+
+
+def discrete_soft_state_value(q_values: Tensor, log_probs: Tensor, probs: Tensor, alpha: Tensor) -> Tensor:
+    """The soft value of a state, exactly: ``V(s) = Σ_a π(a|s) (min_k Q_k(s, a) - α log π(a|s))``.
+
+    Christodoulou 2019, arXiv 1910.07207, equation 10 (with the minimum over critics). For several factors the sum runs
+    over the actions of each: it is exact for ``Q(s, a) = Σ_k Q_k(s, a_k)``, an approximation of any other Q.
+
+    Args:
+        q_values: ``min_k Q_k(s, ·)``, ``[*B, N, D]``.
+        log_probs: ``log π_i(·|o_i)``, ``[*B, N, D]``.
+        probs: ``π_i(·|o_i)``, ``[*B, N, D]``.
+        alpha: temperature, ``[]`` or ``[N, 1]``.
+
+    Returns:
+        ``[*B, N, 1]``.
+    """
+    return expectation(probs, q_values - alpha * log_probs)
+
+
+def discrete_actor_loss(q_values: Tensor, log_probs: Tensor, probs: Tensor, alpha: Tensor) -> Tensor:
+    """What a discrete policy minimizes, exactly: ``Σ_a π(a|s) (α log π(a|s) - min_k Q_k(s, a))``.
+
+    Christodoulou 2019, arXiv 1910.07207, equation 12.
+
+    Args:
+        q_values: ``min_k Q_k(s, ·)``, ``[*B, N, D]``, without gradient.
+        log_probs: ``log π_i(·|o_i)``, ``[*B, N, D]``.
+        probs: ``π_i(·|o_i)``, ``[*B, N, D]``.
+        alpha: temperature, ``[]`` or ``[N, 1]``.
+
+    Returns:
+        ``[*B, N, 1]``.
+    """
+    return expectation(probs, alpha * log_probs - q_values)
+
+
+def max_entropy(legal: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The entropy of the uniform policy over the legal actions, ``Σ_k log n_k`` in nats.
+
+    Args:
+        legal: bool ``[*L, D]``.
+        sizes: choices of each factor, adding up to ``D``.
+
+    Returns:
+        ``[*L, 1]``, float.
+    """
+    counts = [part.sum(-1, keepdim=True) for part in legal.split(list(sizes), -1)]
+    return torch.stack([count.clamp_min(1).to(torch.get_default_dtype()).log() for count in counts]).sum(0)
 
 
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Literal
 import torch
 from tensordict import NestedKey
 from torch import Tensor
-from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec, Unbounded
+from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec
 from torchrl.data.tensor_specs import ContinuousBox
 from torchrl.envs import EnvBase
+
+from masac.discrete_actions import DiscreteActions, read_discrete_actions
 
 ActionKind = Literal["continuous", "discrete"]
 
@@ -23,15 +25,27 @@ class GroupSpec:
         name: where the group's entries live in a TensorDict.
         n_agents: N.
         observation_dim: features of one agent's observation.
-        action_kind: continuous (bounded vectors) or discrete.
         action_spec: the group's action, ``[N, ...]``, without the environment's batch.
+        discrete: how a discrete action is written; None for a continuous one.
+        has_action_mask: whether the environment says which actions are legal, at ``(name, "action_mask")``.
     """
 
     name: str
     n_agents: int
     observation_dim: int
-    action_kind: ActionKind
     action_spec: TensorSpec
+    discrete: DiscreteActions | None
+    has_action_mask: bool
+
+    @property
+    def action_kind(self) -> ActionKind:
+        """Continuous (bounded vectors) or discrete."""
+        return "continuous" if self.discrete is None else "discrete"
+
+    @property
+    def action_features(self) -> int:
+        """What a critic sees of one agent's action: its dimensions, or the choices of all its factors."""
+        return self.action_spec.shape[-1] if self.discrete is None else sum(self.discrete.sizes or ())
 
     @property
     def observation_key(self) -> NestedKey:
@@ -40,13 +54,19 @@ class GroupSpec:
 
 
 def read_groups(env: EnvBase) -> list[GroupSpec]:
-    """The groups of a TorchRL multi-agent environment.
+    """The groups of a TorchRL multi-agent environment: the composites of its action spec.
 
     Raises:
         ValueError: if agents of one group differ in observation or action, or an observation is not a vector.
     """
-    group_map: dict[str, list[str]] = env.group_map  # pyright: ignore[reportAssignmentType]
-    return [_read_group(env, name, len(members)) for name, members in group_map.items()]
+    actions = env.full_action_spec_unbatched
+    for name in actions:
+        if not isinstance(actions[name], Composite):
+            raise ValueError(
+                f"the environment must have the actions of its groups at (group, 'action'); got one at {name!r}. "
+                "Use a multi-agent environment, or put its only agent into a group with an agent axis of size 1."
+            )
+    return [_read_group(env, name) for name in actions]
 
 
 def action_bounds(spec: Bounded) -> tuple[Tensor, Tensor]:
@@ -56,34 +76,36 @@ def action_bounds(spec: Bounded) -> tuple[Tensor, Tensor]:
     return space.low, space.high
 
 
-def _read_group(env: EnvBase, name: str, n_agents: int) -> GroupSpec:
-    action = env.full_action_spec_unbatched[name, "action"]
+def _read_group(env: EnvBase, name: str) -> GroupSpec:
+    actions = env.full_action_spec_unbatched[name]
     observations = env.full_observation_spec_unbatched[name]
-    if isinstance(observations, StackedComposite) or isinstance(env.full_action_spec_unbatched[name], StackedComposite):
+    if isinstance(observations, StackedComposite) or isinstance(actions, StackedComposite):
         raise ValueError(
             f"the agents of group {name!r} must have equal observations and actions; got different shapes. "
             "Put agents that differ into groups of their own."
         )
     assert isinstance(observations, Composite)
-    observation = observations["observation"]
+    action, observation = actions["action"], observations["observation"]
+    n_agents = action.shape[0]
     if len(observation.shape) != 2:
         raise ValueError(
             f"observations of group {name!r} must be vectors, [{n_agents}, F]; got shape {list(observation.shape)}. "
             "Flatten them in the environment."
         )
-    continuous = isinstance(action, Bounded | Unbounded) and action.dtype.is_floating_point
-    if continuous and not _is_finite(action):
-        raise ValueError(f"actions of group {name!r} must have finite bounds; got {action}.")
+    discrete = read_discrete_actions(action)
+    if discrete is None and not _is_finite(action):
+        raise ValueError(f"actions of group {name!r} must be discrete, or have finite bounds; got {action}.")
     return GroupSpec(
         name=name,
         n_agents=n_agents,
         observation_dim=observation.shape[-1],
-        action_kind="continuous" if continuous else "discrete",
         action_spec=action,
+        discrete=discrete,
+        has_action_mask="action_mask" in observations.keys(),  # noqa: SIM118  a spec is no dict
     )
 
 
 def _is_finite(spec: TensorSpec) -> bool:
-    if not isinstance(spec, Bounded):
+    if not isinstance(spec, Bounded) or not spec.dtype.is_floating_point:
         return False
     return all(bool(torch.isfinite(bound).all()) for bound in action_bounds(spec))

@@ -24,8 +24,10 @@ SkipMode = Literal["off", "fill", "drop"]
 TerminalFill = str | float | Callable[[NestedKey, Tensor], Tensor]
 """``"current"``, a number, or a function of (key, current entry of the same rows) that returns a valid entry."""
 
-ActorSample = Callable[[TensorDictBase], tuple[Tensor, Tensor]]
-"""Runs an actor on a TensorDict; returns its action ``[..., *A]`` and log-probability ``[..., 1]``."""
+PolicyTensors = tuple[Tensor, ...]
+"""What an actor says of its agents: tensors with leading dimensions ``[*B, N]``, a named tuple of them where it has names."""
+
+RunActor = Callable[[TensorDictBase], PolicyTensors]
 
 
 def resolve_skip_mode(skip_done_states: bool | str) -> SkipMode:
@@ -125,86 +127,80 @@ class ValidEntries:
 
 
 def act_on_pairs(
-    sample: ActorSample,
+    act: RunActor,
     tensordict: TensorDictBase,
     keys: Iterable[NestedKey],
     group: NestedKey,
     goes_on: Tensor,
-    action_like: Tensor,
     *,
     pack_rows: bool,
-) -> tuple[Tensor, Tensor]:
+) -> list[Tensor]:
     """Run a shared actor on exactly the (row, agent) pairs that go on, and scatter the results back.
 
     Args:
-        sample: runs the actor on a TensorDict of batch size ``[P]`` (``[ceil(P / N)]`` with ``pack_rows``).
+        act: runs the actor on a TensorDict of batch size ``[P]`` (``[ceil(P / N)]`` with ``pack_rows``).
         tensordict: the next state, batch size ``*B``.
         keys: the entries the actor reads.
         group: where the agents' entries live.
-        goes_on: bool ``[*B, N, 1]``.
-        action_like: a tensor of the shape of the actions, ``[*B, N, *A]``.
+        goes_on: bool ``[*B, N, 1]``, True somewhere.
         pack_rows: repack the pairs into rows of N, for a module that insists on an agent axis. The last row is filled
             up with copies of the first pair.
 
     Returns:
-        Actions ``[*B, N, *A]`` and log-probabilities ``[*B, N, 1]``, zero for the other pairs.
+        The actor's tensors ``[*B, N, ...]``, zero for the other pairs.
     """
     n_agents = goes_on.shape[-2]
-    batch_dims = goes_on.ndim - 2
     pairs = goes_on.reshape(-1).nonzero().squeeze(-1)
     n_pairs = pairs.numel()
-    if n_pairs == 0:
-        return torch.zeros_like(action_like), action_like.new_zeros(goes_on.shape)
     if pack_rows:
         pairs = torch.cat([pairs, pairs[:1].expand(-n_pairs % n_agents)])
     lead = (pairs.numel() // n_agents, n_agents) if pack_rows else (n_pairs,)
-    selected = _select_pairs(tensordict, keys, group, pairs, lead, n_agents)
-    pair_action, pair_log_prob = sample(selected)
-    event = action_like.shape[batch_dims + 1 :]
-    if pair_action.shape != (*lead, *event):
-        raise ValueError(
-            f"a shared actor must give actions {[*lead, *event]} for {list(lead)} inputs; "
-            f"got {list(pair_action.shape)}. Pass actor_layout='per_agent'."
-        )
+    results = act(_select_pairs(tensordict, keys, group, pairs, lead, n_agents))
     pairs = pairs[:n_pairs]
-    action = pair_action.new_zeros(action_like.shape)
-    log_prob = pair_log_prob.new_zeros(goes_on.shape)
-    action.view(-1, *event)[pairs] = pair_action.reshape(-1, *event)[:n_pairs]
-    log_prob.view(-1, 1)[pairs] = pair_log_prob.reshape(-1, 1)[:n_pairs]
-    return action, log_prob
+    scattered = []
+    for result in results:
+        if result.shape[: len(lead)] != lead:
+            raise ValueError(
+                f"a shared actor must give results of shape {[*lead, '...']} for {list(lead)} inputs; "
+                f"got {list(result.shape)}. Pass actor_layout='per_agent'."
+            )
+        flat = result.flatten(0, len(lead) - 1)
+        out = flat.new_zeros(goes_on.numel(), *flat.shape[1:])
+        out[pairs] = flat[:n_pairs]
+        scattered.append(out.view(*goes_on.shape[:-1], *flat.shape[1:]))
+    return scattered
 
 
 def why_not_on_pairs(
-    log_prob: Callable[[TensorDictBase, Tensor], Tensor],
+    fingerprint: Callable[[TensorDictBase], Tensor],
     tensordict: TensorDictBase,
     keys: Iterable[NestedKey],
     group: NestedKey,
-    action: Tensor,
+    n_agents: int,
     *,
     pack_rows: bool,
 ) -> str | None:
-    """Whether an actor says the same of an action to (row, agent) pairs out of their rows as to rows of agents.
+    """Whether an actor says the same of (row, agent) pairs out of their rows as of rows of agents.
 
     Args:
-        log_prob: of (inputs, action), the log-probability by the actor.
+        fingerprint: what the actor says of its inputs, ``[*B, N, ...]``, the same every time.
         tensordict: valid inputs of at least two rows, batch size ``*B``.
-        keys: the entries the actor reads.
+        keys: the entries the fingerprint reads.
         group: where the agents' entries live.
-        action: a legal action, ``[*B, N, *A]``.
+        n_agents: N.
         pack_rows: see :func:`act_on_pairs`.
 
     Returns:
         None if it does, else what it does instead.
     """
-    batch_dims = tensordict.batch_dims
-    n_agents = action.shape[batch_dims]
+    n_pairs = tensordict.batch_size.numel() * n_agents
     # Every pair in another place, beside others: rows start one agent later.
-    pairs = torch.arange(action[..., 0].numel(), device=action.device).roll(-1)
-    lead = (pairs.numel() // n_agents, n_agents) if pack_rows else (pairs.numel(),)
-    moved = _select_pairs(tensordict, keys, group, pairs, lead, n_agents)
-    expected = log_prob(tensordict, action).reshape(-1)[pairs]
+    said = fingerprint(tensordict).flatten(0, tensordict.batch_dims)
+    pairs = torch.arange(n_pairs, device=said.device).roll(-1)
+    expected = said[pairs]
+    lead = (n_pairs // n_agents, n_agents) if pack_rows else (n_pairs,)
     try:
-        got = log_prob(moved, action.flatten(0, batch_dims)[pairs].unflatten(0, lead)).reshape(-1)
+        got = fingerprint(_select_pairs(tensordict, keys, group, pairs, lead, n_agents)).flatten(0, len(lead) - 1)
     except (RuntimeError, ValueError, IndexError) as error:
         return f"run on pairs it raised {type(error).__name__}: {error}"
     if got.shape == expected.shape and torch.allclose(got, expected, 1e-3, 1e-4, equal_nan=True):

@@ -10,6 +10,7 @@ from torchrl.modules import MultiAgentMLP, NormalParamExtractor, ProbabilisticAc
 
 from masac import GroupSACLoss, ModelConfig
 from masac.layouts import resolve_actor_layout, resolve_critic_layout
+from masac.losses.sac import SampledAction
 from masac.networks.actors import TanhNormalNetwork
 from masac.skipping import resolve_skip_mode
 from tests.losses.common import (
@@ -160,11 +161,11 @@ def test_an_actor_that_only_looks_shared_is_run_on_rows_of_agents(network):
     actions = []
     for loss in losses:
         with set_exploration_type(ExplorationType.DETERMINISTIC):
-            loss._sample = lambda state, loss=loss: (
+            loss._act = lambda state, loss=loss: SampledAction(
                 loss.actor_network.get_dist(state).deterministic_sample,
                 torch.zeros(*state[GROUP].batch_size, 1),
             )
-            actions.append(loss._next_action(batch, loss._read_batch(batch))[0])
+            actions.append(loss._act_next(batch, loss._read_batch(batch)).policy[0])
     on = ~MIXED[:, 0, 0]
     torch.testing.assert_close(actions[1][on], actions[0][on])
 

@@ -1,358 +1,225 @@
-"""What the group losses share: keys, temperature, signals, filled inputs, reductions.
+"""The terms of Soft Actor-Critic for a group, whatever its actions are: what the policies do, critics, temperature.
 
-Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics.
+A subclass says what its policies are, what critics see of an action, and what a state is worth.
+
+Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``V`` values a critic gives an agent (1, or one an action).
 """
 
 from __future__ import annotations
 
-import inspect
-import math
+import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
-from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import dispatch
 from torch import Tensor
-from torchrl.objectives import LossModule, ValueEstimators
-from torchrl.objectives.value import TD0Estimator
 
 from masac import functional
-from masac.keys import as_path, get_entry, in_group
-from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
-from masac.losses.batch import EndRules, GroupBatch, read_group_batch
-from masac.losses.critics import make_critic_values
+from masac.keys import get_entry
+from masac.losses.batch import GroupBatch
+from masac.losses.inputs import Actions, OtherGroups, actor_inputs, critic_inputs
+from masac.losses.module import GroupLossModule
 from masac.skipping import (
-    TerminalFill,
-    ValidEntries,
-    check_terminal_fill,
-    replace_entries,
-    resolve_skip_mode,
+    PolicyTensors,
+    act_on_pairs,
+    scatter_rows,
+    select_rows,
+    why_not_on_pairs,
     zero_substitute,
 )
 
+ALONE = OtherGroups()
 
-class GroupLoss(LossModule):
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """What the current policies of a group do in a state.
+
+    Args:
+        policy: what :meth:`GroupLoss._act` says.
+        actions: a drawn action, as critics see it, and who acts.
+    """
+
+    policy: PolicyTensors
+    actions: Actions
+
+
+class GroupLoss(GroupLossModule):
     """Base of the Soft Actor-Critic losses of one group of agents. See :class:`GroupSACLoss` for the arguments."""
 
-    @dataclass
-    class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The keys that ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLoss.set_keys`."""
+    # -- the losses ----------------------------------------------------------------------------------------------------
 
-        action: NestedKey = "action"
-        state_action_value: NestedKey = "state_action_value"
-        log_prob: NestedKey = "action_log_prob"
-        reward: NestedKey = "reward"
-        done: NestedKey = "done"
-        terminated: NestedKey = "terminated"
-        agent_mask: NestedKey = "mask"
-        agent_alive: NestedKey = "alive"
-        priority: NestedKey = "td_error"
-        priority_weight: NestedKey = "priority_weight"
-        steps_to_next_obs: NestedKey = "steps_to_next_obs"
-
-    default_keys = _AcceptedKeys
-    default_value_estimator = ValueEstimators.TD0
-    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
-    _schedulable_buffers = frozenset({"alpha_init", "min_log_alpha", "max_log_alpha", "log_alpha"})
-
-    actor_network: ProbabilisticTensorDictSequential
-    qvalue_network: TensorDictModule
-    actor_network_params: TensorDictParams
-    qvalue_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
-    target_qvalue_network_params: TensorDictParams
-    log_alpha: Tensor
-    alpha_init: Tensor
-    min_log_alpha: Tensor | None
-    max_log_alpha: Tensor | None
-
-    _keys_in_group = (
-        "action",
-        "state_action_value",
-        "log_prob",
-        "reward",
-        "done",
-        "terminated",
-        "agent_mask",
-        "agent_alive",
-    )
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # TorchRL before 0.14 looks for the names of networks in the annotations of the class itself, not its bases'.
-        cls.__annotations__ = {**GroupLoss.__annotations__, **inspect.get_annotations(cls)}
-
-    def __init__(
-        self,
-        actor_network: ProbabilisticTensorDictSequential,
-        qvalue_network: TensorDictModule | list[TensorDictModule],
-        *,
-        group: NestedKey,
-        n_agents: int | None,
-        num_qvalue_nets: int,
-        loss_function: str,
-        gamma: float,
-        alpha_init: float,
-        min_alpha: float | None,
-        max_alpha: float | None,
-        fixed_alpha: bool,
-        alpha_per_agent: bool,
-        skip_done_states: bool | str,
-        terminal_fill: TerminalFill,
-        actor_layout: str,
-        critic_layout: str,
-        terminated_reduction: str,
-        posthumous: bool,
-        reward_reduction: str | None,
-        delay_qvalue: bool,
-        reduction: str | None,
-        deactivate_vmap: bool,
-        use_prioritized_weights: bool | str,
-    ) -> None:
-        super().__init__()
-        if not isinstance(actor_network, ProbabilisticTensorDictSequential):
-            raise TypeError(
-                "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has "
-                f"a distribution to sample from; got {type(actor_network).__name__}."
-            )
-        if loss_function not in ("l1", "l2", "smooth_l1"):
-            raise ValueError(f"loss_function must be 'l1', 'l2' or 'smooth_l1'; got {loss_function!r}.")
-        if reduction not in (None, "mean", "sum", "none"):
-            raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
-        if not 0.0 <= gamma <= 1.0:
-            raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
-        check_terminal_fill(terminal_fill)
-        self.group = group
-        self.n_agents = n_agents if n_agents is not None else group_size(actor_network)
-        self.loss_function = loss_function
-        self.reduction = "mean" if reduction is None else reduction
-        self.skip_mode = resolve_skip_mode(skip_done_states)
-        self.terminal_fill = terminal_fill
-        self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
-        self._claims_shared = actor_layout == "shared"
-        self.pack_rows = needs_agent_axis(actor_network)
-        row_keys = [key for key in actor_network.in_keys if not in_group(key, group)]
-        if self.pack_rows and row_keys and self.actor_layout == "shared":
-            # Pairs of different rows share a repacked row, which then has no one entry for the whole row.
-            if actor_layout == "shared":
-                raise ValueError(
-                    f"a MultiAgentMLP actor with actor_layout='shared' must read entries of the group {group!r} only; "
-                    f"got {row_keys}. Pass actor_layout='per_agent'."
-                )
-            self.actor_layout = "per_agent"
-        self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False  # None: to be tried
-        if isinstance(qvalue_network, list | tuple):
-            if len(qvalue_network) != num_qvalue_nets:
-                raise ValueError(
-                    f"qvalue_network must be one critic or a list of num_qvalue_nets={num_qvalue_nets}; "
-                    f"got {len(qvalue_network)}. Pass num_qvalue_nets={len(qvalue_network)}."
-                )
-            qvalue_network = list(qvalue_network)
-        first_critic = qvalue_network[0] if isinstance(qvalue_network, list) else qvalue_network
-        self.centralized_critic = resolve_critic_layout(first_critic, critic_layout)
-        self.end_rules = EndRules(
-            terminated_reduction=terminated_reduction,  # pyright: ignore[reportArgumentType]
-            reward_reduction=reward_reduction,  # pyright: ignore[reportArgumentType]
-            posthumous=posthumous,
+    @dispatch(auto_batch_size=False)
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The losses of a batch; see the class for what it returns and writes."""
+        self._set_batch_size(tensordict)
+        batch = self._read_batch(tensordict)
+        following = self._act_next(tensordict, batch)
+        current = self._act_now(tensordict, batch)
+        out, td_error = self._losses(tensordict, batch, current, following, ALONE)
+        tensordict.set(self.tensor_keys.priority, td_error)
+        self._clear_weakrefs(
+            tensordict, out, "actor_network_params", "qvalue_network_params", "target_qvalue_network_params"
         )
-        self.deactivate_vmap = deactivate_vmap
-        self.use_prioritized_weights = use_prioritized_weights
-        self.num_qvalue_nets = num_qvalue_nets
-        self.delay_qvalue = delay_qvalue
-        self._init_gamma = gamma
-        losses = ["loss_actor", "loss_qvalue", "loss_alpha"]
-        self.out_keys: list[str] = losses if self.reduction == "none" else [*losses, "alpha", "entropy"]
-        self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
-        self.convert_to_functional(
-            qvalue_network,  # pyright: ignore[reportArgumentType]
-            "qvalue_network",
-            num_qvalue_nets,
-            create_target_params=delay_qvalue,
-        )
-        # TorchRL before 0.14 keeps the whole list. Past nn.Module, which would register the critic's own parameters.
-        object.__setattr__(self, "qvalue_network", first_critic)
-        self._register_temperature(alpha_init, min_alpha, max_alpha, fixed_alpha, alpha_per_agent)
-        self._set_group_keys()
-        self.register_load_state_dict_pre_hook(_fit_estimator_state)
+        return out
 
-    # -- keys ----------------------------------------------------------------------------------------------------------
+    def target_value(self, tensordict: TensorDictBase) -> Tensor:
+        """The critic target of a batch, without gradient.
 
-    def _set_group_keys(self) -> None:
-        keys: dict[str, NestedKey | None] = dict.fromkeys(self._keys_in_group)
-        action_keys = self.actor_network.dist_sample_keys
-        if len(action_keys) == 1:
-            keys["action"] = action_keys[0]
-        value_keys = [key for key in self.qvalue_network.out_keys if as_path(key)[-1] == "state_action_value"]
-        if len(value_keys) == 1:
-            keys["state_action_value"] = value_keys[0]
-        self._resolved_keys = {name: key for name, key in keys.items() if key is not None}
-        self.set_keys(**keys)
-
-    def set_keys(self, **kwargs: NestedKey | None) -> None:
-        """Name the entries of the data; None restores the default, which lives in the group for an agent's entries."""
-        for name, key in kwargs.items():
-            if key is None and name in self._keys_in_group:
-                in_the_group = (*as_path(self.group), getattr(self.default_keys(), name))
-                kwargs[name] = self._resolved_keys.get(name, in_the_group)
-        super().set_keys(**kwargs)
-
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        self._in_keys = None
-
-    @property
-    def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
-        if self._in_keys is None:
-            actor_keys = [as_path(key) for key in self.actor_network.in_keys]
-            critic_keys = self._critic_state_keys()
-            states = list(dict.fromkeys([*actor_keys, *critic_keys]))
-            keys = self.tensor_keys
-            signals = [("next", *as_path(key)) for key in (keys.reward, keys.terminated)]
-            self._in_keys = [as_path(keys.action), *states, *(("next", *key) for key in states), *signals]
-        return self._in_keys
-
-    @in_keys.setter
-    def in_keys(self, values: list[NestedKey]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._in_keys = values
-
-    @property
-    def optional_in_keys(self) -> list[NestedKey]:
-        """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
-        keys = self.tensor_keys
-        return [as_path(key) for key in (keys.agent_mask, keys.priority_weight, keys.steps_to_next_obs)]
-
-    def _critic_state_keys(self) -> list[tuple[str, ...]]:
-        given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
-        return [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
-
-    # -- temperature and discount --------------------------------------------------------------------------------------
-
-    def _register_temperature(
-        self, alpha_init: float, min_alpha: float | None, max_alpha: float | None, fixed: bool, per_agent: bool
-    ) -> None:
-        for name, value in (("alpha_init", alpha_init), ("min_alpha", min_alpha), ("max_alpha", max_alpha)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be greater than 0; got {value}.")
-        if min_alpha is not None and max_alpha is not None and min_alpha > max_alpha:
-            raise ValueError(f"min_alpha must be at most max_alpha; got {min_alpha} and {max_alpha}.")
-        if per_agent and self.n_agents is None:
-            raise ValueError(
-                "alpha_per_agent=True must come with n_agents; got None. Pass n_agents=<size of the group>."
-            )
-        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
-        self.register_buffer("alpha_init", torch.tensor(alpha_init, device=device))
-        self.min_log_alpha = self.max_log_alpha = None
-        if min_alpha is not None:
-            del self.min_log_alpha
-            self.register_buffer("min_log_alpha", torch.tensor(min_alpha, device=device).log())
-        if max_alpha is not None:
-            del self.max_log_alpha
-            self.register_buffer("max_log_alpha", torch.tensor(max_alpha, device=device).log())
-        shape = (self.n_agents,) if per_agent and self.n_agents is not None else ()
-        log_alpha = torch.full(shape, math.log(alpha_init), device=device)
-        if fixed:
-            self.register_buffer("log_alpha", log_alpha)
-        else:
-            self.register_parameter("log_alpha", torch.nn.Parameter(log_alpha))
-
-    @property
-    def target_entropy(self) -> Tensor:
-        """The entropy the temperature holds each agent's policy to, in nats."""
-        return self.get_buffer("_target_entropy")
-
-    @property
-    def alpha(self) -> Tensor:
-        """The temperature, ``[]`` or ``[N]``, clamped to its bounds, without gradient."""
-        if self.min_log_alpha is not None or self.max_log_alpha is not None:
-            self.log_alpha.data.clamp_(self.min_log_alpha, self.max_log_alpha)
-        return self.log_alpha.detach().exp()
-
-    def _per_pair(self, temperature: Tensor) -> Tensor:
-        """``[]`` or ``[N]`` so that it broadcasts against ``[*B, N, 1]``."""
-        return temperature.unsqueeze(-1) if temperature.ndim else temperature
-
-    def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> GroupLoss:
-        """Set the discount: ``make_value_estimator(ValueEstimators.TD0, gamma=...)``, as in TorchRL.
-
-        Raises:
-            NotImplementedError: for another estimator than TD0.
+        Returns:
+            ``[*B, N, 1]``, or ``[*B, 1]`` with a team critic; 0 where nothing is trained (a dead agent).
         """
-        value_type = self.default_value_estimator if value_type is None else value_type
-        if value_type is not ValueEstimators.TD0:
-            raise NotImplementedError(
-                f"{type(self).__name__} must be given ValueEstimators.TD0; got {value_type}. "
-                "For n-step returns, pass data with a 'steps_to_next_obs' entry."
-            )
-        hyperparams = {"gamma": self._init_gamma, "device": self._default_device, **hyperparams}
-        self._value_estimator = TD0Estimator(value_network=None, **hyperparams)  # pyright: ignore[reportArgumentType]
-        self.value_type = value_type
-        return self
+        batch = self._read_batch(tensordict)
+        return self._target_value(tensordict, batch, self._act_next(tensordict, batch), ALONE)
 
-    def _discount(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
-        """γ, or γ^n a row for n-step data, broadcastable to ``like``."""
-        gamma = self.value_estimator.get_buffer("gamma")
-        steps = tensordict.get(as_path(self.tensor_keys.steps_to_next_obs), None)
-        if steps is None:
-            return gamma
-        batch = tensordict.batch_size
-        if steps.shape not in (batch, (*batch, 1)):
-            raise ValueError(
-                f"steps_to_next_obs must have shape {list(batch)} or {[*batch, 1]}, a number of steps a row; "
-                f"got {list(steps.shape)}."
-            )
-        return gamma ** steps.reshape(*batch, *(1,) * (like.ndim - len(batch)))
+    def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """The actor loss alone, and the log-probability ``[*B, N, 1]`` it was computed with."""
+        batch = self._read_batch(tensordict)
+        current = self._act_now(tensordict, batch)
+        loss = self._actor_term(tensordict, batch, current, ALONE)
+        return loss, {"log_prob": self._log_prob(current.policy).detach()}
 
-    # -- inputs of the networks ----------------------------------------------------------------------------------------
+    def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """The critic loss alone, and the priority ``[*B]``."""
+        batch = self._read_batch(tensordict)
+        loss, td_error = self._qvalue_terms(tensordict, batch, self._act_next(tensordict, batch), ALONE)
+        return loss, {"td_error": td_error}
 
-    def _set_batch_size(self, tensordict: TensorDictBase) -> None:
-        """Give data without a batch size (a call with keyword tensors) the one of its actions ``[*B, N, d]``."""
-        action = get_entry(tensordict, self.tensor_keys.action, type(self).__name__)
-        if tensordict.batch_dims == 0 and action.ndim > 2:
-            tensordict.batch_size = action.shape[:-2]  # pyright: ignore[reportAttributeAccessIssue]
+    def _losses(
+        self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, following: Move, others: OtherGroups
+    ) -> tuple[TensorDict, Tensor]:
+        """All terms, and the priority ``[*B]``, given what the policies do in both states."""
+        loss_qvalue, td_error = self._qvalue_terms(tensordict, batch, following, others)
+        loss_actor = self._actor_term(tensordict, batch, current, others)
+        log_prob = self._log_prob(current.policy).detach()
+        loss_alpha = self._alpha_term(log_prob, self._aimed_entropy(current.policy), tensordict, batch)
+        losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_alpha": loss_alpha}
+        if self.reduction == "none":
+            return TensorDict(losses, batch_size=tensordict.batch_size), td_error
+        entropy = functional.masked_mean(-log_prob, None if batch.all_alive else batch.alive)
+        return TensorDict({**losses, "alpha": self.alpha, "entropy": entropy}, batch_size=[]), td_error
 
-    def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
-        keys = self.tensor_keys
-        action = get_entry(tensordict, keys.action, type(self).__name__)
-        batch_dims = tensordict.batch_dims
-        n_agents = action.shape[batch_dims] if action.ndim > batch_dims + 1 else None
-        if n_agents is None or (self.n_agents is not None and n_agents != self.n_agents):
-            raise ValueError(
-                f"the action at {keys.action!r} must have shape "
-                f"{[*tensordict.batch_size, self.n_agents or 'N', '...']} for batch size "
-                f"{list(tensordict.batch_size)}; got {list(action.shape)}. "
-                "Give the TensorDict the batch size of its rows (not of its agents), or the loss the right n_agents."
-            )
-        if tensordict.batch_size.numel() == 0:
-            raise ValueError(
-                f"the batch must hold at least one row; got batch size {list(tensordict.batch_size)}. "
-                "Sample once the replay buffer holds something."
-            )
-        return read_group_batch(
-            tensordict,
-            group=self.group,
-            n_agents=n_agents,
-            reward_key=keys.reward,
-            terminated_key=keys.terminated,
-            mask_key=keys.agent_mask,
-            rules=self.end_rules,
+    def _qvalue_terms(
+        self, tensordict: TensorDictBase, batch: GroupBatch, following: Move, others: OtherGroups
+    ) -> tuple[Tensor, Tensor]:
+        target = self._target_value(tensordict, batch, following, others)
+        executed = self._executed(tensordict, batch)
+        inputs = self._critic_inputs(tensordict, tensordict, batch, executed, others.executed)
+        q_values = self._executed_value(self._q_values(inputs, self.qvalue_network_params, batch.n_agents), executed)
+        trained = batch.trained(target)
+        loss = functional.critic_loss(q_values, target, self.loss_function)
+        error = (q_values.detach() - target).abs().amax(0)
+        error = torch.where(trained, error, torch.zeros_like(error))
+        td_error = error.flatten(tensordict.batch_dims).amax(-1)
+        return self._reduce(loss, trained, self._weights(tensordict), batch), td_error
+
+    @torch.no_grad()
+    def _target_value(
+        self, tensordict: TensorDictBase, batch: GroupBatch, following: Move, others: OtherGroups
+    ) -> Tensor:
+        q_value = self._next_q_value(tensordict, batch, following, others)
+        next_value = self._soft_value(q_value, following.policy, batch)
+        target = functional.soft_td_target(
+            batch.reward_for(next_value), batch.ends(next_value), next_value, self._discount(tensordict, next_value)
         )
-
-    def _valid_entries(self, tensordict: TensorDictBase, batch: GroupBatch) -> ValidEntries:
-        return ValidEntries(
-            current=tensordict,
-            alive=batch.alive,
-            group=self.group,
-            fill=self.terminal_fill,
-            all_alive=batch.all_alive,
-        )
-
-    def _actor_inputs(self, tensordict: TensorDictBase, batch: GroupBatch) -> TensorDictBase:
-        """What the actor sees at the current state: the dead replaced by valid entries."""
         if batch.all_alive:
-            return tensordict.select(*self.actor_network.in_keys, strict=False)
+            return target
+        return torch.where(batch.trained(next_value), target, torch.zeros_like(target))
+
+    def _next_q_value(
+        self, tensordict: TensorDictBase, batch: GroupBatch, following: Move, others: OtherGroups
+    ) -> Tensor:
+        """``min_k`` of the target critics at the next state; in drop mode 0 in the rows that end."""
+        state = tensordict.get("next")
+        inputs = self._critic_inputs(tensordict, state, batch, following.actions, others.following)
+        rows = _rows_that_go_on(batch) if self.skip_mode == "drop" else None
+        if rows is None or rows.numel() == 0:
+            return self._q_values(inputs, self.target_qvalue_network_params, batch.n_agents).amin(0)
+        q_values = self._q_values(select_rows(inputs, rows), self.target_qvalue_network_params, batch.n_agents)
+        return scatter_rows(q_values.amin(0), rows, batch.batch_size)
+
+    def _alpha_term(
+        self, log_prob: Tensor, aimed_entropy: Tensor, tensordict: TensorDictBase, batch: GroupBatch
+    ) -> Tensor:
+        if not batch.all_alive:
+            log_prob = torch.where(batch.alive, log_prob, torch.zeros_like(log_prob))
+        loss = functional.temperature_loss(self._per_pair(self.log_alpha), log_prob, aimed_entropy)
+        return self._reduce(loss, batch.alive, self._weights(tensordict), batch)
+
+    # -- what the policies do ------------------------------------------------------------------------------------------
+
+    def _policy_keys(self, tensordict: TensorDictBase) -> list[NestedKey]:
+        """The entries that :meth:`_act` reads."""
+        return list(self.actor_network.in_keys)
+
+    def _act_now(self, tensordict: TensorDictBase, batch: GroupBatch) -> Move:
+        """What the current policies do in the current state; the dead see valid entries."""
+        acts = None if batch.all_alive else batch.alive
         valid = self._valid_entries(tensordict, batch)
-        return replace_entries(tensordict, self.actor_network.in_keys, self.group, batch.alive, valid)
+        keys = self._policy_keys(tensordict)
+        policy = self._act(actor_inputs(tensordict, keys, self.group, acts, valid))
+        return self._move(policy, batch.alive, known=batch.all_alive)
+
+    @torch.no_grad()
+    def _act_next(self, tensordict: TensorDictBase, batch: GroupBatch) -> Move:
+        """What the current policies do in the next state; see ``skip_done_states``."""
+        sees_all = self.skip_mode == "off" and not self._sees_zeros
+        acts = batch.alive if sees_all else batch.acts_next
+        return self._move(self._next_policy(tensordict, batch), acts, known=batch.all_alive and sees_all)
+
+    def _next_policy(self, tensordict: TensorDictBase, batch: GroupBatch) -> PolicyTensors:
+        state, keys = tensordict.get("next"), self._policy_keys(tensordict)
+        if self.skip_mode == "off":
+            acts = None if batch.all_alive else batch.alive
+            return self._act(actor_inputs(state, keys, self.group, acts, self._valid_entries(tensordict, batch)))
+        drops = self.skip_mode == "drop" and bool(batch.acts_next.any())
+        if drops and self._may_run_on_pairs(tensordict, batch):
+            return self._policy_from(
+                act_on_pairs(self._act, state, keys, self.group, batch.acts_next, pack_rows=self.pack_rows)
+            )
+        valid = self._valid_entries(tensordict, batch)
+        filled = actor_inputs(state, keys, self.group, batch.acts_next, valid)
+        if not drops:
+            return self._act(filled)
+        rows = _rows_that_go_on(batch)
+        return self._policy_from(
+            [scatter_rows(part, rows, batch.batch_size) for part in self._act(select_rows(filled, rows))]
+        )
+
+    def _move(self, policy: PolicyTensors, acts: Tensor, *, known: bool) -> Move:
+        return Move(policy=policy, actions=self._actions(self._drawn_action(policy), acts, known=known))
+
+    def _executed(self, tensordict: TensorDictBase, batch: GroupBatch) -> Actions:
+        action = get_entry(tensordict, self.tensor_keys.action, "the critic")
+        return self._actions(self._executed_action(action, batch), batch.alive, known=batch.all_alive)
+
+    def _actions(self, action: Tensor | None, acts: Tensor, *, known: bool) -> Actions:
+        keys = self.tensor_keys
+        return Actions(
+            group=self.group, action_key=keys.action, alive_key=keys.agent_alive, action=action, acts=acts, known=known
+        )
+
+    def _may_run_on_pairs(self, tensordict: TensorDictBase, batch: GroupBatch) -> bool:
+        """Whether the actor is shared, tried once: if not, one claimed to be is an error, another goes per agent."""
+        if self._runs_on_pairs is not None:
+            return self._runs_on_pairs
+        if batch.batch_size.numel() < 2:
+            return False  # one row cannot show it; rows of agents are right for every actor
+        keys = [*self._policy_keys(tensordict), self.tensor_keys.action]
+        valid = self._valid_entries(tensordict, batch)
+        acts = None if batch.all_alive else batch.alive
+        inputs = actor_inputs(tensordict, keys, self.group, acts, valid)
+        reason = why_not_on_pairs(self._fingerprint, inputs, keys, self.group, batch.n_agents, pack_rows=self.pack_rows)
+        if reason is not None and self._claims_shared:
+            raise ValueError(
+                "actor_layout='shared' must describe an actor for which the agent axis is a batch axis; "
+                f"{reason}. Pass actor_layout='per_agent' or 'auto'."
+            )
+        self._runs_on_pairs = reason is None
+        return self._runs_on_pairs
 
     @property
     def _sees_zeros(self) -> bool:
@@ -364,87 +231,59 @@ class GroupLoss(LossModule):
 
     def _critic_inputs(
         self,
+        tensordict: TensorDictBase,
         state: TensorDictBase,
-        action: Tensor,
         batch: GroupBatch,
-        acts: Tensor,
-        *,
-        known: bool,
-        fill: ValidEntries,
-    ) -> TensorDictBase:
-        """What the critics see: of an agent that does not act, zeros (centralized) or a valid entry (not).
+        own: Actions,
+        others: Sequence[Actions],
+    ) -> TensorDict:
+        """What the critics see of ``state``, the current or the next one of ``tensordict``."""
+        valid = zero_substitute if self._sees_zeros else self._valid_entries(tensordict, batch)
+        return critic_inputs(state, self.qvalue_network.in_keys, own, others, valid)
 
-        Args:
-            state: the current or next state, batch size ``*B``.
-            action: ``[*B, N, *A]``.
-            batch: the signals.
-            acts: who acts in this state, bool ``[*B, N, 1]``.
-            known: that ``acts`` is known to be True everywhere.
-            fill: the valid entries.
-        """
-        keys = self._critic_state_keys()
-        if known:
-            inputs = TensorDict({}, batch_size=state.batch_size, device=state.device)
-            inputs.set(self.group, TensorDict({}, batch_size=acts.shape[:-1], device=state.device))
-            for key in keys:
-                inputs.set(key, get_entry(state, key, "the critic"))
-        else:
-            inputs = replace_entries(state, keys, self.group, acts, zero_substitute if self._sees_zeros else fill)
-            keep = acts.reshape(*acts.shape[:-1], *(1,) * (action.ndim - acts.ndim + 1))
-            action = torch.where(keep, action, torch.zeros_like(action))
-        inputs.set(self.tensor_keys.action, action)
-        if as_path(self.tensor_keys.agent_alive) in map(as_path, self.qvalue_network.in_keys):
-            inputs.set(self.tensor_keys.agent_alive, acts)
-        return inputs
+    # -- what a subclass says ------------------------------------------------------------------------------------------
 
-    # -- critics and reductions ----------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def _act(self, state: TensorDictBase) -> PolicyTensors:
+        """What the current policies say in ``state``: tensors with its leading dimensions ``[*B, N]``."""
 
-    def _make_vmap(self) -> None:
-        """Nothing to keep: the critics are mapped when they are called, so that copies and pickles have their own."""
+    @abc.abstractmethod
+    def _fingerprint(self, state: TensorDictBase) -> Tensor:
+        """Something that tells policies apart, ``[*B, N, ...]``, without randomness; may read the action in ``state``."""
 
-    def _q_values(self, inputs: TensorDictBase, params: TensorDictBase, n_agents: int) -> Tensor:
-        """The values of K critics, ``[K, *B, N, 1]`` or ``[K, *B, 1]``, with their shape checked."""
-        critic_values = make_critic_values(
-            self.qvalue_network,
-            self.tensor_keys.state_action_value,
-            randomness=self.vmap_randomness,
-            deactivate_vmap=self.deactivate_vmap,
-        )
-        values = critic_values(inputs, params)
-        batch = tuple(inputs.batch_size)
-        if tuple(values.shape[1:]) not in ((*batch, n_agents, 1), (*batch, 1)):
-            raise ValueError(
-                f"a critic must write {self.tensor_keys.state_action_value!r} of shape {[*batch, n_agents, 1]} (a "
-                f"value an agent) or {[*batch, 1]} (one for the team); got {list(values.shape[1:])}."
-            )
-        return values
+    @abc.abstractmethod
+    def _policy_from(self, tensors: Sequence[Tensor]) -> PolicyTensors:
+        """The tensors of :meth:`_act` by their names again."""
 
-    def _reduce(self, values: Tensor, mask: Tensor, weights: Tensor | None, batch: GroupBatch) -> Tensor:
-        """Mean or sum over the living, or the masked values as they are."""
-        if weights is not None:
-            weights = weights.reshape(*batch.batch_size, *(1,) * (values.ndim - len(batch.batch_size)))
-        if self.reduction == "none":
-            return functional.masked_values(values, mask, weights).squeeze(-1)
-        reduce = functional.masked_mean if self.reduction == "mean" else functional.masked_sum
-        return reduce(values, None if batch.all_alive else mask, weights)
+    @abc.abstractmethod
+    def _log_prob(self, policy: Any) -> Tensor:
+        """The log-probability of the drawn action, or its expectation, ``[*B, N, 1]``."""
 
-    def _weights(self, tensordict: TensorDictBase) -> Tensor | None:
-        """The importance weights of prioritized replay, ``[*B]``, where present."""
-        if self.use_prioritized_weights is False:
-            return None
-        weights = tensordict.get(as_path(self.tensor_keys.priority_weight), None)
-        if weights is not None and weights.shape not in (tensordict.batch_size, (*tensordict.batch_size, 1)):
-            raise ValueError(
-                f"the weights at {self.tensor_keys.priority_weight!r} must have shape {list(tensordict.batch_size)}, "
-                f"one a row; got {list(weights.shape)}."
-            )
-        return weights
+    @abc.abstractmethod
+    def _aimed_entropy(self, policy: Any) -> Tensor:
+        """The entropy in nats that the temperature aims at, broadcastable to ``[*B, N, 1]``."""
+
+    @abc.abstractmethod
+    def _drawn_action(self, policy: Any) -> Tensor | None:
+        """An action of the policies as critics see it, ``[*B, N, A]``; None if no critic looks at one."""
+
+    @abc.abstractmethod
+    def _executed_action(self, action: Tensor, batch: GroupBatch) -> Tensor:
+        """The action in the data as critics see it, ``[*B, N, A]``."""
+
+    @abc.abstractmethod
+    def _executed_value(self, q_values: Tensor, executed: Actions) -> Tensor:
+        """Of the values ``[K, *B, N, V]`` (``[K, *B, 1]`` for a team) those of the executed action."""
+
+    @abc.abstractmethod
+    def _soft_value(self, q_value: Tensor, policy: Any, batch: GroupBatch) -> Tensor:
+        """The value of the next state, ``[*B, N, 1]`` or ``[*B, 1]``, of its action values ``[*B, N, V]`` or ``[*B, 1]``."""
+
+    @abc.abstractmethod
+    def _actor_term(self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, others: OtherGroups) -> Tensor:
+        """The actor loss, reduced."""
 
 
-def _fit_estimator_state(loss: GroupLoss, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load states saved before and after the value estimator was made (as in TorchRL, on first use)."""
-    key = f"{prefix}_value_estimator.gamma"
-    if key in state:
-        loss.value_estimator  # noqa: B018  made on first access
-    elif loss._value_estimator is not None:
-        state[key] = loss._value_estimator.gamma  # pyright: ignore[reportAttributeAccessIssue]
+def _rows_that_go_on(batch: GroupBatch) -> Tensor:
+    """Indices into the flattened batch of the rows in which any agent acts next."""
+    return batch.acts_next.any(dim=-2).reshape(-1).nonzero().squeeze(-1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase
-from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
 from torch import Tensor
 from torchrl.data import TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -16,18 +18,24 @@ from masac import functional
 from masac.compat import parameters_in, rsample_and_log_prob
 from masac.keys import get_entry
 from masac.layouts import StackedCritic
-from masac.losses.base import GroupLoss
+from masac.losses.base import GroupLoss, Move
 from masac.losses.batch import GroupBatch
 from masac.losses.critics import own_gradient
+from masac.losses.inputs import Actions, OtherGroups
 from masac.losses.target_entropy import auto_target_entropy
-from masac.skipping import (
-    TerminalFill,
-    act_on_pairs,
-    replace_entries,
-    scatter_rows,
-    select_rows,
-    why_not_on_pairs,
-)
+from masac.skipping import TerminalFill
+
+
+class SampledAction(NamedTuple):
+    """What a continuous policy says.
+
+    Args:
+        action: reparametrized, ``[*B, N, d]``.
+        log_prob: ``log π_i(a_i|o_i)``, ``[*B, N, 1]``.
+    """
+
+    action: Tensor
+    log_prob: Tensor
 
 
 class GroupSACLoss(GroupLoss):
@@ -89,6 +97,15 @@ class GroupSACLoss(GroupLoss):
         >>> losses = loss(replay_buffer.sample())
         >>> (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
     """
+
+    @dataclass
+    class _AcceptedKeys(GroupLoss._AcceptedKeys):
+        state_action_value: NestedKey = "state_action_value"
+
+    default_keys = _AcceptedKeys
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleVariableOverride]
+    _value_name = "state_action_value"
+    _keys_in_group = (*GroupLoss._keys_in_group, "state_action_value")
 
     def __init__(
         self,
@@ -155,141 +172,61 @@ class GroupSACLoss(GroupLoss):
         device = self.log_alpha.device
         self.register_buffer("_target_entropy", torch.tensor(float(target_entropy), device=device))
 
-    @dispatch(auto_batch_size=False)
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The losses of a batch; see the class for what it returns and writes."""
-        self._set_batch_size(tensordict)
-        batch = self._read_batch(tensordict)
-        loss_qvalue, td_error = self._qvalue_terms(tensordict, batch)
-        loss_actor, log_prob = self._actor_terms(tensordict, batch)
-        loss_alpha = self._alpha_term(log_prob, batch, self._weights(tensordict))
-        tensordict.set(self.tensor_keys.priority, td_error)
-        losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_alpha": loss_alpha}
-        if self.reduction == "none":
-            out = TensorDict(losses, batch_size=tensordict.batch_size)
-        else:
-            entropy = functional.masked_mean(-log_prob, None if batch.all_alive else batch.alive)
-            out = TensorDict({**losses, "alpha": self.alpha, "entropy": entropy}, batch_size=[])
-        self._clear_weakrefs(
-            tensordict, out, "actor_network_params", "qvalue_network_params", "target_qvalue_network_params"
+    @property
+    def target_entropy(self) -> Tensor:
+        """The entropy the temperature holds each agent's policy to, in nats."""
+        return self.get_buffer("_target_entropy")
+
+    def _act(self, state: TensorDictBase) -> SampledAction:
+        with (
+            set_exploration_type(ExplorationType.RANDOM),
+            parameters_in(self.actor_network, self.actor_network_params),
+        ):
+            action, log_prob = rsample_and_log_prob(self.actor_network.get_dist(state))
+        if log_prob.shape == action.shape[:-1]:
+            return SampledAction(action, log_prob.unsqueeze(-1))
+        if log_prob.shape == (*action.shape[:-1], 1):
+            return SampledAction(action, log_prob)
+        raise ValueError(
+            f"the actor's distribution must give one log-probability an agent, of shape {list(action.shape[:-1])} for "
+            f"actions of shape {list(action.shape)}; got {list(log_prob.shape)}. Use a distribution that sums over the "
+            "dimensions of an action (TanhNormal, IndependentNormal, Independent(...))."
         )
-        return out
 
-    def target_value(self, tensordict: TensorDictBase) -> Tensor:
-        """The critic target of a batch, without gradient.
+    def _fingerprint(self, state: TensorDictBase) -> Tensor:
+        with parameters_in(self.actor_network, self.actor_network_params):
+            action = get_entry(state, self.tensor_keys.action, "the loss")
+            return self.actor_network.get_dist(state).log_prob(action)
 
-        Returns:
-            ``[*B, N, 1]``, or ``[*B, 1]`` with a team critic; 0 where nothing is trained (a dead agent).
-        """
-        return self._target_value(tensordict, self._read_batch(tensordict))
+    def _policy_from(self, tensors: Sequence[Tensor]) -> SampledAction:
+        return SampledAction(*tensors)
 
-    def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """The actor loss alone, and the log-probability ``[*B, N, 1]`` it was computed with."""
-        loss, log_prob = self._actor_terms(tensordict, self._read_batch(tensordict))
-        return loss, {"log_prob": log_prob}
+    def _log_prob(self, policy: SampledAction) -> Tensor:
+        return policy.log_prob
 
-    def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic loss alone, and the priority ``[*B]``."""
-        loss, td_error = self._qvalue_terms(tensordict, self._read_batch(tensordict))
-        return loss, {"td_error": td_error}
+    def _aimed_entropy(self, policy: SampledAction) -> Tensor:
+        return self.target_entropy
 
-    def _qvalue_terms(self, tensordict: TensorDictBase, batch: GroupBatch) -> tuple[Tensor, Tensor]:
-        target = self._target_value(tensordict, batch)
-        action = get_entry(tensordict, self.tensor_keys.action, "the critic")
-        fill = self._valid_entries(tensordict, batch)
-        inputs = self._critic_inputs(tensordict, action, batch, batch.alive, known=batch.all_alive, fill=fill)
-        q_values = self._q_values(inputs, self.qvalue_network_params, batch.n_agents)
-        trained = batch.trained(target)
-        loss = functional.critic_loss(q_values, target, self.loss_function)
-        error = (q_values.detach() - target).abs().amax(0)
-        error = torch.where(trained, error, torch.zeros_like(error))
-        td_error = error.flatten(tensordict.batch_dims).amax(-1)
-        return self._reduce(loss, trained, self._weights(tensordict), batch), td_error
+    def _drawn_action(self, policy: SampledAction) -> Tensor:
+        return policy.action
 
-    @torch.no_grad()
-    def _target_value(self, tensordict: TensorDictBase, batch: GroupBatch) -> Tensor:
-        next_action, next_log_prob = self._next_action(tensordict, batch)
-        q_value = self._next_q_value(tensordict, batch, next_action)
+    def _executed_action(self, action: Tensor, batch: GroupBatch) -> Tensor:
+        return action
+
+    def _executed_value(self, q_values: Tensor, executed: Actions) -> Tensor:
+        return q_values
+
+    def _soft_value(self, q_value: Tensor, policy: SampledAction, batch: GroupBatch) -> Tensor:
         alpha = self._per_pair(self.alpha)
         if q_value.shape == batch.team_shape:
-            next_value = functional.team_soft_state_value(q_value, next_log_prob, alpha, batch.acts_next)
-        else:
-            # The dead have no entropy; their value counts only posthumously.
-            entropy_term = torch.where(batch.acts_next, next_log_prob, torch.zeros_like(next_log_prob))
-            next_value = functional.soft_state_value(q_value, entropy_term, alpha)
-        target = functional.soft_td_target(
-            batch.reward_for(q_value), batch.ends(q_value), next_value, self._discount(tensordict, q_value)
-        )
-        if batch.all_alive:
-            return target
-        return torch.where(batch.trained(q_value), target, torch.zeros_like(target))
+            return functional.team_soft_state_value(q_value, policy.log_prob, alpha, batch.acts_next)
+        # The dead have no entropy; their value counts only posthumously.
+        entropy_term = torch.where(batch.acts_next, policy.log_prob, torch.zeros_like(policy.log_prob))
+        return functional.soft_state_value(q_value, entropy_term, alpha)
 
-    def _next_action(self, tensordict: TensorDictBase, batch: GroupBatch) -> tuple[Tensor, Tensor]:
-        """Actions ``[*B, N, d]`` and log-probabilities ``[*B, N, 1]`` of the next state; see ``skip_done_states``."""
-        next_state = tensordict.get("next")
-        keys = self.actor_network.in_keys
-        executed = get_entry(tensordict, self.tensor_keys.action, "the loss")
-        if self.skip_mode == "drop" and self._may_run_on_pairs(tensordict, batch):
-            return act_on_pairs(
-                self._sample, next_state, keys, self.group, batch.acts_next, executed, pack_rows=self.pack_rows
-            )
-        fill = self._valid_entries(tensordict, batch)
-        if self.skip_mode == "off":
-            if batch.all_alive:
-                for key in keys:
-                    get_entry(next_state, key, "the actor")
-                return self._sample(next_state.select(*keys))
-            return self._sample(replace_entries(next_state, keys, self.group, batch.alive, fill))
-        filled = replace_entries(next_state, keys, self.group, batch.acts_next, fill)
-        if self.skip_mode == "fill":
-            return self._sample(filled)
-        rows = _rows_that_go_on(batch)
-        if rows.numel() == 0:
-            return torch.zeros_like(executed), executed.new_zeros(batch.value_shape)
-        action, log_prob = self._sample(select_rows(filled, rows))
-        return scatter_rows(action, rows, batch.batch_size), scatter_rows(log_prob, rows, batch.batch_size)
-
-    def _may_run_on_pairs(self, tensordict: TensorDictBase, batch: GroupBatch) -> bool:
-        """Whether the actor is shared, tried once: if not, one claimed to be is an error, another goes per agent."""
-        if self._runs_on_pairs is not None:
-            return self._runs_on_pairs
-        if batch.batch_size.numel() < 2:
-            return False  # one row cannot show it; rows of agents are right for every actor
-
-        def log_prob(inputs: TensorDictBase, action: Tensor) -> Tensor:
-            with parameters_in(self.actor_network, self.actor_network_params):
-                return self.actor_network.get_dist(inputs).log_prob(action)
-
-        executed = get_entry(tensordict, self.tensor_keys.action, "the loss")
-        action = torch.where(batch.alive, executed, torch.zeros_like(executed))
-        inputs = self._actor_inputs(tensordict, batch)
-        keys = self.actor_network.in_keys
-        reason = why_not_on_pairs(log_prob, inputs, keys, self.group, action, pack_rows=self.pack_rows)
-        if reason is not None and self._claims_shared:
-            raise ValueError(
-                "actor_layout='shared' must describe an actor for which the agent axis is a batch axis; "
-                f"{reason}. Pass actor_layout='per_agent' or 'auto'."
-            )
-        self._runs_on_pairs = reason is None
-        return self._runs_on_pairs
-
-    def _next_q_value(self, tensordict: TensorDictBase, batch: GroupBatch, next_action: Tensor) -> Tensor:
-        """``min_k`` of the target critics at the next state; in drop mode 0 in the rows that end."""
-        next_state = tensordict.get("next")
-        acts = batch.alive if self.skip_mode == "off" and not self._sees_zeros else batch.acts_next
-        known = batch.all_alive and acts is batch.alive
-        fill = self._valid_entries(tensordict, batch)
-        inputs = self._critic_inputs(next_state, next_action, batch, acts, known=known, fill=fill)
-        rows = _rows_that_go_on(batch) if self.skip_mode == "drop" else None
-        if rows is None or rows.numel() == 0:
-            return self._q_values(inputs, self.target_qvalue_network_params, batch.n_agents).amin(0)
-        q_values = self._q_values(select_rows(inputs, rows), self.target_qvalue_network_params, batch.n_agents)
-        return scatter_rows(q_values.amin(0), rows, batch.batch_size)
-
-    def _actor_terms(self, tensordict: TensorDictBase, batch: GroupBatch) -> tuple[Tensor, Tensor]:
-        action, log_prob = self._sample(self._actor_inputs(tensordict, batch))
-        fill = self._valid_entries(tensordict, batch)
-        inputs = self._critic_inputs(tensordict, action, batch, batch.alive, known=batch.all_alive, fill=fill)
+    def _actor_term(self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, others: OtherGroups) -> Tensor:
+        policy = self._policy_from(current.policy)
+        inputs = self._critic_inputs(tensordict, tensordict, batch, current.actions, others.current)
         params = self.qvalue_network_params.detach()
         own = self.actor_gradient == "own" and self.centralized_critic
         if own and isinstance(self.qvalue_network, StackedCritic):
@@ -297,40 +234,19 @@ class GroupSACLoss(GroupLoss):
         else:
             q_value = self._q_values(inputs, params, batch.n_agents).amin(0)
             if own and q_value.shape == batch.value_shape and q_value.requires_grad:
-                q_value = own_gradient(q_value, action)
+                q_value = own_gradient(q_value, policy.action)
         alpha = self._per_pair(self.alpha)
         if q_value.shape == batch.team_shape:
-            loss = functional.team_actor_loss(log_prob, q_value, alpha, batch.alive)
+            loss = functional.team_actor_loss(policy.log_prob, q_value, alpha, batch.alive)
             mask = batch.alive.any(dim=-2)
         else:
-            loss = functional.actor_loss(log_prob, q_value, alpha)
+            loss = functional.actor_loss(policy.log_prob, q_value, alpha)
             mask = batch.alive
-        return self._reduce(loss, mask, self._weights(tensordict), batch), log_prob.detach()
+        return self._reduce(loss, mask, self._weights(tensordict), batch)
 
-    def _alpha_term(self, log_prob: Tensor, batch: GroupBatch, weights: Tensor | None) -> Tensor:
-        if not batch.all_alive:
-            log_prob = torch.where(batch.alive, log_prob, torch.zeros_like(log_prob))
-        loss = functional.temperature_loss(self._per_pair(self.log_alpha), log_prob, self.target_entropy)
-        return self._reduce(loss, batch.alive, weights, batch)
-
-    def _sample(self, state: TensorDictBase) -> tuple[Tensor, Tensor]:
-        """Reparametrized actions ``[..., d]`` and log-probabilities ``[..., 1]`` of the current policies."""
-        with (
-            set_exploration_type(ExplorationType.RANDOM),
-            parameters_in(self.actor_network, self.actor_network_params),
-        ):
-            action, log_prob = rsample_and_log_prob(self.actor_network.get_dist(state))
-        if log_prob.shape == action.shape[:-1]:
-            return action, log_prob.unsqueeze(-1)
-        if log_prob.shape == (*action.shape[:-1], 1):
-            return action, log_prob
-        raise ValueError(
-            f"the actor's distribution must give one log-probability an agent, of shape {list(action.shape[:-1])} for "
-            f"actions of shape {list(action.shape)}; got {list(log_prob.shape)}. Use a distribution that sums over the "
-            "dimensions of an action (TanhNormal, IndependentNormal, Independent(...))."
-        )
-
-
-def _rows_that_go_on(batch: GroupBatch) -> Tensor:
-    """Indices into the flattened batch of the rows in which any agent acts next."""
-    return batch.acts_next.any(dim=-2).reshape(-1).nonzero().squeeze(-1)
+    def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
+        if tuple(values.shape[1:]) not in ((*batch_size, n_agents, 1), (*batch_size, 1)):
+            raise ValueError(
+                f"a critic must write {self.tensor_keys.state_action_value!r} of shape {[*batch_size, n_agents, 1]} (a "
+                f"value an agent) or {[*batch_size, 1]} (one for the team); got {list(values.shape[1:])}."
+            )

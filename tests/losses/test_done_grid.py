@@ -51,7 +51,7 @@ def reference_targets(loss, batch):
         # A valid observation in the place of a terminal one; the noise of those who go on is untouched.
         for name in ("observation", "noise"):
             valid[GROUP, name][0][terminated.squeeze(-1)] = batch[GROUP, name][row][terminated.squeeze(-1)]
-        action, log_prob = loss._sample(valid)
+        action, log_prob = loss._act(valid)
         seen = valid.clone()
         if centralized:
             seen[GROUP, "observation"][0][terminated.squeeze(-1)] = 0.0

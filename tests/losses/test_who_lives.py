@@ -136,9 +136,7 @@ def test_a_centralized_critic_sees_zeros_and_a_flag_for_those_who_do_not_act():
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"))
     batch = make_batch(mask=mask, terminated=flags((1, 0)))
     signals = loss._read_batch(batch)
-    fill = loss._valid_entries(batch, signals)
-    action = batch[GROUP, "action"]
-    seen = loss._critic_inputs(batch, action, signals, signals.alive, known=False, fill=fill)
+    seen = loss._critic_inputs(batch, batch, signals, loss._executed(batch, signals), ())
     dead = ~mask.squeeze(-1)
     assert (seen[GROUP, "observation"][dead] == 0).all()
     assert (seen[GROUP, "action"][dead] == 0).all()
@@ -227,7 +225,7 @@ def test_a_team_target_is_that_of_the_equation(skip, how, reward):
             acting = [i for i in living if not terminated[row, i]]
             on = torch.zeros(1, N, 1, dtype=torch.bool)
             on[0, acting] = True
-            action, log_prob = loss._sample(batch["next"][row : row + 1])
+            action, log_prob = loss._act(batch["next"][row : row + 1])
             state = TensorDict({GROUP: TensorDict({}, [1, N])}, [1])
             state[GROUP, "observation"] = batch["next", GROUP, "observation"][row : row + 1] * on
             state[GROUP, "action"], state[GROUP, "alive"] = action * on, on
@@ -313,8 +311,7 @@ def test_priorities_are_the_largest_error_of_the_living():
     loss(batch)
     target = loss.target_value(batch)
     signals = loss._read_batch(batch)
-    fill = loss._valid_entries(batch, signals)
-    inputs = loss._critic_inputs(batch, batch[GROUP, "action"], signals, mask, known=False, fill=fill)
+    inputs = loss._critic_inputs(batch, batch, signals, loss._executed(batch, signals), ())
     error = (loss._q_values(inputs, loss.qvalue_network_params, N) - target).abs()
     for row in range(B):
         errors = [error[k, row, i].item() for k in range(2) for i in range(N) if mask[row, i]]
