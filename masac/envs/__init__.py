@@ -1,1 +1,1 @@
-"""Environments as TorchRL ones: VMAS scenarios and a user's own."""
+"""Environments as TorchRL ones: VMAS scenarios, PettingZoo's parallel environments, and a user's own."""

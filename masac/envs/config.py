@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from masac.checks import check
+from masac.checks import ConfigError, check
+
+SUITES = ("vmas", "pettingzoo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,31 +15,61 @@ class TaskConfig:
     """An environment.
 
     Args:
-        suite: vmas.
-        scenario: a scenario's name, or ``package.module:Class`` for one of your own.
-        kwargs: keywords of the scenario.
+        suite: vmas, or pettingzoo (its parallel environments).
+        scenario: vmas: a scenario's name, or ``package.module:Class`` for one of your own; pettingzoo: a module with a
+            parallel_env function, ``mpe2.simple_spread_v3`` say, null with a factory.
+        factory: pettingzoo only: ``package.module:function`` of your own, called with kwargs; it returns a PettingZoo
+            ParallelEnv or a TorchRL environment.
+        kwargs: keywords of the scenario, of the module's parallel_env, or of the factory.
         num_envs: environments stepped at once.
-        horizon: steps until an episode is cut short (truncated: its last state still has a value).
-        continuous_actions: continuous actions, else discrete ones.
+        num_workers: pettingzoo only: processes that share the environments, 0 to step them in this process.
+        horizon: steps until an episode is cut short (truncated: its last state still has a value); pettingzoo: null
+            leaves that to the environment.
+        continuous_actions: vmas only: continuous actions, else discrete ones.
         success: ``terminated`` if an episode that terminates before the horizon is a success; null if the scenario does
             not say what success is.
     """
 
     suite: str = "vmas"
-    scenario: str = "navigation"
+    scenario: str | None = "navigation"
+    factory: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
     num_envs: int = 64
-    horizon: int = 100
+    num_workers: int = 0
+    horizon: int | None = 100
     continuous_actions: bool = True
     success: str | None = None
 
     def __post_init__(self) -> None:
-        check("task.suite", self.suite, self.suite == "vmas", "be vmas")
+        check("task.suite", self.suite, self.suite in SUITES, f"be one of {', '.join(SUITES)}")
         check("task.num_envs", self.num_envs, self.num_envs >= 1, "be at least 1")
-        check("task.horizon", self.horizon, self.horizon >= 1, "be at least 1")
+        check("task.num_workers", self.num_workers, self.num_workers >= 0, "be at least 0")
+        check("task.horizon", self.horizon, self.horizon is None or self.horizon >= 1, "be at least 1")
         check("task.success", self.success, self.success in (None, "terminated"), "be terminated or null")
+        if self.suite == "vmas":
+            self._check_vmas()
+        else:
+            self._check_pettingzoo()
+
+    def _check_vmas(self) -> None:
+        check("task.scenario", self.scenario, bool(self.scenario), "be a VMAS scenario or package.module:Class")
+        check("task.horizon", self.horizon, self.horizon is not None, "be a number of steps for task.suite=vmas")
+        rule = "be null for task.suite=vmas, whose own scenarios are task.scenario=package.module:Class"
+        check("task.factory", self.factory, self.factory is None, rule)
+        rule = "be 0 for task.suite=vmas, which steps all environments in one batch"
+        check("task.num_workers", self.num_workers, self.num_workers == 0, rule)
+
+    def _check_pettingzoo(self) -> None:
+        if (self.scenario is None) == (self.factory is None):
+            raise ConfigError(
+                f"one of task.scenario and task.factory must be null; got {self.scenario!r} and {self.factory!r}. "
+                "Set task.scenario to a module with a parallel_env function (mpe2.simple_spread_v3), or task.factory "
+                "to package.module:function."
+            )
+        divides = self.num_workers == 0 or self.num_envs % self.num_workers == 0
+        check("task.num_workers", self.num_workers, divides, f"divide task.num_envs={self.num_envs}")
 
     @property
     def name(self) -> str:
         """What to call the task in a file name or a title."""
-        return self.scenario.rpartition(":")[2]
+        return (self.factory or self.scenario or "").rpartition(":")[2]

@@ -70,7 +70,7 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
     Raises:
         ConfigError: for an unknown scenario or keyword.
     """
-    scenario = _find_scenario(task.scenario)
+    scenario = _find_scenario(task.scenario or "")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Scenario kwargs: .* passed but not used")
         try:

@@ -1,0 +1,32 @@
+"""From a task to its environments."""
+
+from __future__ import annotations
+
+from torchrl.envs import EnvBase
+
+from masac.envs.config import TaskConfig
+
+
+def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
+    """The environments of a task, as one.
+
+    Args:
+        task: which environment, and how long an episode is at most.
+        num_envs: environments stepped at once.
+        seed: of everything random in them.
+        device: where its data is; where VMAS computes.
+
+    Returns:
+        An environment with batch size ``[num_envs]``, or ``[W, num_envs // W]`` where ``W = task.num_workers``
+        processes share the environments.
+
+    Raises:
+        ConfigError: for a task that cannot be built. The message says what to change.
+    """
+    if task.suite == "vmas":
+        from masac.envs.vmas import make_vmas_env  # imported where it is used: either suite may be missing
+
+        return make_vmas_env(task, num_envs=num_envs, seed=seed, device=device)
+    from masac.envs.pettingzoo import make_pettingzoo_env
+
+    return make_pettingzoo_env(task, num_envs=num_envs, seed=seed, device=device)
