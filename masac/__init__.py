@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from masac.losses.discrete_sac import GroupDiscreteSACLoss
     from masac.losses.sac import GroupSACLoss
-    from masac.networks.actors import make_tanh_normal_actor
+    from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
     from masac.networks.config import ModelConfig
     from masac.networks.critics import make_critic
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
@@ -18,20 +19,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GroupDiscreteSACLoss",
     "GroupSACLoss",
     "ModelConfig",
     "align_signal",
     "expand_to_agents",
+    "make_categorical_actor",
     "make_critic",
     "make_tanh_normal_actor",
     "reduce_over_agents",
 ]
 
 _HOMES = {
+    "GroupDiscreteSACLoss": "masac.losses.discrete_sac",
     "GroupSACLoss": "masac.losses.sac",
     "ModelConfig": "masac.networks.config",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",
+    "make_categorical_actor": "masac.networks.actors",
     "make_critic": "masac.networks.critics",
     "make_tanh_normal_actor": "masac.networks.actors",
     "reduce_over_agents": "masac.signals",

@@ -1,7 +1,7 @@
 """Discrete actions: their encodings, read from a spec or a name, and turned into one-hot vectors.
 
-Shape legend: ``*L`` leading dimensions (``[*B, N]``, say), ``K`` factors of a multi-discrete action, ``D`` the choices of
-all factors side by side.
+Shape legend: ``*L`` leading dimensions (``[*B, N]``, say), ``K`` factors of a multi-discrete action, ``D`` the choices
+of all factors side by side.
 """
 
 from __future__ import annotations

@@ -206,6 +206,22 @@ def discrete_policy(logits: Tensor, legal: Tensor | None, sizes: Sequence[int]) 
     return log_prob, _select(log_prob.exp(), legal), legal
 
 
+def draw_one_hot(probs: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Draw one choice of every factor.
+
+    Args:
+        probs: ``[*L, D]``, of the factors side by side.
+        sizes: choices of each factor, adding up to ``D``.
+
+    Returns:
+        One one-hot vector a factor side by side, ``[*L, D]``, of the dtype of ``probs``.
+    """
+    # The first of independent exponential clocks with rates π(a) to ring is a with probability π(a).
+    clocks = probs / torch.empty_like(probs).exponential_()
+    winners = [F.one_hot(part.argmax(-1), part.shape[-1]) for part in clocks.split(list(sizes), -1)]
+    return torch.cat(winners, -1).to(probs.dtype)
+
+
 def expectation(probs: Tensor, values: Tensor) -> Tensor:
     """``Σ_a π(a|s) x(a)`` over the actions of all factors, exactly 0 from every action without probability.
 

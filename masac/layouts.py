@@ -46,6 +46,11 @@ class GroupNetwork(nn.Module):
 class StackedCritic(TensorDictModule, abc.ABC):
     """A critic that computes K critics in one pass, given their parameters stacked in front."""
 
+    @property
+    @abc.abstractmethod
+    def hides_own_action(self) -> bool:
+        """Whether an agent's value cannot depend on the agent's own action, though the critic reads all actions."""
+
     @abc.abstractmethod
     def stacked_values(self, inputs: TensorDictBase, params: TensorDictBase, *, own_gradient: bool = False) -> Tensor:
         """The values of K critics.
@@ -56,7 +61,7 @@ class StackedCritic(TensorDictModule, abc.ABC):
             own_gradient: let the gradient of agent i's value reach the action of agent i only.
 
         Returns:
-            ``[K, *B, N, 1]``, or ``[K, *B, 1]`` for a team.
+            ``[K, *B, N, V]``, or ``[K, *B, 1]`` for a team.
         """
 
 

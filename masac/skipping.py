@@ -25,7 +25,7 @@ TerminalFill = str | float | Callable[[NestedKey, Tensor], Tensor]
 """``"current"``, a number, or a function of (key, current entry of the same rows) that returns a valid entry."""
 
 PolicyTensors = tuple[Tensor, ...]
-"""What an actor says of its agents: tensors with leading dimensions ``[*B, N]``, a named tuple of them where it has names."""
+"""What an actor says of its agents: tensors with leading dimensions ``[*B, N]``."""
 
 RunActor = Callable[[TensorDictBase], PolicyTensors]
 

@@ -122,3 +122,46 @@ def test_temperature_loss_and_its_gradient():
     assert loss.item() == 5.0
     assert log_alpha.grad is not None
     assert log_alpha.grad.item() == 5.0
+
+
+def test_discrete_soft_state_value():
+    # π = (1/4, 3/4), Q = (2, 6), α = 2: V = Σ π (Q - α log π) = 0.25 * 2 + 0.75 * 6 + 2 (0.25 log 4 + 0.75 log 4/3)
+    probs = torch.tensor([[0.25, 0.75]], dtype=torch.float64)
+    q_values = torch.tensor([[2.0, 6.0]], dtype=torch.float64)
+    value = functional.discrete_soft_state_value(q_values, probs.log(), probs, torch.tensor(2.0))
+    assert value.shape == (1, 1)
+    assert value.item() == pytest.approx(5.0 + 0.5 * math.log(4) + 1.5 * math.log(4 / 3))
+
+
+def test_discrete_actor_loss_is_minus_that_value():
+    probs = torch.tensor([[0.25, 0.75]], dtype=torch.float64)
+    q_values = torch.tensor([[2.0, 6.0]], dtype=torch.float64)
+    loss = functional.discrete_actor_loss(q_values, probs.log(), probs, torch.tensor(2.0))
+    assert loss.item() == pytest.approx(-(5.0 + 0.5 * math.log(4) + 1.5 * math.log(4 / 3)))
+
+
+def test_the_gradient_of_the_discrete_actor_loss_leads_to_the_soft_optimum():
+    # The minimum of Σ π (α log π - Q) is π ∝ exp(Q / α): at logits Q / α the gradient is 0.
+    logits = torch.tensor([[1.0, 3.0, NAN]], dtype=torch.float64, requires_grad=True)
+    legal = torch.tensor([[True, True, False]])
+    log_probs, probs, _ = functional.discrete_policy(logits, legal, (3,))
+    q_values = torch.tensor([[2.0, 6.0, NAN]], dtype=torch.float64)
+    functional.discrete_actor_loss(q_values, log_probs, probs, torch.tensor(2.0)).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().max().item() < 1e-12
+
+
+def test_a_policy_without_a_legal_action_is_uniform_and_has_no_gradient():
+    logits = torch.full((1, 2), -math.inf, requires_grad=True)
+    log_probs, probs, legal = functional.discrete_policy(logits, torch.tensor([[False, False]]), (2,))
+    assert probs.tolist() == [[0.5, 0.5]]
+    assert legal.all()
+    log_probs.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [[0.0, 0.0]]
+
+
+def test_max_entropy_counts_legal_choices_of_every_factor():
+    # factors of 3 and 2 choices, of which 2 and 1 are legal: log 2 + log 1
+    legal = torch.tensor([True, False, True, False, True])
+    assert functional.max_entropy(legal, (3, 2)).item() == pytest.approx(math.log(2))

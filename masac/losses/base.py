@@ -249,7 +249,7 @@ class GroupLoss(GroupLossModule):
 
     @abc.abstractmethod
     def _fingerprint(self, state: TensorDictBase) -> Tensor:
-        """Something that tells policies apart, ``[*B, N, ...]``, without randomness; may read the action in ``state``."""
+        """What tells policies apart, ``[*B, N, ...]``, without randomness; may read the action in ``state``."""
 
     @abc.abstractmethod
     def _policy_from(self, tensors: Sequence[Tensor]) -> PolicyTensors:
@@ -277,7 +277,7 @@ class GroupLoss(GroupLossModule):
 
     @abc.abstractmethod
     def _soft_value(self, q_value: Tensor, policy: Any, batch: GroupBatch) -> Tensor:
-        """The value of the next state, ``[*B, N, 1]`` or ``[*B, 1]``, of its action values ``[*B, N, V]`` or ``[*B, 1]``."""
+        """The value of the next state, ``[*B, N, 1]``, from ``[*B, N, V]``; a team's ``[*B, 1]`` from ``[*B, 1]``."""
 
     @abc.abstractmethod
     def _actor_term(self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, others: OtherGroups) -> Tensor:

@@ -1,4 +1,4 @@
-"""The module around a group loss: what TorchRL sees of it. Keys, parameters, temperature, discount, critics, reductions.
+"""The module around a group loss, which TorchRL sees: keys, parameters, temperature, discount, critics, reductions.
 
 Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``V`` values a critic gives an agent (1, or one an action).
 """
@@ -31,7 +31,7 @@ class GroupLossModule(LossModule, abc.ABC):
 
     @dataclass
     class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The keys that ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLossModule.set_keys`."""
+        """What ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLossModule.set_keys`."""
 
         action: NestedKey = "action"
         log_prob: NestedKey = "action_log_prob"
@@ -282,15 +282,20 @@ class GroupLossModule(LossModule, abc.ABC):
         if tensordict.batch_dims == 0 and batch_dims > 0:
             tensordict.batch_size = action.shape[:batch_dims]  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def _min_action_dims(self) -> int:
+        """The least number of dimensions one agent's action may have."""
+        return 1
+
     def _action_dims(self, action: Tensor) -> int:
-        """The number of dimensions of one agent's action."""
+        """The number of dimensions of one agent's action, in data without a batch size."""
         return 1
 
     def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
         keys = self.tensor_keys
         action = get_entry(tensordict, keys.action, type(self).__name__)
         batch_dims = tensordict.batch_dims
-        n_agents = action.shape[batch_dims] if action.ndim >= batch_dims + 1 + self._action_dims(action) else None
+        n_agents = action.shape[batch_dims] if action.ndim >= batch_dims + 1 + self._min_action_dims else None
         if n_agents is None or (self.n_agents is not None and n_agents != self.n_agents):
             raise ValueError(
                 f"the action at {keys.action!r} must have shape "

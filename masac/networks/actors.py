@@ -1,4 +1,4 @@
-"""Tanh-normal actors for a group of agents."""
+"""Tanh-normal and categorical actors for a group of agents."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import torch
 from tensordict import NestedKey
 from tensordict.nn import TensorDictModule
 from torch import Tensor
+from torch.distributions import Categorical, Distribution
 from torchrl.data import Bounded, TensorSpec
-from torchrl.modules import ProbabilisticActor, TanhNormal
+from torchrl.modules import (
+    MaskedCategorical,
+    MaskedOneHotCategorical,
+    OneHotCategorical,
+    ProbabilisticActor,
+    TanhNormal,
+)
 
+from masac.discrete_actions import read_discrete_actions
+from masac.distributions import MultiCategorical
 from masac.groups import action_bounds
 from masac.keys import as_path
 from masac.layouts import GroupNetwork
@@ -16,7 +25,64 @@ from masac.networks.config import ModelConfig
 from masac.networks.layers import StackedMLP
 
 
-class TanhNormalNetwork(GroupNetwork):
+class ActorNetwork(GroupNetwork):
+    """Observations to the parameters of a distribution, by an MLP for all agents or one each.
+
+    Args:
+        n_agents: N.
+        observation_dim: features of one agent's observation.
+        outputs: parameters an agent.
+        share_params: one set of weights for all agents, else one each.
+        model: sizes and kinds of layers.
+        position_dependent: whether something outside the weights differs between agents.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_agents: int,
+        observation_dim: int,
+        outputs: int,
+        share_params: bool,
+        model: ModelConfig,
+        position_dependent: bool = False,
+    ) -> None:
+        agent_ids = model.agent_ids and share_params
+        super().__init__(
+            n_agents=n_agents,
+            share_params=share_params,
+            centralized=False,
+            position_dependent=agent_ids or position_dependent,
+        )
+        self.agent_ids = agent_ids
+        self.mlp = StackedMLP(
+            observation_dim + (n_agents if agent_ids else 0),
+            outputs,
+            hidden=model.hidden,
+            activation=model.activation,
+            layer_norm=model.layer_norm,
+            stack=() if share_params else (n_agents,),
+        )
+
+    def forward(self, observation: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """``[*B, N, F]`` (shared, without ids: ``[..., F]``) to the parameters ``[*B, N, outputs]``."""
+        self.check_agents(observation)
+        lead = observation.shape[:-1]
+        if self.agent_ids:
+            ids = torch.eye(lead[-1], dtype=observation.dtype, device=observation.device)
+            observation = torch.cat([observation, ids.expand(*lead, lead[-1])], dim=-1)
+        if self.share_params:
+            out = self.mlp(observation.reshape(-1, observation.shape[-1]))
+        else:
+            out = self.mlp(observation.reshape(-1, *observation.shape[-2:]).transpose(0, 1)).transpose(0, 1)
+        return self.distribution_parameters(out.reshape(*lead, -1))
+
+    def distribution_parameters(self, out: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The parameters made of the MLP's outputs ``[*B, N, outputs]``; logits as they are."""
+        return out
+
+
+class TanhNormalNetwork(ActorNetwork):
     """Observations to the mean and standard deviation of a normal distribution before tanh.
 
     The standard deviation is ``exp(log_std)``, with ``log_std`` squashed smoothly (by a tanh) into
@@ -41,36 +107,19 @@ class TanhNormalNetwork(GroupNetwork):
         model: ModelConfig,
         position_dependent: bool = False,
     ) -> None:
-        self_ids = model.agent_ids and share_params
         super().__init__(
             n_agents=n_agents,
+            observation_dim=observation_dim,
+            outputs=2 * action_dim,
             share_params=share_params,
-            centralized=False,
-            position_dependent=self_ids or position_dependent,
+            model=model,
+            position_dependent=position_dependent,
         )
-        self.agent_ids = self_ids
         self.log_std_bounds = (model.log_std_min, model.log_std_max)
-        self.mlp = StackedMLP(
-            observation_dim + (n_agents if self.agent_ids else 0),
-            2 * action_dim,
-            hidden=model.hidden,
-            activation=model.activation,
-            layer_norm=model.layer_norm,
-            stack=() if share_params else (n_agents,),
-        )
 
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """``[*B, N, F]`` (shared, without ids: ``[..., F]``) to mean and standard deviation ``[*B, N, d]``."""
-        self.check_agents(observation)
-        lead = observation.shape[:-1]
-        if self.agent_ids:
-            ids = torch.eye(lead[-1], dtype=observation.dtype, device=observation.device)
-            observation = torch.cat([observation, ids.expand(*lead, lead[-1])], dim=-1)
-        if self.share_params:
-            out = self.mlp(observation.reshape(-1, observation.shape[-1]))
-        else:
-            out = self.mlp(observation.reshape(-1, *observation.shape[-2:]).transpose(0, 1)).transpose(0, 1)
-        mean, raw = out.reshape(*lead, -1).chunk(2, dim=-1)
+    def distribution_parameters(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """``[*B, N, 2 d]`` to mean and standard deviation ``[*B, N, d]``."""
+        mean, raw = out.chunk(2, dim=-1)
         low, high = self.log_std_bounds
         return mean, torch.exp(low + 0.5 * (high - low) * (torch.tanh(raw) + 1))
 
@@ -125,6 +174,62 @@ def make_tanh_normal_actor(
         spec=action_spec,
         distribution_class=TanhNormal,
         distribution_kwargs={"low": low, "high": high},
+        return_log_prob=True,
+        log_prob_key=(*path, "action_log_prob"),
+    )
+
+
+def make_categorical_actor(
+    *,
+    group: NestedKey,
+    n_agents: int,
+    observation_dim: int,
+    action_spec: TensorSpec,
+    share_params: bool,
+    model: ModelConfig,
+    action_mask: bool = False,
+) -> ProbabilisticActor:
+    """A TorchRL actor from ``(group, "observation")`` to a discrete ``(group, "action")`` in the encoding of its spec.
+
+    Args:
+        group: where the agents' entries live.
+        n_agents: N.
+        observation_dim: features of one agent's observation.
+        action_spec: ``Categorical`` ``[N]``, ``OneHot`` ``[N, D]``, ``MultiCategorical`` ``[N, K]``.
+        share_params: one set of weights for all agents, else one each.
+        model: sizes and kinds of layers.
+        action_mask: whether the data says at ``(group, "action_mask")``, bool ``[*B, N, D]``, which actions are legal.
+
+    Raises:
+        ValueError: for another spec, or one that differs between agents.
+    """
+    actions = read_discrete_actions(action_spec)
+    if actions is None or actions.sizes is None or actions.encoding == "mult-one-hot":
+        raise ValueError(
+            "action_spec must be a Categorical, OneHot or MultiCategorical spec, equal for all agents; "
+            f"got {action_spec}. Put agents that differ into groups of their own."
+        )
+    network = ActorNetwork(
+        n_agents=n_agents,
+        observation_dim=observation_dim,
+        outputs=sum(actions.sizes),
+        share_params=share_params,
+        model=model,
+    )
+    path = as_path(group)
+    parameters: dict[str, NestedKey] = {"logits": (*path, "logits")}
+    distribution: type[Distribution] = OneHotCategorical if actions.encoding == "one-hot" else Categorical
+    if action_mask:
+        parameters["mask"] = (*path, "action_mask")
+        distribution = MaskedOneHotCategorical if actions.encoding == "one-hot" else MaskedCategorical
+    several = actions.encoding == "multi-discrete"
+    return ProbabilisticActor(
+        TensorDictModule(network, in_keys=[(*path, "observation")], out_keys=[(*path, "logits")]),
+        in_keys=parameters,  # pyright: ignore[reportArgumentType]
+        out_keys=[(*path, "action")],
+        spec=action_spec,
+        distribution_class=MultiCategorical if several else distribution,
+        distribution_kwargs={"sizes": actions.sizes} if several else {},
         return_log_prob=True,
         log_prob_key=(*path, "action_log_prob"),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,12 +11,34 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
 from masac.compat import parameters_in
-from masac.keys import as_path
+from masac.keys import as_path, in_group
 from masac.layouts import GroupNetwork, StackedCritic
 from masac.networks.config import ModelConfig
 from masac.networks.layers import StackedMLP
 
 CriticKind = Literal["independent", "centralized", "team"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherGroup:
+    """Another group that a critic sees.
+
+    Args:
+        group: where its agents' entries live.
+        n_agents: its size.
+        observation_dim: features of one of its agents' observations.
+        action_dim: dimensions of one of its agents' actions, as a critic sees them (one-hot for discrete ones).
+    """
+
+    group: NestedKey
+    n_agents: int
+    observation_dim: int
+    action_dim: int
+
+    @property
+    def features(self) -> int:
+        """What a critic sees of the group: of every agent its observation, action and alive flag."""
+        return self.n_agents * (self.observation_dim + self.action_dim + 1)
 
 
 class CriticNetwork(GroupNetwork):
@@ -27,15 +51,20 @@ class CriticNetwork(GroupNetwork):
         arXiv 1706.02275, have weights an agent instead).
         ``"team"``: one Q(o, a).
 
-    The last two also see, of every agent, whether it is alive: zero is a legal action.
+    The last two also see, of every agent, whether it is alive: zero is a legal action. They may see other groups too.
+
+    With ``n_actions`` the agent's own actions are discrete: Q_i(o_i, ·) or Q_i(o, a_{-i}, ·), a value an action, and
+    agent i's value cannot depend on the action that agent i takes.
 
     Args:
         kind: see above.
         n_agents: N.
         observation_dim: features of one agent's observation.
-        action_dim: dimensions of one agent's action.
+        action_dim: dimensions of one agent's action, as the critic sees it (one-hot for discrete ones).
         share_params: one set of weights for all agents, else one each.
         model: sizes and kinds of layers.
+        n_actions: D, values an agent for discrete actions; None for continuous ones.
+        context_dim: C, features of the other groups' agents, all side by side.
     """
 
     def __init__(
@@ -47,15 +76,33 @@ class CriticNetwork(GroupNetwork):
         action_dim: int,
         share_params: bool,
         model: ModelConfig,
+        n_actions: int | None = None,
+        context_dim: int = 0,
     ) -> None:
         if kind not in ("independent", "centralized", "team"):
             raise ValueError(f"the kind of a critic must be 'independent', 'centralized' or 'team'; got {kind!r}.")
+        if kind == "team" and n_actions is not None:
+            raise ValueError(
+                "the kind of a critic of discrete actions must be 'independent' or 'centralized'; got 'team', which "
+                "would need a value for every combination of the agents' actions. Use 'centralized' with a team reward."
+            )
+        if kind == "independent" and context_dim:
+            raise ValueError(
+                "the kind of a critic that sees other groups must be 'centralized' or 'team'; got 'independent'."
+            )
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=kind != "independent")
         self.kind = kind
-        per_agent = observation_dim + action_dim
+        self.values_actions = n_actions is not None
+        own = observation_dim + (0 if self.values_actions else action_dim)
+        mate = observation_dim + action_dim + 1
+        inputs = {
+            "independent": own,
+            "centralized": own + 1 + (n_agents - 1) * mate + context_dim,
+            "team": n_agents * mate + context_dim,
+        }[kind]
         self.mlp = StackedMLP(
-            per_agent if kind == "independent" else n_agents * (per_agent + 1),
-            1,
+            inputs,
+            1 if n_actions is None else n_actions,
             hidden=model.hidden,
             activation=model.activation,
             layer_norm=model.layer_norm,
@@ -63,44 +110,80 @@ class CriticNetwork(GroupNetwork):
         )
 
     def forward(
-        self, observation: Tensor, action: Tensor, alive: Tensor | None = None, *, own_gradient: bool = False
+        self,
+        observation: Tensor,
+        action: Tensor | None = None,
+        alive: Tensor | None = None,
+        context: Tensor | None = None,
+        *,
+        own_gradient: bool = False,
     ) -> Tensor:
         """The Q-values; of K critics at once if the parameters have a leading K.
 
         Args:
             observation: ``[*B, N, F]``.
-            action: ``[*B, N, d]``.
+            action: ``[*B, N, d]``; not of an independent critic of discrete actions.
             alive: bool ``[*B, N, 1]``; not of an independent critic.
+            context: ``[*B, C]``, the other groups.
             own_gradient: let the gradient of Q_i reach the action of agent i only (a team's value reaches all).
 
         Returns:
-            ``[*B, N, 1]``, or ``[*B, 1]`` for a team; with a leading K if the parameters have one.
+            ``[*B, N, V]`` (V is 1, or D), or ``[*B, 1]`` for a team; with a leading K if the parameters have one.
         """
         self.check_agents(observation)
         batch, n_agents = observation.shape[:-2], observation.shape[-2]
-        parts = [observation, action] if alive is None else [observation, action, alive.to(observation.dtype)]
-        features = torch.cat(parts, dim=-1).flatten(0, -3) if batch else torch.cat(parts, dim=-1).unsqueeze(0)
+        flags = [] if alive is None else [alive.to(observation.dtype)]
+        told = [] if action is None else [action]
+        features = _flat_rows(torch.cat([observation, *told, *flags], dim=-1), batch)
         if self.kind == "team":
-            values = self.mlp(features.flatten(1))
+            rows = [features.flatten(1), *([] if context is None else [_flat_rows(context, batch)])]
+            values = self.mlp(torch.cat(rows, dim=-1))
             return values.reshape(*values.shape[:-2], *batch, 1)
         if self.kind == "centralized":
-            features = _ego_first(features, own_gradient=own_gradient)
+            own = features
+            if self.values_actions:
+                own = _flat_rows(torch.cat([observation, *flags], dim=-1), batch)
+            around = None if context is None else _flat_rows(context, batch)
+            features = _ego_first(own, features.detach() if own_gradient else features, around)
         if self.share_params:
             values = self.mlp(features.flatten(0, 1))
-            return values.reshape(*values.shape[:-2], *batch, n_agents, 1)
+            return values.reshape(*values.shape[:-2], *batch, n_agents, values.shape[-1])
         values = self.mlp(features.transpose(0, 1)).transpose(-3, -2)
-        return values.reshape(*values.shape[:-3], *batch, n_agents, 1)
+        return values.reshape(*values.shape[:-3], *batch, n_agents, values.shape[-1])
 
 
 class GroupCritic(StackedCritic):
-    """A :class:`CriticNetwork` that reads and writes a TensorDict, K critics in one pass."""
+    """A :class:`CriticNetwork` that reads and writes a TensorDict, K critics in one pass.
+
+    Its ``in_keys`` are the own group's observation, action and alive flag, as far as the network takes them, then the
+    same of the other groups.
+    """
 
     module: CriticNetwork
+
+    @property
+    def hides_own_action(self) -> bool:
+        """See :class:`masac.layouts.StackedCritic`."""
+        return self.module.values_actions
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Write the values of one critic into ``tensordict``."""
+        return tensordict.set(self.out_keys[0], self._values(tensordict, own_gradient=False))
 
     def stacked_values(self, inputs: TensorDictBase, params: TensorDictBase, *, own_gradient: bool = False) -> Tensor:
         """See :class:`masac.layouts.StackedCritic`."""
         with parameters_in(self, params):
-            return self.module(*(inputs.get(key) for key in self.in_keys), own_gradient=own_gradient)
+            return self._values(inputs, own_gradient=own_gradient)
+
+    def _values(self, inputs: TensorDictBase, *, own_gradient: bool) -> Tensor:
+        group = as_path(self.in_keys[0])[:-1]
+        own = [inputs.get(key) for key in self.in_keys if in_group(key, group)]
+        other_keys = [key for key in self.in_keys if not in_group(key, group)]
+        if not other_keys:
+            return self.module(*own, own_gradient=own_gradient)
+        # [*B, N', ...] of every entry side by side, the alive flags as numbers
+        parts = [inputs.get(key).to(own[0].dtype).flatten(inputs.batch_dims) for key in other_keys]
+        return self.module(*own, context=torch.cat(parts, dim=-1), own_gradient=own_gradient)
 
 
 def make_critic(
@@ -112,11 +195,15 @@ def make_critic(
     action_dim: int,
     share_params: bool,
     model: ModelConfig,
+    n_actions: int | None = None,
+    others: Sequence[OtherGroup] = (),
 ) -> GroupCritic:
-    """A critic from the group's observation and action to ``(group, "state_action_value")``, a team's beside the group.
+    """A critic from the group's observations and actions to Q-values.
 
-    See :class:`CriticNetwork` for the arguments. A centralized or team critic also reads ``(group, "alive")``, which
-    the losses write.
+    See :class:`CriticNetwork` for the arguments. Values of continuous actions are written to
+    ``(group, "state_action_value")``, a team's beside the group, those of ``n_actions`` discrete ones to
+    ``(group, "action_value")``. A centralized or team critic also reads ``(group, "alive")``, which the losses write,
+    and observations, actions and alive flags of the ``others``.
     """
     network = CriticNetwork(
         kind,
@@ -125,29 +212,40 @@ def make_critic(
         action_dim=action_dim,
         share_params=share_params,
         model=model,
+        n_actions=n_actions,
+        context_dim=sum(other.features for other in others),
     )
-    names = ["observation", "action"] if kind == "independent" else ["observation", "action", "alive"]
+    if kind != "independent":
+        names = ["observation", "action", "alive"]
+    else:
+        names = ["observation", "action"] if n_actions is None else ["observation"]
     path = as_path(group)
     value_path = path[:-1] if kind == "team" else path  # a team's value does not fit into the agents' batch size
-    return GroupCritic(
-        network,
-        in_keys=[(*path, name) for name in names],
-        out_keys=[(*value_path, "state_action_value")],
-    )
+    value_name = "state_action_value" if n_actions is None else "action_value"
+    in_keys: list[NestedKey] = [(*path, name) for name in names]
+    in_keys += [(*as_path(other.group), name) for other in others for name in ("observation", "action", "alive")]
+    return GroupCritic(network, in_keys=in_keys, out_keys=[(*value_path, value_name)])
 
 
-def _ego_first(features: Tensor, *, own_gradient: bool) -> Tensor:
-    """The features of all agents, as each agent sees them: its own, then the next agents' round the group.
+def _flat_rows(entries: Tensor, batch: Sequence[int]) -> Tensor:
+    """``[*B, ...]`` with the batch as one dimension."""
+    return entries.flatten(0, len(batch) - 1) if len(batch) else entries.unsqueeze(0)
+
+
+def _ego_first(own: Tensor, mates: Tensor, context: Tensor | None) -> Tensor:
+    """What each agent's value is computed from: its own features, then those of the next agents round the group.
 
     Args:
-        features: ``[M, N, G]``.
-        own_gradient: detach the teammates' part.
+        own: ``[M, N, E]``.
+        mates: ``[M, N, G]``.
+        context: ``[M, C]``, the same for all agents, at the end.
 
     Returns:
-        ``[M, N, N * G]``.
+        ``[M, N, E + (N - 1) * G + C]``.
     """
-    n_agents = features.shape[1]
-    mates = features.detach() if own_gradient else features
+    n_agents = mates.shape[1]
     windows = torch.cat([mates, mates[:, : n_agents - 1]], dim=1).unfold(1, n_agents, 1)
-    mates_first_to_last = windows[..., 1:].transpose(-1, -2).flatten(2)
-    return torch.cat([features, mates_first_to_last], dim=-1)
+    parts = [own, windows[..., 1:].transpose(-1, -2).flatten(2)]
+    if context is not None:
+        parts.append(context.unsqueeze(1).expand(-1, n_agents, -1))
+    return torch.cat(parts, dim=-1)

@@ -69,7 +69,7 @@ def test_an_agent_sees_itself_first_and_then_the_others_round_the_group():
     from masac.networks.critics import _ego_first
 
     features = torch.arange(3.0).reshape(1, 3, 1)
-    assert _ego_first(features, own_gradient=False)[0].tolist() == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+    assert _ego_first(features, features, None)[0].tolist() == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
 
 
 def test_with_own_gradient_a_value_reaches_its_agents_action_alone():

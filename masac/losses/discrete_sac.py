@@ -1,0 +1,361 @@
+"""Soft Actor-Critic for a group of agents with discrete actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical
+from torchrl.data import TensorSpec
+
+from masac import functional
+from masac.compat import parameters_in
+from masac.discrete_actions import resolve_action_space
+from masac.distributions import MultiCategorical
+from masac.keys import as_path
+from masac.layouts import StackedCritic
+from masac.losses.base import GroupLoss, Move
+from masac.losses.batch import GroupBatch
+from masac.losses.inputs import Actions, OtherGroups
+from masac.skipping import TerminalFill
+
+
+class ActionDistribution(NamedTuple):
+    """What a discrete policy says, of all factors of an action side by side.
+
+    Args:
+        log_probs: ``log π_i(·|o_i)``, ``[*B, N, D]``, 0 for illegal actions.
+        probs: ``π_i(·|o_i)``, ``[*B, N, D]``, 0 for illegal actions.
+        legal: bool ``[*B, N, D]``.
+    """
+
+    log_probs: Tensor
+    probs: Tensor
+    legal: Tensor
+
+
+class GroupDiscreteSACLoss(GroupLoss):
+    """Discrete Soft Actor-Critic (Christodoulou 2019, arXiv 1910.07207) for a group of N agents.
+
+    Takes the place of ``torchrl.objectives.DiscreteSACLoss``; data, signals and who counts are those of
+    :class:`GroupSACLoss`. Expectations over an agent's own legal actions are exact. Illegal actions (False at
+    ``(group, "action_mask")``, which is read where the data has it, or with a logit of -inf) have probability 0 and
+    contribute exactly 0, whatever the actor's distribution gives them.
+
+    A multi-discrete action has independent factors: log-probabilities and entropies add, there is no product space. Its
+    value is approximated by ``Q(s, a) = Σ_k Q_k(s, a_k)``, which no critic can do better than if the choices of two
+    factors matter only together.
+
+    An independent critic is ``Q_i(o_i, ·)``, a centralized one ``Q_i(s, a_{-i}, ·)``: it sees the teammates' actions,
+    the executed ones in the critic loss and ones drawn from the current policies in targets and in the actor loss. The
+    own action must not be among its inputs, since the expectation runs over it. masac's critics leave it out;
+    a foreign critic may not read the group's action at all. A critic of masac's sees actions one-hot.
+
+    Args:
+        actor_network: an actor with a categorical distribution of logits ``[*B, N, D]``.
+        qvalue_network: a critic that writes ``action_value`` ``[*B, N, D]``, a value an agent and action. Copied
+            ``num_qvalue_nets`` times, or a list of that many.
+        group: where the agents' entries live.
+        n_agents: N; found in the networks or the data if None.
+        action_space: ``"one-hot"``, ``"categorical"`` (indices ``[*B, N]`` or ``[*B, N, 1]``), ``"multi-discrete"``
+            (indices ``[*B, N, K]``), ``"mult-one-hot"``, or a spec.
+        num_actions: choices of an action, or of each of its factors; read from a spec, where one is given.
+        num_qvalue_nets: number of critics, of which the smallest value of each action counts.
+        loss_function: distance of critic and target: ``"smooth_l1"``, ``"l2"`` or ``"l1"``.
+        gamma: discount a step.
+        alpha_init: initial temperature, the weight of one nat of entropy in reward units.
+        min_alpha: lower bound of the temperature.
+        max_alpha: upper bound of the temperature.
+        fixed_alpha: keep the temperature at ``alpha_init``.
+        alpha_per_agent: one temperature an agent instead of one for the group.
+        target_entropy: entropy in nats of one agent's policy that the temperature aims at; ``"auto"`` is
+            ``target_entropy_weight`` times the log of the number of legal actions, of each agent in each state.
+        target_entropy_weight: see ``target_entropy``. TorchRL's 0.98 keeps policies close to uniform; tuned settings
+            (BenchMARL's is 0.2) are lower.
+        skip_done_states: see :class:`GroupSACLoss`.
+        terminal_fill: see :class:`GroupSACLoss`.
+        actor_layout: see :class:`GroupSACLoss`.
+        critic_layout: see :class:`GroupSACLoss`.
+        terminated_reduction: see :class:`GroupSACLoss`.
+        posthumous: see :class:`GroupSACLoss`; a dead agent's first action stands for having none.
+        reward_reduction: see :class:`GroupSACLoss`.
+        delay_qvalue: target critics, to be updated by ``SoftUpdate`` or ``HardUpdate``.
+        reduction: ``"mean"`` or ``"sum"`` over the living, or ``"none"``: values of shape ``[*B, N]``.
+        deactivate_vmap: loop over critics, for modules vmap cannot handle.
+        use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
+        validate_actions: check that every agent that acts has a legal action, and that its action is one of
+            those there are.
+
+    ``forward`` returns and writes what that of :class:`GroupSACLoss` does.
+    """
+
+    @dataclass
+    class _AcceptedKeys(GroupLoss._AcceptedKeys):
+        action_value: NestedKey = "action_value"
+        action_mask: NestedKey = "action_mask"
+
+    default_keys = _AcceptedKeys
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleVariableOverride]
+    target_entropy: Tensor
+    _value_name = "action_value"
+    _keys_in_group = (*GroupLoss._keys_in_group, "action_value", "action_mask")
+
+    def __init__(
+        self,
+        actor_network: ProbabilisticTensorDictSequential,
+        qvalue_network: TensorDictModule | list[TensorDictModule],
+        *,
+        group: NestedKey = "agents",
+        n_agents: int | None = None,
+        action_space: str | TensorSpec = "one-hot",
+        num_actions: int | Sequence[int] | None = None,
+        num_qvalue_nets: int = 2,
+        loss_function: str = "smooth_l1",
+        gamma: float = 0.99,
+        alpha_init: float = 1.0,
+        min_alpha: float | None = None,
+        max_alpha: float | None = None,
+        fixed_alpha: bool = False,
+        alpha_per_agent: bool = False,
+        target_entropy: float | Literal["auto"] = "auto",
+        target_entropy_weight: float = 0.98,
+        skip_done_states: bool | Literal["fill", "drop"] = False,
+        terminal_fill: TerminalFill = "current",
+        actor_layout: Literal["auto", "shared", "per_agent"] = "auto",
+        critic_layout: Literal["auto", "centralized", "decentralized"] = "auto",
+        terminated_reduction: Literal["none", "any", "all"] = "none",
+        posthumous: bool = False,
+        reward_reduction: Literal["mean", "sum"] | None = None,
+        delay_qvalue: bool = True,
+        reduction: Literal["mean", "sum", "none"] | None = "mean",
+        deactivate_vmap: bool = False,
+        use_prioritized_weights: bool | Literal["auto"] = "auto",
+        validate_actions: bool = True,
+    ) -> None:
+        super().__init__(
+            actor_network,
+            qvalue_network,
+            group=group,
+            n_agents=n_agents,
+            num_qvalue_nets=num_qvalue_nets,
+            loss_function=loss_function,
+            gamma=gamma,
+            alpha_init=alpha_init,
+            min_alpha=min_alpha,
+            max_alpha=max_alpha,
+            fixed_alpha=fixed_alpha,
+            alpha_per_agent=alpha_per_agent,
+            skip_done_states=skip_done_states,
+            terminal_fill=terminal_fill,
+            actor_layout=actor_layout,
+            critic_layout=critic_layout,
+            terminated_reduction=terminated_reduction,
+            posthumous=posthumous,
+            reward_reduction=reward_reduction,
+            delay_qvalue=delay_qvalue,
+            reduction=reduction,
+            deactivate_vmap=deactivate_vmap,
+            use_prioritized_weights=use_prioritized_weights,
+        )
+        self.actions = resolve_action_space(action_space, num_actions, self.tensor_keys.action)
+        self.validate_actions = validate_actions
+        reads_action = as_path(self.tensor_keys.action) in map(as_path, self.qvalue_network.in_keys)
+        if reads_action and not (
+            isinstance(self.qvalue_network, StackedCritic) and self.qvalue_network.hides_own_action
+        ):
+            raise ValueError(
+                f"a critic of discrete actions must not read the group's action; got one that reads "
+                f"{self.tensor_keys.action!r}. It gives a value to each of an agent's actions, so the action it values "
+                "would be among its inputs. Build it with make_critic(..., n_actions=...), which shows an agent's "
+                "critic the actions of its teammates only, or let it read observations alone."
+            )
+        self.draws_actions = reads_action
+        self.auto_target_entropy = target_entropy == "auto"
+        if target_entropy == "auto":
+            if self.actions.sizes is None:
+                raise ValueError(
+                    "target_entropy='auto' must come with the number of actions; got none. "
+                    "Pass num_actions, a spec as action_space, or target_entropy=<a number>."
+                )
+            everything = torch.ones(sum(self.actions.sizes), dtype=torch.bool)
+            target_entropy = target_entropy_weight * functional.max_entropy(everything, self.actions.sizes).item()
+        self.register_buffer("target_entropy", torch.tensor(float(target_entropy), device=self.log_alpha.device))
+
+    def _set_group_keys(self) -> None:
+        super()._set_group_keys()
+        masks = [
+            key
+            for module in self.actor_network.modules()
+            if isinstance(module, ProbabilisticTensorDictModule)
+            for name, key in zip(module.dist_keys, module.in_keys, strict=False)
+            if name == "mask"
+        ]
+        if masks:
+            self._resolved_keys["action_mask"] = masks[0]
+            self.set_keys(action_mask=masks[0])
+
+    @property
+    def optional_in_keys(self) -> list[NestedKey]:
+        """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
+        mask = as_path(self.tensor_keys.action_mask)
+        return [*super().optional_in_keys, mask, ("next", *mask)]
+
+    def _policy_keys(self, tensordict: TensorDictBase) -> list[NestedKey]:
+        keys = super()._policy_keys(tensordict)
+        mask = as_path(self.tensor_keys.action_mask)
+        unread = mask not in map(as_path, keys) and tensordict.get(mask, None) is not None
+        return [*keys, mask] if unread else keys
+
+    def _act(self, state: TensorDictBase) -> ActionDistribution:
+        with parameters_in(self.actor_network, self.actor_network_params):
+            logits = _logits(self.actor_network.get_dist(state))
+        mask = state.get(as_path(self.tensor_keys.action_mask), None)
+        if mask is not None and mask.shape != logits.shape:
+            raise ValueError(
+                f"the action mask at {self.tensor_keys.action_mask!r} must have the shape of the logits, "
+                f"{list(logits.shape)}; got {list(mask.shape)}."
+            )
+        sizes = self.actions.factors(logits.shape[-1])
+        if self.actions.sizes is None:
+            self.actions = replace(self.actions, sizes=sizes)
+        return ActionDistribution(*functional.discrete_policy(logits, None if mask is None else mask.bool(), sizes))
+
+    def _fingerprint(self, state: TensorDictBase) -> Tensor:
+        return self._act(state).log_probs
+
+    def _policy_from(self, tensors: Sequence[Tensor]) -> ActionDistribution:
+        return ActionDistribution(*tensors)
+
+    def _log_prob(self, policy: ActionDistribution) -> Tensor:
+        return functional.expectation(policy.probs, policy.log_probs)
+
+    def _aimed_entropy(self, policy: ActionDistribution) -> Tensor:
+        if not self.auto_target_entropy:
+            return self.target_entropy
+        most = functional.max_entropy(torch.ones_like(policy.legal), self._sizes)
+        # One choice only has no entropy to aim at, and none to divide by.
+        return self.target_entropy * functional.max_entropy(policy.legal, self._sizes) / most.clamp_min(1e-12)
+
+    def _drawn_action(self, policy: ActionDistribution) -> Tensor | None:
+        return functional.draw_one_hot(policy.probs.detach(), self._sizes) if self.draws_actions else None
+
+    def _executed_action(self, action: Tensor, batch: GroupBatch) -> Tensor:
+        alive = batch.alive.reshape(*batch.alive.shape[:-1], *(1,) * (action.ndim - batch.alive.ndim + 1))
+        action = torch.where(alive, action, torch.zeros_like(action))
+        lead = batch.alive.shape[:-1]
+        vectors = self.actions.one_hot(action, lead, self._sizes, torch.get_default_dtype())
+        if self.validate_actions:
+            self._check_executed(vectors, batch)
+        # A dead agent's first choice stands for having none: what its value is looked up at, posthumously.
+        return vectors if batch.all_alive else torch.where(batch.alive, vectors, self._first_choice(vectors))
+
+    def _executed_value(self, q_values: Tensor, executed: Actions) -> Tensor:
+        assert executed.action is not None
+        return (q_values * executed.action).sum(-1, keepdim=True)
+
+    def _soft_value(self, q_value: Tensor, policy: ActionDistribution, batch: GroupBatch) -> Tensor:
+        alpha = self._per_pair(self.alpha)
+        value = functional.discrete_soft_state_value(q_value, policy.log_probs, policy.probs, alpha)
+        if not self.end_rules.posthumous:
+            return value
+        return torch.where(batch.acts_next, value, (q_value * self._first_choice(q_value)).sum(-1, keepdim=True))
+
+    def _actor_term(self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, others: OtherGroups) -> Tensor:
+        policy = self._policy_from(current.policy)
+        inputs = self._critic_inputs(tensordict, tensordict, batch, current.actions, others.current)
+        with torch.no_grad():
+            q_value = self._q_values(inputs, self.qvalue_network_params, batch.n_agents).amin(0)
+        alpha = self._per_pair(self.alpha)
+        loss = functional.discrete_actor_loss(q_value, policy.log_probs, policy.probs, alpha)
+        return self._reduce(loss, batch.alive, self._weights(tensordict), batch)
+
+    def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
+        if tuple(values.shape[1:]) == (*batch_size, n_agents, sum(self._sizes)):
+            return
+        shape = [*batch_size, n_agents, sum(self._sizes)]
+        raise ValueError(
+            f"a critic of discrete actions must write {self.tensor_keys.action_value!r} of shape {shape}, a value an "
+            f"agent and action; got {list(values.shape[1:])}. A team critic would need a value for every combination "
+            "of the agents' actions: use reward_reduction='mean' with a centralized critic instead."
+        )
+
+    def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
+        batch = super()._read_batch(tensordict)
+        if self.validate_actions:
+            self._check_legal(tensordict, batch.alive, "")
+            self._check_legal(tensordict.get("next"), batch.acts_next, "the next state of ")
+        return batch
+
+    @property
+    def _min_action_dims(self) -> int:
+        return 0 if self.actions.encoding == "categorical" else 1
+
+    def _action_dims(self, action: Tensor) -> int:
+        if self.actions.encoding != "categorical":
+            return 1
+        # [*B, N, 1] or [*B, N]; with one agent, a last dimension of 1 may be the agents'.
+        trailing = action.shape[-1] == 1 and (self.n_agents != 1 or (action.ndim > 2 and action.shape[-2] == 1))
+        return int(trailing)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """The choices of each factor; known once the actor ran."""
+        assert self.actions.sizes is not None
+        return self.actions.sizes
+
+    def _first_choice(self, like: Tensor) -> Tensor:
+        """The first choice of every factor, one-hot, ``[D]``."""
+        first = torch.zeros(sum(self._sizes), dtype=like.dtype, device=like.device)
+        offset = 0
+        for size in self._sizes:
+            first[offset] = 1.0
+            offset += size
+        return first
+
+    def _check_legal(self, state: TensorDictBase, acts: Tensor, where: str) -> None:
+        mask = state.get(as_path(self.tensor_keys.action_mask), None)
+        if mask is None:
+            return
+        sizes = self.actions.sizes or (mask.shape[-1],)
+        if mask.shape[:-1] != acts.shape[:-1] or mask.shape[-1] != sum(sizes):
+            raise ValueError(
+                f"the action mask at {self.tensor_keys.action_mask!r} must have shape "
+                f"{[*acts.shape[:-1], sum(sizes)]}; got {list(mask.shape)}."
+            )
+        for part in mask.bool().split(list(sizes), -1):
+            self._raise_for_first(
+                acts.squeeze(-1) & ~part.any(-1), f"must have a legal action in {where}row", "check the action mask"
+            )
+
+    def _check_executed(self, vectors: Tensor, batch: GroupBatch) -> None:
+        wrong = vectors.sum(-1) != len(self._sizes)
+        rule = f"must have taken one of the {list(self._sizes)} actions in row"
+        self._raise_for_first(batch.alive.squeeze(-1) & wrong, rule, "check action_space and num_actions")
+
+    def _raise_for_first(self, wrong: Tensor, rule: str, advice: str) -> None:
+        """Name the first wrong (row, agent) of a bool ``[*B, N]``."""
+        if wrong.any():
+            *row, agent = wrong.nonzero()[0].tolist()
+            shown = row[0] if len(row) == 1 else row
+            raise ValueError(
+                f"agent {agent} of group {self.group!r} {rule} {shown}; got none. For that, {advice}, or set the "
+                "agent mask to False for agents that do not act (validate_actions=False skips this check)."
+            )
+
+
+def _logits(distribution: Distribution) -> Tensor:
+    """The logits ``[*L, D]`` of all factors."""
+    if isinstance(distribution, Independent):
+        return _logits(distribution.base_dist).flatten(-2)
+    if isinstance(distribution, Categorical | OneHotCategorical | MultiCategorical):
+        return distribution.logits
+    raise ValueError(
+        "the actor's distribution must be categorical (Categorical, OneHotCategorical, their masked kinds, "
+        f"MultiCategorical, or Independent around one); got {type(distribution).__name__}. "
+        "GroupSACLoss is the one for continuous actions."
+    )
