@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from masac.losses.discrete_sac import GroupDiscreteSACLoss
+    from masac.losses.multi_group import MultiGroupLoss
     from masac.losses.sac import GroupSACLoss
     from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
     from masac.networks.config import ModelConfig
-    from masac.networks.critics import make_critic
+    from masac.networks.critics import OtherGroup, make_critic
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
 
 __version__ = "0.1.0"
@@ -22,6 +23,8 @@ __all__ = [
     "GroupDiscreteSACLoss",
     "GroupSACLoss",
     "ModelConfig",
+    "MultiGroupLoss",
+    "OtherGroup",
     "align_signal",
     "expand_to_agents",
     "make_categorical_actor",
@@ -34,6 +37,8 @@ _HOMES = {
     "GroupDiscreteSACLoss": "masac.losses.discrete_sac",
     "GroupSACLoss": "masac.losses.sac",
     "ModelConfig": "masac.networks.config",
+    "MultiGroupLoss": "masac.losses.multi_group",
+    "OtherGroup": "masac.networks.critics",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",
     "make_categorical_actor": "masac.networks.actors",

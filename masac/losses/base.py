@@ -50,6 +50,9 @@ class Move:
 class GroupLoss(GroupLossModule):
     """Base of the Soft Actor-Critic losses of one group of agents. See :class:`GroupSACLoss` for the arguments."""
 
+    draws_actions: bool = True
+    """Whether some critic looks at the actions that the policies take."""
+
     # -- the losses ----------------------------------------------------------------------------------------------------
 
     @dispatch(auto_batch_size=False)

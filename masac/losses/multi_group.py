@@ -1,0 +1,218 @@
+"""The losses of several groups of agents in one environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import dispatch
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from masac.keys import as_path, in_group
+from masac.losses.base import ALONE, GroupLoss, Move
+from masac.losses.batch import GroupBatch
+from masac.losses.inputs import Actions, OtherGroups
+
+CriticSees = Literal["group", "all_groups"]
+
+
+class MultiGroupLoss(LossModule):
+    """One Soft Actor-Critic loss a group; groups may differ in size, observation and kind of action.
+
+    The actions of every group's current policies are computed once in the current and once in the next state, whoever
+    looks at them. With ``critic_sees="all_groups"`` a group's centralized critic takes the observations and actions of
+    every group, as in mixed and competitive games (Lowe et al. 2017, arXiv 1706.02275): the executed actions in the
+    critic loss, those of the current policies in targets and in the actor loss. The actor loss of a group has gradients
+    to the own group's actions only. Of another group's agent that does not act a critic sees zeros.
+
+    Args:
+        losses: one a group.
+        critic_sees: ``"group"``, a critic reads its own group (and entries of the row); ``"all_groups"``, it reads
+            observations and actions of every group. What the critics' ``in_keys`` say must agree.
+
+    ``forward`` returns a TensorDict with an entry a group, which holds what the group's loss returns, and ``"loss"``,
+    the sum of all their terms to call ``backward`` on. It writes the largest priority of any group, ``[*B]``, into its
+    input. ``SoftUpdate(loss)`` and ``HardUpdate(loss)`` cover the target networks of all groups.
+
+    Raises:
+        ValueError: if groups repeat, a reduction is ``"none"``, or ``critic_sees`` contradicts the critics.
+
+    Examples:
+        >>> loss = MultiGroupLoss([GroupSACLoss(a, q, group="wolves"), GroupDiscreteSACLoss(b, p, group="sheep", ...)])
+        >>> loss(replay_buffer.sample())["loss"].backward()
+    """
+
+    @dataclass
+    class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What ``set_keys`` can change here; the keys of a group are its loss's."""
+
+        priority: NestedKey = "td_error"
+
+    default_keys = _AcceptedKeys
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def __init__(self, losses: Sequence[GroupLoss], *, critic_sees: CriticSees = "group") -> None:
+        super().__init__()
+        names = [_name(loss.group) for loss in losses]
+        if not losses or len(set(names)) != len(names):
+            raise ValueError(f"losses must hold one loss a group; got losses of the groups {names}.")
+        for name, loss in zip(names, losses, strict=True):
+            if loss.reduction == "none":
+                raise ValueError(
+                    f"the losses must be reduced ('mean' or 'sum') to be added up; got 'none' for group {name!r}."
+                )
+        if critic_sees not in ("group", "all_groups"):
+            raise ValueError(f"critic_sees must be 'group' or 'all_groups'; got {critic_sees!r}.")
+        for loss in losses:
+            _check_sight(loss, losses, critic_sees)
+        self.losses = nn.ModuleDict(dict(zip(names, losses, strict=True)))
+        self.critic_sees = critic_sees
+        self.out_keys = [*names, "loss"]
+        if critic_sees == "all_groups":
+            for loss in losses:
+                loss.draws_actions = True
+        # One record of whether the targets are updated, so that an updater of all groups quiets each loss's reminder.
+        for loss in losses:
+            self._has_update_associated.update(loss._has_update_associated)
+            loss._has_update_associated = self._has_update_associated
+
+    def _group_losses(self) -> list[GroupLoss]:
+        return list(self.losses.values())  # pyright: ignore[reportReturnType]
+
+    @property
+    def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
+        told = {
+            key
+            for loss in self._group_losses()
+            for key in map(as_path, (loss.tensor_keys.action, loss.tensor_keys.agent_alive))
+        }
+        executed = {as_path(loss.tensor_keys.action) for loss in self._group_losses()}
+        keys = dict.fromkeys(as_path(key) for loss in self._group_losses() for key in loss.in_keys)
+        # Losses write who is alive, and draw the next actions, of every group themselves.
+        return [key for key in keys if key in executed or (key not in told and key[1:] not in told)]
+
+    @in_keys.setter
+    def in_keys(self, values: list[NestedKey]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._in_keys = values
+
+    @property
+    def optional_in_keys(self) -> list[NestedKey]:
+        """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
+        return list(dict.fromkeys(as_path(key) for loss in self._group_losses() for key in loss.optional_in_keys))
+
+    @dispatch(auto_batch_size=False)
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The losses of all groups on a batch of batch size ``*B``; see the class for what it returns and writes."""
+        out, priorities = TensorDict({}, batch_size=[]), []
+        total: Tensor | None = None
+        for view in self._views(tensordict):
+            losses, td_error = view.loss._losses(tensordict, view.batch, view.current, view.following, view.others)
+            out.set(_name(view.loss.group), losses)
+            priorities.append(td_error)
+            for name in ("loss_actor", "loss_qvalue", "loss_alpha"):
+                total = losses[name] if total is None else total + losses[name]
+        assert total is not None
+        out.set("loss", total)
+        highest = priorities[0]
+        for td_error in priorities[1:]:
+            highest = highest.maximum(td_error)
+        tensordict.set(self.tensor_keys.priority, highest)
+        return out
+
+    def target_value(self, tensordict: TensorDictBase) -> TensorDict:
+        """The critic targets of a batch, without gradient, an entry a group; see :meth:`GroupSACLoss.target_value`."""
+        targets = TensorDict({}, batch_size=tensordict.batch_size)
+        for view in self._views(tensordict):
+            target = view.loss._target_value(tensordict, view.batch, view.following, view.others)
+            targets.set(_name(view.loss.group), target)
+        return targets
+
+    def _views(self, tensordict: TensorDictBase) -> list[_GroupView]:
+        """What every group's loss is computed from, each group's actions computed once."""
+        losses = self._group_losses()
+        losses[0]._set_batch_size(tensordict)
+        batches = [loss._read_batch(tensordict) for loss in losses]
+        followings = [loss._act_next(tensordict, batch) for loss, batch in zip(losses, batches, strict=True)]
+        currents = [loss._act_now(tensordict, batch) for loss, batch in zip(losses, batches, strict=True)]
+        if self.critic_sees == "group":
+            everyone = [ALONE] * len(losses)
+        else:
+            executed = [loss._executed(tensordict, batch) for loss, batch in zip(losses, batches, strict=True)]
+            everyone = [
+                OtherGroups(
+                    executed=_without(executed, index),
+                    current=[_detached(move.actions) for move in _without(currents, index)],
+                    following=[move.actions for move in _without(followings, index)],
+                )
+                for index in range(len(losses))
+            ]
+        return [
+            _GroupView(loss=loss, batch=batch, current=current, following=following, others=others)
+            for loss, batch, current, following, others in zip(
+                losses, batches, currents, followings, everyone, strict=True
+            )
+        ]
+
+    # -- target networks: TorchRL's updaters look for them among the children, by name --------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """The children, and the target networks of all groups under the names that TorchRL's updaters look for."""
+        yield from super().named_children()
+        for index, loss in enumerate(self._group_losses()):
+            if loss.delay_qvalue:
+                yield f"target_group{index}_qvalue_network_params", loss.target_qvalue_network_params
+
+    def __getattr__(self, item: str) -> Any:
+        prefix, _, rest = item.removeprefix("target_").partition("_")
+        if prefix.startswith("group") and rest == "qvalue_network_params":
+            loss = self._group_losses()[int(prefix.removeprefix("group"))]
+            return loss.target_qvalue_network_params if item.startswith("target_") else loss.qvalue_network_params
+        return super().__getattr__(item)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GroupView:
+    """What one group's loss is computed from."""
+
+    loss: GroupLoss
+    batch: GroupBatch
+    current: Move
+    following: Move
+    others: OtherGroups
+
+
+def _name(group: NestedKey) -> str:
+    return "_".join(as_path(group))
+
+
+def _without(items: Sequence[Any], index: int) -> list[Any]:
+    return [*items[:index], *items[index + 1 :]]
+
+
+def _detached(actions: Actions) -> Actions:
+    return replace(actions, action=None if actions.action is None else actions.action.detach())
+
+
+def _check_sight(loss: GroupLoss, losses: Sequence[GroupLoss], critic_sees: str) -> None:
+    """Raise ValueError unless the critic of ``loss`` reads the groups that ``critic_sees`` says."""
+    keys = [as_path(key) for key in loss.qvalue_network.in_keys]
+    for other in losses:
+        if other is loss:
+            continue
+        seen = [key for key in keys if in_group(key, other.group)]
+        action = as_path(other.tensor_keys.action)
+        if critic_sees == "group" and seen:
+            raise ValueError(
+                f"with critic_sees='group' the critic of group {loss.group!r} must not read other groups; "
+                f"got one that reads {seen}. Pass critic_sees='all_groups'."
+            )
+        if critic_sees == "all_groups" and (action not in seen or len(seen) < 2):
+            raise ValueError(
+                f"with critic_sees='all_groups' the critic of group {loss.group!r} must read the observations and "
+                f"actions of group {other.group!r}; got one that reads {keys}. Build it with "
+                "make_critic(..., others=[...]), or pass critic_sees='group'."
+            )

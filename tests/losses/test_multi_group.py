@@ -1,0 +1,285 @@
+"""Several groups: a loss each, every group's actions computed once, critics that see the others or not."""
+
+import copy
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Bounded, Categorical
+from torchrl.objectives import HardUpdate, SoftUpdate
+
+from masac import (
+    GroupDiscreteSACLoss,
+    GroupSACLoss,
+    ModelConfig,
+    MultiGroupLoss,
+    OtherGroup,
+    make_categorical_actor,
+    make_critic,
+    make_tanh_normal_actor,
+)
+
+B = 6
+MODEL = ModelConfig(hidden=(16,), activation="tanh")
+WOLVES = {"group": "wolves", "n_agents": 3, "observation_dim": 4}
+SHEEP = {"group": "sheep", "n_agents": 2, "observation_dim": 5}
+SEEN_WOLVES, SEEN_SHEEP = OtherGroup(**WOLVES, action_dim=2), OtherGroup(**SHEEP, action_dim=3)
+
+
+def wolves_loss(kind="centralized", *, sees_sheep=False, **kwargs):
+    """Three wolves move continuously."""
+    shared = {"share_params": True, "model": MODEL}
+    spec = Bounded(-1, 1, (3, 2), dtype=torch.get_default_dtype())
+    actor = make_tanh_normal_actor(**WOLVES, **shared, action_spec=spec)
+    critic = make_critic(kind, **WOLVES, **shared, action_dim=2, others=[SEEN_SHEEP] if sees_sheep else [])
+    return GroupSACLoss(actor, critic, group="wolves", **kwargs)
+
+
+def sheep_loss(kind="centralized", *, sees_wolves=False, **kwargs):
+    """Two sheep choose among three moves."""
+    shared = {"share_params": False, "model": MODEL}
+    spec = Categorical(3, shape=(2,))
+    actor = make_categorical_actor(**SHEEP, **shared, action_spec=spec)
+    others = [SEEN_WOLVES] if sees_wolves else []
+    critic = make_critic(kind, **SHEEP, **shared, action_dim=3, n_actions=3, others=others)
+    return GroupDiscreteSACLoss(actor, critic, group="sheep", action_space=spec, **kwargs)
+
+
+def both(critic_sees="group", **kwargs):
+    sees = critic_sees == "all_groups"
+    return MultiGroupLoss(
+        [wolves_loss(sees_sheep=sees, **kwargs), sheep_loss(sees_wolves=sees, **kwargs)], critic_sees=critic_sees
+    )
+
+
+def make_batch(*, seed=0, masks=None, terminated=None):
+    generator = torch.Generator().manual_seed(seed)
+    batch = TensorDict({"next": TensorDict({}, [B])}, [B])
+    for sizes, discrete in ((WOLVES, False), (SHEEP, True)):
+        group, shape = sizes["group"], (B, sizes["n_agents"])
+
+        def normal(size, shape=shape):
+            return torch.randn(*shape, size, generator=generator, dtype=torch.get_default_dtype())
+
+        action = torch.randint(3, shape, generator=generator) if discrete else normal(2).tanh()
+        batch[group] = TensorDict({"observation": normal(sizes["observation_dim"]), "action": action}, shape)
+        ended = torch.zeros(*shape, 1, dtype=torch.bool)
+        if terminated is not None:
+            ended = terminated[group]
+        following = {"observation": normal(sizes["observation_dim"]), "reward": normal(1), "terminated": ended}
+        batch["next", group] = TensorDict(following, shape)
+        if masks is not None:
+            batch[group, "mask"] = masks[group]
+    return batch
+
+
+def test_the_sum_is_that_of_the_groups_own_losses():
+    loss = both()
+    batch = make_batch()
+    torch.manual_seed(1)
+    losses = loss(batch.clone())
+    names = ("loss_actor", "loss_qvalue", "loss_alpha")
+    torch.testing.assert_close(
+        losses["loss"], sum(losses[group, name] for group in ("wolves", "sheep") for name in names)
+    )
+    assert set(losses["wolves"].keys()) == {*names, "alpha", "entropy"}
+
+
+def test_independent_groups_give_what_each_loss_gives_alone():
+    wolves, sheep = wolves_loss("independent"), sheep_loss("independent")
+    batch = make_batch()
+    torch.manual_seed(1)
+    expected = wolves(batch.clone())
+    alone = sheep(batch.clone())
+    torch.manual_seed(1)
+    losses = MultiGroupLoss([wolves, sheep])(batch)
+    for name in ("loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"):
+        torch.testing.assert_close(losses["wolves", name], expected[name])
+        torch.testing.assert_close(losses["sheep", name], alone[name])
+
+
+def test_the_priority_is_the_largest_of_any_group():
+    wolves, sheep = wolves_loss("independent"), sheep_loss("independent")
+    batches = [make_batch() for _ in range(3)]
+    torch.manual_seed(1)
+    wolves(batches[0])
+    sheep(batches[1])
+    torch.manual_seed(1)
+    MultiGroupLoss([wolves, sheep])(batches[2])
+    torch.testing.assert_close(batches[2]["td_error"], batches[0]["td_error"].maximum(batches[1]["td_error"]))
+
+
+@pytest.mark.parametrize("critic_sees", ["group", "all_groups"])
+def test_every_actor_runs_once_in_each_state(critic_sees):
+    loss = both(critic_sees)
+    calls = dict.fromkeys(("wolves", "sheep"), 0)
+    for name, one in loss.losses.items():
+        act = one._act
+
+        def counted(state, name=name, act=act):
+            calls[name] += 1
+            return act(state)
+
+        one._act = counted
+    loss(make_batch())
+    assert calls == {"wolves": 2, "sheep": 2}
+
+
+@pytest.mark.parametrize("critic_sees", ["group", "all_groups"])
+def test_a_groups_actor_loss_reaches_its_own_actor_only(critic_sees):
+    loss = both(critic_sees)
+    losses = loss(make_batch())
+    for name, other in (("wolves", "sheep"), ("sheep", "wolves")):
+        loss.zero_grad()
+        losses[name, "loss_actor"].backward(retain_graph=True)
+        own = loss.losses[name].actor_network_params.values(True, True)
+        assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in own)
+        for parameters in (loss.losses[other].actor_network_params, loss.losses[name].qvalue_network_params):
+            assert all(p.grad is None or (p.grad == 0).all() for p in parameters.values(True, True))
+
+
+def test_a_critic_sees_the_other_groups_observations_and_actions():
+    loss = both("all_groups")
+    batch = make_batch()
+    for change in ("observation", "action"):
+        other = batch.clone()
+        if change == "action":
+            other["sheep", "action"] = (batch["sheep", "action"] + 1) % 3
+        else:
+            other["sheep", change] = batch["sheep", change] + 1.0
+        losses = []
+        for data in (batch, other):
+            torch.manual_seed(1)
+            losses.append(loss(data)["wolves", "loss_qvalue"])
+        assert losses[0] != losses[1]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("skip", [False, "fill", "drop"])
+@pytest.mark.parametrize("critic_sees", ["group", "all_groups"])
+def test_what_the_dead_of_any_group_hold_changes_nothing(critic_sees, skip):
+    generator = torch.Generator().manual_seed(0)
+    masks = {
+        "wolves": torch.rand(B, 3, generator=generator) < 0.6,
+        "sheep": torch.rand(B, 2, generator=generator) < 0.6,
+    }
+    masks["wolves"][0], masks["sheep"][1] = False, False  # all of a group are dead
+    loss = both(critic_sees, skip_done_states=skip)
+    results = []
+    for garbage in (False, True):
+        batch = make_batch(masks=masks)
+        for group, mask in masks.items() if garbage else ():
+            for state in (batch, batch["next"]):
+                state[group, "observation"][~mask] = float("nan")
+            batch[group, "action"][~mask] = -9 if group == "sheep" else float("nan")
+            batch["next", group, "reward"][~mask] = float("nan")
+        torch.manual_seed(1)
+        loss.zero_grad()
+        losses = loss(batch)
+        losses["loss"].backward()
+        results.append([losses["loss"], batch["td_error"], *(p.grad.clone() for p in loss.parameters())])
+    for one, other in zip(*results, strict=True):
+        assert one.isfinite().all()
+        torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-12)
+
+
+def test_an_ended_agent_of_another_group_is_zeros_to_a_critic():
+    terminated = {"wolves": torch.zeros(B, 3, 1, dtype=torch.bool), "sheep": torch.zeros(B, 2, 1, dtype=torch.bool)}
+    terminated["sheep"][:, 0] = True
+    loss = both("all_groups", skip_done_states="fill")
+    seen = []
+    critic = loss.losses["wolves"].qvalue_network
+    stacked = critic.stacked_values
+    critic.stacked_values = lambda inputs, params, **kwargs: (
+        seen.append(inputs.clone()),
+        stacked(inputs, params, **kwargs),
+    )[1]
+    loss(make_batch(terminated=terminated))
+    targets, executed, current = seen
+    assert (targets["sheep", "observation"][:, 0] == 0).all()
+    assert (targets["sheep", "action"][:, 0] == 0).all()
+    assert (~targets["sheep", "alive"][:, 0]).all()
+    assert (targets["sheep", "action"][:, 1].sum(-1) == 1).all()
+    assert executed["sheep", "alive"].all()
+    assert not current["sheep", "action"].requires_grad
+    assert current["wolves", "action"].requires_grad
+
+
+@pytest.mark.parametrize("updater", [SoftUpdate, HardUpdate])
+def test_one_updater_covers_the_targets_of_all_groups(updater, recwarn):
+    loss = both("all_groups")
+    arguments = {"tau": 0.25} if updater is SoftUpdate else {"value_network_update_interval": 1}
+    target = updater(loss, **arguments)
+    pairs = [(one.qvalue_network_params, one.target_qvalue_network_params) for one in loss.losses.values()]
+    with torch.no_grad():
+        for source, _ in pairs:
+            for parameter in source.values(True, True):
+                parameter.add_(1.0)
+    before = [targets.clone() for _, targets in pairs]
+    for _ in range(1 if updater is SoftUpdate else 2):  # the hard update comes after an interval of one step
+        target.step()
+    part = 0.25 if updater is SoftUpdate else 1.0
+    for (source, moved), old in zip(pairs, before, strict=True):
+        for key in moved.keys(True, True):
+            torch.testing.assert_close(moved[key], old[key] + part * (source[key] - old[key]).detach())
+    loss(make_batch())
+    assert not [warning for warning in recwarn if "target network updater" in str(warning.message)]
+
+
+def test_it_has_every_parameter_once_and_its_state_makes_the_round_trip():
+    loss, other = both("all_groups"), both("all_groups")
+    names = [name for name, _ in loss.named_parameters()]
+    assert len(names) == len(set(names)) == sum(len(list(one.parameters())) for one in loss.losses.values())
+    other.load_state_dict(loss.state_dict())
+    batch = make_batch()
+    values = []
+    for one in (loss, other, copy.deepcopy(loss)):
+        torch.manual_seed(1)
+        values.append(one(batch)["loss"])
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(values[2], values[0])
+
+
+def test_targets_have_an_entry_a_group():
+    targets = both("all_groups").target_value(make_batch())
+    assert targets["wolves"].shape == (B, 3, 1)
+    assert targets["sheep"].shape == (B, 2, 1)
+
+
+def test_in_keys_are_the_entries_that_are_read():
+    for critic_sees in ("group", "all_groups"):
+        loss = both(critic_sees)
+        keys = loss.in_keys
+        assert ("sheep", "action") in keys
+        assert ("next", "sheep", "action") not in keys
+        assert not any(key[-1] == "alive" for key in keys)
+        loss(make_batch().select(*keys))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MultiGroupLoss([]), "one loss a group"),
+        (lambda: MultiGroupLoss([wolves_loss(), wolves_loss()]), "one loss a group"),
+        (lambda: MultiGroupLoss([wolves_loss(reduction="none")]), "must be reduced"),
+        (lambda: MultiGroupLoss([wolves_loss()], critic_sees="some"), "critic_sees must be"),
+        (
+            lambda: MultiGroupLoss([wolves_loss(), sheep_loss()], critic_sees="all_groups"),
+            "must read the observations and actions of group 'sheep'",
+        ),
+        (lambda: MultiGroupLoss([wolves_loss(sees_sheep=True), sheep_loss()]), "must not read other groups"),
+        (lambda: wolves_loss("independent", sees_sheep=True), "must be 'centralized' or 'team'"),
+    ],
+)
+def test_what_does_not_fit_together_is_an_error(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("gradient", ["own", "joint"])
+def test_a_team_critic_may_see_the_other_groups(gradient):
+    kwargs = {"terminated_reduction": "any", "reward_reduction": "mean"}
+    wolves = wolves_loss("team", sees_sheep=True, actor_gradient=gradient, **kwargs)
+    loss = MultiGroupLoss([wolves, sheep_loss(sees_wolves=True)], critic_sees="all_groups")
+    loss(make_batch())["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
