@@ -1,57 +1,78 @@
-"""PettingZoo's parallel environments as TorchRL ones."""
+"""The pettingzoo suite: PettingZoo's parallel environments, and what a user's factory makes, as TorchRL ones."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from functools import partial
-from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torchrl.envs import DoubleToFloat, EnvBase, FlattenObservation, ParallelEnv, SerialEnv, StepCounter, TransformedEnv
-from torchrl.envs.libs.pettingzoo import PettingZooWrapper
+from pettingzoo import ParallelEnv
+from torchrl.envs import ActionMask, EnvBase, SerialEnv, StepCounter, Transform, TransformedEnv
 
+from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
-
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+from masac.envs.parallel_batch import ParallelEnvBatch
+from masac.envs.sources import build
+from masac.envs.spaces import ACTION_MASK
+from masac.envs.torchrl_env import check_groups, with_vectors
+from masac.envs.workers import Workers
 
 
 def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
-    """Environments of PettingZoo side by side, in this process or in ``task.num_workers`` ones."""
-    one = partial(_make_one, task)
-    if task.num_workers == 0:
-        env: EnvBase = SerialEnv(num_envs, one, device=device)
+    """Environments side by side, in this process or shared by ``task.num_workers`` others.
+
+    Observations are vectors of float32 (:mod:`masac.envs.spaces` has the rule). With ``task.horizon`` a
+    ``StepCounter`` truncates.
+
+    Args:
+        task: which environment.
+        num_envs: environments stepped at once. If ``task.num_workers`` does not divide it (a number of evaluation
+            episodes, say), fewer processes share them.
+        seed: of everything random in them. The same seed gives the same episodes however many processes there are.
+        device: where the tensors are; the environments compute on the CPU.
+
+    Raises:
+        ConfigError: if there is no such environment, or it cannot be used.
+    """
+    workers = max((w for w in range(1, task.num_workers + 1) if num_envs % w == 0), default=0)
+    if workers == 0:
+        env = make_batch(task, num_envs, device=device)
     else:
-        some = partial(SerialEnv, num_envs // task.num_workers, one)
-        env = ParallelEnv(task.num_workers, some, device=device, num_threads=torch.get_num_threads(), daemon=True)
+        env = Workers(workers, partial(make_batch, task, num_envs // workers), device=device)
+    transforms: list[Transform] = [
+        ActionMask(action_key=(group, "action"), mask_key=(group, ACTION_MASK))  # for random actions
+        for group in list(env.full_action_spec.keys())
+        if (group, ACTION_MASK) in env.full_observation_spec.keys(True, True)
+    ]
     if task.horizon is not None:
-        env = TransformedEnv(env, StepCounter(max_steps=task.horizon))
+        transforms.append(StepCounter(max_steps=task.horizon))
+    for transform in transforms:
+        env = TransformedEnv(env, transform, auto_unwrap=True)
     env.set_seed(seed)
     return env
 
 
-def _make_one(task: TaskConfig) -> EnvBase:
-    env = _wrap(_make_raw(task))
-    for key in [key for key in env.observation_keys if isinstance(key, tuple) and key[-1] == "observation"]:
-        spec = env.observation_spec[key]
-        if spec.ndim > 2:
-            env = TransformedEnv(env, FlattenObservation(first_dim=1 - spec.ndim, last_dim=-1, in_keys=[key]))
-        if spec.dtype == torch.float64:
-            env = TransformedEnv(env, DoubleToFloat(in_keys=[key]))
+def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu") -> EnvBase:
+    """``num_envs`` environments in this process, as one with batch size ``[num_envs]``."""
+    one = partial(build, task, num_envs=num_envs)
+    first = one()
+    if not isinstance(first, EnvBase):
+        return ParallelEnvBatch([first, *(_same_kind(one()) for _ in range(num_envs - 1))], device=device)
+    name = f"task.factory={task.factory}"
+    check_groups(first, name)
+    if tuple(first.batch_size) == (num_envs,):
+        return with_vectors(first.to(device), name)
+    if tuple(first.batch_size) != ():
+        raise ConfigError(
+            f"{name} must make a TorchRL environment without a batch, or with batch size [{num_envs}]; got "
+            f"{list(first.batch_size)}. Give the factory a parameter num_envs, which it gets the number of "
+            "environments through."
+        )
+    first.close()
+    return with_vectors(SerialEnv(num_envs, cast(Any, one), device=torch.device(device)), name)
+
+
+def _same_kind(env: Any) -> ParallelEnv[Any, Any, Any]:
+    if not isinstance(env, ParallelEnv):
+        raise ConfigError(f"task.factory must make the same kind of environment every time; got {type(env).__name__}.")
     return env
-
-
-def _make_raw(task: TaskConfig) -> Any:
-    if task.factory is not None:
-        module, _, function = task.factory.partition(":")
-        return getattr(import_module(module), function)(**task.kwargs)
-    return import_module(str(task.scenario)).parallel_env(**task.kwargs)
-
-
-def _wrap(raw: Any) -> EnvBase:
-    if isinstance(raw, EnvBase):
-        return raw
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="PettingZoo in TorchRL is tested using version == 1.24.3")
-        return PettingZooWrapper(raw, use_mask=True, done_on_any=False, categorical_actions=True)

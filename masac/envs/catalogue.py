@@ -1,0 +1,81 @@
+"""The names of PettingZoo's parallel environments, found without importing them (or PyTorch)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+PETTINGZOO_EXTRA = 'pip install -e ".[pettingzoo]"'
+"""What installs the environments that the presets are for, from a clone of masac."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Environments that are installed together.
+
+    Args:
+        package: what their modules are in.
+        needs: modules they import.
+        install: the line that installs what they need.
+    """
+
+    package: str
+    needs: tuple[str, ...]
+    install: str
+
+    @property
+    def missing(self) -> list[str]:
+        """What they need and is not installed."""
+        return [name for name in self.needs if find_spec(name) is None]
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules with a parallel environment, where the package is installed."""
+        top, *folders = self.package.split(".")
+        spec = find_spec(top)
+        if spec is None or spec.origin is None:
+            return []
+        files = Path(spec.origin).parent.joinpath(*folders).glob("*_v*.py")
+        parallel = (file.stem for file in sorted(files) if "parallel_env" in file.read_text())
+        return [f"{self.package}.{name}" for name in parallel]
+
+
+FAMILIES = (
+    Family(package="mpe2", needs=("mpe2", "pygame", "scipy"), install=PETTINGZOO_EXTRA),
+    Family(package="pettingzoo.butterfly", needs=("pygame", "pymunk"), install=PETTINGZOO_EXTRA),
+    Family(package="pettingzoo.sisl", needs=("pygame", "pymunk", "scipy", "Box2D"), install=PETTINGZOO_EXTRA),
+    Family(package="pettingzoo.classic", needs=(), install='pip install "pettingzoo[classic]"'),
+    Family(
+        package="pettingzoo.atari",
+        needs=("multi_agent_ale_py", "pygame"),
+        install='pip install "pettingzoo[atari]", then AutoROM',
+    ),
+)
+
+
+def installed_modules() -> list[str]:
+    """The modules of all families that can be imported."""
+    return [module for family in FAMILIES if not family.missing for module in family.modules]
+
+
+def short_name(module: str) -> str:
+    """``simple_push`` for ``mpe2.simple_push_v3``."""
+    return re.sub(r"_v\d+$", "", module.rpartition(".")[2])
+
+
+def short_names() -> dict[str, str]:
+    """The installed modules by their short names."""
+    names: dict[str, str] = {}
+    for module in installed_modules():
+        names.setdefault(short_name(module), module)
+    return names
+
+
+def install_hint(missing: str) -> str:
+    """How to install a module that an environment needs."""
+    for family in FAMILIES:
+        if missing in family.needs:
+            return f"Install it: {family.install}"
+    return "Install it, or add its folder to PYTHONPATH."

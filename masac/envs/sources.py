@@ -1,0 +1,134 @@
+"""From a task of the pettingzoo suite to an environment, and what can be wrong with either."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.conversions import aec_to_parallel
+from torchrl.envs import EnvBase
+
+from masac.checks import ConfigError
+from masac.envs.catalogue import install_hint, installed_modules, short_name, short_names
+from masac.envs.config import TaskConfig
+from masac.envs.scenarios import close_names
+
+
+def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | EnvBase:
+    """One environment as the module or the factory of a task makes it, an AEC one turned into a parallel one.
+
+    Args:
+        task: its ``scenario`` or ``factory``, and its ``kwargs``.
+        num_envs: passed to a factory with a parameter of this name, for one that makes a batch.
+
+    Raises:
+        ConfigError: if there is no such environment, or it cannot be used.
+    """
+    _open_no_windows(task)
+    kwargs = dict(task.kwargs)
+    with warnings.catch_warnings():
+        # PettingZoo 1.27 announces a registry in place of its modules, which mpe2's environments are not in.
+        warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
+        if task.factory is not None:
+            name, make = f"task.factory={task.factory}", _find_factory(task.factory)
+            if "num_envs" in inspect.signature(make).parameters:
+                kwargs.setdefault("num_envs", num_envs)
+        else:
+            name, make = f"task.scenario={task.scenario}", _find_module(str(task.scenario))
+        env = _call(make, kwargs, name)
+    return _as_parallel(env, name)
+
+
+def _open_no_windows(task: TaskConfig) -> None:
+    os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "hide"
+    if task.kwargs.get("render_mode") != "human":
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ["SDL_AUDIODRIVER"] = "dummy"  # importing pettingzoo sets one that may not be there
+
+
+def _find_factory(name: str) -> Callable[..., Any]:
+    module_name, _, function_name = name.partition(":")
+    try:
+        function = getattr(import_module(module_name), function_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"task.factory must be package.module:function, importable from here; got {name!r}: {error}. "
+            "Install the package, or add its folder to PYTHONPATH."
+        ) from error
+    if not callable(function):
+        raise ConfigError(f"task.factory must name a function; got {name!r}, which is {function!r}.")
+    return function
+
+
+def _find_module(name: str) -> Callable[..., Any]:
+    try:
+        module = import_module(name)
+    except ImportError as error:
+        raise ConfigError(_explain_import(name, error)) from error
+    for function in ("parallel_env", "env"):
+        if hasattr(module, function):
+            return getattr(module, function)
+    raise ConfigError(
+        f"task.scenario must be a module with a parallel_env function; {name} has none. "
+        f"It has: {', '.join(_public(module)) or 'nothing'}. Name a function of yours with task.scenario=null "
+        f"task.factory={name}:function."
+    )
+
+
+def _explain_import(name: str, error: ImportError) -> str:
+    start = f"task.scenario must be a module that can be imported; got {name!r}"
+    missing = error.name or ""
+    ours = not missing or name == missing or name.startswith(f"{missing}.")
+    if not ours or (missing == "mpe2" and name.startswith("mpe2.")):
+        return f"{start}, which needs the package {missing!r} ({error}). {install_hint(missing)}"
+    short = short_name(name)
+    if name.startswith(("mpe.", "pettingzoo.mpe.")):
+        new = short_names().get(short, f"mpe2.{name.rpartition('.')[2]}")
+        return f"{start}. MPE moved to the package mpe2: task.scenario={new}. {install_hint('mpe2')}"
+    other = short_names().get(short)
+    if other is not None:
+        return f"{start}. There is {other}: task.scenario={other}"
+    return f"{start}: {error}. {close_names(name, installed_modules())}"
+
+
+def _call(make: Callable[..., Any], kwargs: dict[str, Any], name: str) -> Any:
+    try:
+        return make(**kwargs)
+    except ImportError as error:
+        hint = install_hint(error.name or "")
+        raise ConfigError(f"{name} must be importable; it needs {error.name!r} ({error}). {hint}") from error
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(
+            f"task.kwargs must fit {name}; got {kwargs}, for which it raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _as_parallel(env: Any, name: str) -> ParallelEnv[Any, Any, Any] | EnvBase:
+    if isinstance(env, ParallelEnv | EnvBase):
+        return env
+    if isinstance(env, AECEnv):
+        if env.metadata.get("is_parallelizable", False):
+            return aec_to_parallel(env)
+        raise ConfigError(
+            f"{name} must be a parallel environment; got one in which agents take turns (AEC). Turn-based games are "
+            "not supported. If all agents act in every cycle and the environment moves on at its end only, set "
+            "metadata['is_parallelizable'] = True, or convert it in a task.factory of yours with "
+            "pettingzoo.utils.conversions.aec_to_parallel."
+        )
+    if isinstance(env, gymnasium.Env):
+        raise ConfigError(
+            f"{name} must be an environment of several agents; got {env}, a Gymnasium environment of one. Train it "
+            "with a library for single agents, or wrap it as a PettingZoo ParallelEnv in a task.factory of yours."
+        )
+    raise ConfigError(f"{name} must make a PettingZoo ParallelEnv or a TorchRL EnvBase; it made {type(env).__name__}.")
+
+
+def _public(module: ModuleType) -> list[str]:
+    return [name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))]

@@ -1,0 +1,121 @@
+"""A TorchRL environment of a user's own: what it must have, and its observations as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
+from torchrl.data.tensor_specs import ContinuousBox
+from torchrl.envs import EnvBase, Transform, TransformedEnv
+
+from masac.checks import ConfigError
+from masac.envs.spaces import check_features
+
+
+def check_groups(env: EnvBase, name: str) -> None:
+    """Raise :class:`ConfigError` unless every group has actions and observations with an agent axis.
+
+    Args:
+        env: what a user's factory made.
+        name: the override that names the factory.
+    """
+    actions, observations = env.full_action_spec_unbatched, env.full_observation_spec_unbatched
+    for group in list(actions.keys()):
+        leaves = [spec for path, spec in _leaves(actions) if path == (group, "action")]
+        seen = [spec for path, spec in _leaves(observations) if path[:2] == (group, "observation")]
+        sizes = {tuple(spec.shape[:1]) for spec in leaves + seen}
+        if not leaves or not seen or len(sizes) != 1 or () in sizes:
+            raise ConfigError(
+                f"{name} must make a multi-agent environment, with actions [N, ...] at (group, 'action') and "
+                f"observations [N, ...] at (group, 'observation') for groups of N agents; got actions "
+                f"{_shapes(actions)} and observations {_shapes(observations)}. Group them in the factory."
+            )
+
+
+def with_vectors(env: EnvBase, name: str) -> EnvBase:
+    """``env`` with observations by the rule of :mod:`masac.envs.spaces`; itself where they are so already."""
+    transform = VectorObservations(env)
+    for group, spec in transform.vectors(env.full_observation_spec).items():
+        check_features(spec.shape[-1], f"group {group!r} of {name}")
+    return TransformedEnv(env, transform) if transform.needed else env
+
+
+class VectorObservations(Transform):
+    """Everything below ``(group, "observation")`` as one vector an agent, ``[*B, N, F]`` in float32.
+
+    Args:
+        env: with groups whose observations have an agent axis.
+    """
+
+    def __init__(self, env: EnvBase) -> None:
+        super().__init__()
+        self.n_batch_dims = len(env.batch_size)
+        self.leaves: dict[str, dict[tuple[str, ...], TensorSpec]] = {}
+        for group in map(str, env.full_action_spec.keys()):
+            self.leaves[group] = {
+                path: spec for path, spec in _leaves(env.full_observation_spec) if path[:2] == (group, "observation")
+            }
+
+    @property
+    def needed(self) -> bool:
+        """Whether any observation is not a vector of float32 yet."""
+        return any(
+            list(leaves) != [(group, "observation")]
+            or any(spec.dtype != torch.float32 or spec.ndim != self.n_batch_dims + 2 for spec in leaves.values())
+            for group, leaves in self.leaves.items()
+        )
+
+    def vectors(self, spec: Composite) -> dict[str, TensorSpec]:
+        """The specs of the vectors, by group."""
+        zero = spec.zero()
+        out: dict[str, TensorSpec] = {}
+        for group in self.leaves:
+            vector = self._vector(zero, group)
+            out[group] = Unbounded(vector.shape, dtype=torch.float32, device=spec.device)
+        return out
+
+    def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
+        """The observation spec with vectors in it."""
+        assert isinstance(observation_spec, Composite)
+        observation_spec = observation_spec.clone()
+        for group, spec in self.vectors(observation_spec).items():
+            observation_spec[group, "observation"] = spec
+        return observation_spec
+
+    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        for group in self.leaves:
+            next_tensordict.set((group, "observation"), self._vector(next_tensordict, group))
+        return next_tensordict
+
+    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        return self._call(tensordict_reset)
+
+    def _vector(self, data: TensorDictBase, group: str) -> Tensor:
+        parts = [self._part(data.get(path), spec) for path, spec in self.leaves[group].items()]
+        return torch.cat(parts, dim=-1)
+
+    def _part(self, value: Tensor, spec: TensorSpec) -> Tensor:
+        lead = value.shape[: self.n_batch_dims + 1]
+        if isinstance(spec, Categorical) and spec.dtype != torch.bool:
+            value = F.one_hot(value.long(), int(spec.space.n))
+        value = value.reshape(*lead, -1).float()
+        bytes_to_255 = (
+            spec.dtype == torch.uint8 and isinstance(spec.space, ContinuousBox) and bool((spec.space.high == 255).any())
+        )
+        return value / 255.0 if bytes_to_255 else value
+
+
+def _leaves(spec: Composite, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TensorSpec]]:
+    for key, part in spec.items():
+        if isinstance(part, Composite):
+            yield from _leaves(part, (*path, str(key)))
+        elif part is not None:
+            yield (*path, str(key)), part
+
+
+def _shapes(spec: Composite) -> dict[tuple[str, ...], list[int]]:
+    return {path: list(leaf.shape) for path, leaf in _leaves(spec)}

@@ -1,0 +1,148 @@
+"""Environments in processes of their own: crashes that explain themselves, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase, ParallelEnv
+
+from masac.checks import RunFailedError
+
+SECONDS_TO_CLOSE = 5.0
+"""How long workers may take to close their environments before they are ended."""
+
+
+class Workers(ParallelEnv):
+    """TorchRL's ``ParallelEnv`` for runs that nobody watches.
+
+    - An exception in a worker is raised here as a :class:`~masac.checks.RunFailedError` with the worker's traceback.
+    - Workers do not hear Ctrl-C: this process decides how a run ends. They end with it, however it ends.
+    - The threads PyTorch may use here are left as they are.
+
+    Args:
+        num_workers: W processes.
+        make: makes the environment of each, with batch size ``[E]``; also called here once, to see what it is like.
+        device: where the tensors are.
+        shared_memory: how tensors get to the workers and back. With shared memory this process spins on a core of its
+            own while it waits; through pipes it sleeps. The default is shared memory if there is a core to spare.
+    """
+
+    def __init__(
+        self, num_workers: int, make: Callable[[], EnvBase], *, device: str = "cpu", shared_memory: bool | None = None
+    ) -> None:
+        reports = tempfile.TemporaryDirectory(prefix="masac-workers-")
+        threads = torch.get_num_threads()
+        super().__init__(
+            num_workers,
+            partial(_make_reporting, make, reports.name, os.getpid()),
+            device=torch.device(device),
+            num_threads=threads,
+            daemon=True,
+            shutdown_timeout=SECONDS_TO_CLOSE,
+            use_buffers=(os.cpu_count() or 1) > num_workers if shared_memory is None else shared_memory,
+        )
+        self._reports, self._threads = reports, threads
+        with _children_without_ctrl_c(), self._explained():
+            self.start()
+
+    def set_seed(self, seed: int | None = None, static_seed: bool = False) -> int | None:
+        """Seed the workers one after another, as if their environments were in one list."""
+        with self._explained():
+            return super().set_seed(seed, static_seed)
+
+    def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        """A step of all environments, and a reset of those that are over."""
+        with self._explained():
+            return super().step_and_maybe_reset(tensordict)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        with self._explained():
+            return super()._step(tensordict)
+
+    def _reset(self, tensordict: TensorDictBase, **kwargs: Any) -> TensorDictBase:
+        with self._explained():
+            return super()._reset(tensordict, **kwargs)
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """End the workers; nothing happens the second time."""
+        if not self.is_closed:
+            super().close()
+        torch.set_num_threads(self._threads)
+        self._reports.cleanup()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what TorchRL raises when a worker is gone into what happened in the worker."""
+        try:
+            yield
+        except (RuntimeError, OSError, EOFError):
+            reason = self._reason()
+            if reason is None:
+                raise
+            self._terminate_and_join_workers(self.__dict__.get("_workers", []), timeout=SECONDS_TO_CLOSE)
+            self.is_closed = True
+            self.close()
+            raise RunFailedError(
+                f"environments must not fail; {reason.rstrip()}\n"
+                "With task.num_workers=0 they are stepped in this process, for a debugger."
+            ) from None
+
+    def _reason(self) -> str | None:
+        reports = sorted(Path(self._reports.name).iterdir())
+        if reports:
+            return f"in a worker process one raised:\n{reports[0].read_text()}"
+        codes = [process.exitcode for process in self.__dict__.get("_workers", [])]
+        killed = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
+        if killed:
+            return (
+                f"a worker process ended with exit code {killed[0]} and without a word (out of memory, or a crash in a "
+                "library?)."
+            )
+        return None
+
+
+def _make_reporting(make: Callable[[], EnvBase], folder: str, parent: int) -> EnvBase:
+    """Make a worker's environment, whose exceptions are written to a file in ``folder`` instead of standard error."""
+    if os.getpid() == parent:
+        return make()
+    report = Path(folder) / str(os.getpid())
+    env = _reporting(make, report)()
+    for name in ("reset", "step", "step_and_maybe_reset", "set_seed"):
+        setattr(env, name, _reporting(getattr(env, name), report))
+    return env
+
+
+def _reporting(function: Callable[..., Any], report: Path) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            report.write_text(traceback.format_exc())
+            raise SystemExit(1) from None
+
+    return call
+
+
+@contextmanager
+def _children_without_ctrl_c() -> Iterator[None]:
+    """Processes started meanwhile never get SIGINT: they inherit what this thread blocks."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
