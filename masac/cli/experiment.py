@@ -24,9 +24,11 @@ def run_experiment(composed: DictConfig, run_dir: str) -> None:
     console = Console()
     shown_dir = _shown(run_dir)
     trainer = Trainer(config, Path(run_dir), console=console)
-    group = trainer.group
+    agents = ", ".join(
+        f"{group.n_agents} {group.name}{'' if group in trainer.learning else ' (random)'}" for group in trainer.groups
+    )
     console.print(
-        f"masac train: {config.task.suite}/{config.task.name}, {group.n_agents} agents, {config.task.num_envs} "
+        f"masac train: {config.task.suite}/{config.task.name}, {agents}, {config.task.num_envs} "
         f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}",
         highlight=False,
         soft_wrap=True,
@@ -68,6 +70,9 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
         f"mean length {summary['eval_episode_length_mean']:.1f} steps",
         f"files in {run_dir}: config.yaml, metrics.csv, learning_curve.png, summary.json, policy.pt",
     ]
+    if len(summary["groups"]) > 1:
+        returns = ", ".join(f"{name} {numbers['return_mean']:.3f}" for name, numbers in summary["groups"].items())
+        lines.insert(2, f"by group: {returns}")
     if "eval_success_rate" in summary:
         lines.insert(2, f"success rate {summary['eval_success_rate']:.0%}")
     for line in lines:

@@ -17,6 +17,7 @@ from masac.losses.batch import GroupBatch
 from masac.losses.inputs import Actions, OtherGroups
 
 CriticSees = Literal["group", "all_groups"]
+TARGETS = "target_qvalue_network_params"
 
 
 class MultiGroupLoss(LossModule):
@@ -164,7 +165,8 @@ class MultiGroupLoss(LossModule):
         yield from super().named_children()
         for index, loss in enumerate(self._group_losses()):
             if loss.delay_qvalue:
-                yield f"target_group{index}_qvalue_network_params", loss.target_qvalue_network_params
+                # Past the attribute, which reminds of updating the targets whenever it is read.
+                yield f"target_group{index}_qvalue_network_params", dict(loss.named_children())[TARGETS]
 
     def __getattr__(self, item: str) -> Any:
         prefix, _, rest = item.removeprefix("target_").partition("_")

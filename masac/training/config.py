@@ -30,6 +30,8 @@ class TrainingConfig:
         max_grad_norm: clip the gradient norm of actor and of critics to this, null for no clipping.
         reward_scale: factor on rewards inside the losses (not in reported returns).
         normalize_observations: subtract a running mean and divide by a running standard deviation of living agents.
+        check_observations: end the run with an error where an observation of a living agent is not finite.
+        learning_groups: the groups that learn, null for all; the others act uniformly at random.
         device: cpu, cuda, cuda:0, ... or auto.
     """
 
@@ -46,6 +48,8 @@ class TrainingConfig:
     max_grad_norm: float | None = None
     reward_scale: float = 1.0
     normalize_observations: bool = False
+    check_observations: bool = True
+    learning_groups: tuple[str, ...] | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -57,6 +61,11 @@ class TrainingConfig:
             value = getattr(self, name)
             check(f"training.{name}", value, value > 0, "be greater than 0")
 
+        if self.learning_groups is not None:
+            object.__setattr__(self, "learning_groups", tuple(self.learning_groups))
+            check(
+                "training.learning_groups", self.learning_groups, bool(self.learning_groups), "name a group, or be null"
+            )
         for name in ("total_frames", "steps_per_iteration", "batch_size", "buffer_size"):
             at_least(name, 1)
         for name in ("warmup_frames", "updates_per_frame"):

@@ -1,16 +1,21 @@
-"""Returns of episodes: of the collected ones, and of the policy evaluated without noise."""
+"""Returns of episodes: of the collected ones, and of the policy evaluated without noise.
+
+An agent's return is the sum of its rewards over its own life: what the environment hands out for the dead is not its.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from masac.groups import GroupSpec
 from masac.losses.batch import read_next_signal
 from masac.signals import expand_to_agents
 from masac.training.policy import Policy
@@ -24,28 +29,29 @@ class EpisodeTracker:
 
     Args:
         num_envs: E.
-        n_agents: N.
-        group: whose rewards.
+        groups: whose rewards.
     """
 
-    def __init__(self, num_envs: int, n_agents: int, group: str) -> None:
-        self.group = group
-        self.running_return = torch.zeros(num_envs, n_agents, dtype=torch.float64)
-        self.finished: deque[float] = deque(maxlen=RECENT_EPISODES)
+    def __init__(self, num_envs: int, groups: Sequence[GroupSpec]) -> None:
+        self.groups = tuple(groups)
+        self.running = {group.name: torch.zeros(num_envs, group.n_agents, dtype=torch.float64) for group in groups}
+        self.finished: deque[dict[str, Tensor]] = deque(maxlen=RECENT_EPISODES)
 
     def observe(self, collected: TensorDictBase) -> None:
         """Count in a batch ``[E, T]``."""
-        rewards = _rewards(collected, self.group, self.running_return.shape[1]).double().cpu()
+        rewards = {group.name: living_rewards(collected, group).double().cpu() for group in self.groups}
         dones = collected["next", "done"].squeeze(-1).cpu()
-        for reward, done in zip(rewards.unbind(1), dones.unbind(1), strict=True):
-            self.running_return += reward
-            self.finished.extend(self.running_return[done].mean(-1).tolist())
-            self.running_return[done] = 0.0
+        for step, done in enumerate(dones.unbind(1)):
+            for name, reward in rewards.items():
+                self.running[name] += reward[:, step]
+            for env in done.nonzero().squeeze(-1).tolist():
+                self.finished.append({name: returns[env].clone() for name, returns in self.running.items()})
+            for returns in self.running.values():
+                returns[done] = 0.0
 
-    @property
-    def return_mean(self) -> float | None:
-        """Mean return an agent of the last finished episodes; None before the first."""
-        return sum(self.finished) / len(self.finished) if self.finished else None
+    def returns(self, group: str) -> Tensor | None:
+        """Mean return of every agent over the last finished episodes, ``[N]``; None before the first."""
+        return torch.stack([one[group] for one in self.finished]).mean(0) if self.finished else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,26 +59,20 @@ class Evaluation:
     """What an evaluation found.
 
     Args:
-        returns: of every episode and agent, ``[E, N]``.
+        returns: by group, of every episode and agent, ``[E, N]``.
+        lives: by group, steps every agent lived, ``[E, N]``.
         lengths: steps of every episode, ``[E]``.
         successes: which episodes terminated before the horizon, ``[E]``, where that is a success; else None.
     """
 
-    returns: Tensor
+    returns: Mapping[str, Tensor]
+    lives: Mapping[str, Tensor]
     lengths: Tensor
     successes: Tensor | None
 
-    def summary(self) -> dict[str, float]:
-        """Scalars: mean and standard deviation over episodes of the return an agent, mean length, success rate."""
-        episode_returns = self.returns.mean(-1)
-        out = {
-            "return_mean": episode_returns.mean().item(),
-            "return_std": episode_returns.std(unbiased=False).item(),
-            "episode_length_mean": self.lengths.double().mean().item(),
-        }
-        if self.successes is not None:
-            out["success_rate"] = self.successes.double().mean().item()
-        return out
+    def episode_returns(self, groups: Sequence[str]) -> Tensor:
+        """Of every episode, the mean return of all agents of these groups, ``[E]``."""
+        return torch.cat([self.returns[group] for group in groups], dim=1).mean(-1)
 
 
 @torch.no_grad()
@@ -87,27 +87,44 @@ def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None) ->
     """
     env.set_seed(seed)
     data = env.reset()
-    group = policy.group
-    n_envs = data.batch_size[0]
-    running = torch.ones(n_envs, dtype=torch.bool, device=data.device)
-    returns = torch.zeros(n_envs, group.n_agents, dtype=torch.float64, device=data.device)
-    lengths = torch.zeros(n_envs, dtype=torch.int64, device=data.device)
-    terminated = torch.zeros_like(running)
+    batch = data.batch_size
+    running = torch.ones(batch, dtype=torch.bool, device=data.device)
+    returns = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.float64) for group in policy.groups}
+    lives = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.int64) for group in policy.groups}
+    lengths = torch.zeros(batch, dtype=torch.int64)
+    terminated = torch.zeros(batch, dtype=torch.bool)
     with set_exploration_type(ExplorationType.DETERMINISTIC):
         while running.any():
-            data = env.step(policy(data))
-            reward = _rewards(data, group.name, group.n_agents)
-            returns += torch.where(running.unsqueeze(-1), reward, torch.zeros_like(reward))
-            lengths += running
-            terminated |= running & data["next", "terminated"].squeeze(-1)
-            running &= ~data["next", "done"].squeeze(-1)
-            data = step_mdp(data)
+            # Environments whose episode is over start another, which counts for nothing.
+            stepped, data = env.step_and_maybe_reset(policy(data))
+            counted = running.cpu()
+            for group in policy.groups:
+                alive = alive_agents(stepped, group).cpu() & counted.unsqueeze(-1)
+                reward = living_rewards(stepped, group).double().cpu()
+                returns[group.name] += torch.where(alive, reward, torch.zeros_like(reward))
+                lives[group.name] += alive
+            lengths += counted
+            terminated |= counted & stepped["next", "terminated"].squeeze(-1).cpu()
+            running &= ~stepped["next", "done"].squeeze(-1)
+    flat = len(batch) - 1
     return Evaluation(
-        returns=returns.cpu(), lengths=lengths.cpu(), successes=terminated.cpu() if success == "terminated" else None
+        returns={name: value.flatten(0, flat) for name, value in returns.items()},
+        lives={name: value.flatten(0, flat) for name, value in lives.items()},
+        lengths=lengths.flatten(),
+        successes=terminated.flatten() if success == "terminated" else None,
     )
 
 
-def _rewards(data: TensorDictBase, group: str, n_agents: int) -> Tensor:
-    """``[*B, N]``."""
-    reward = read_next_signal(data, (group, "reward"), group, "reward")
-    return expand_to_agents(reward, data.batch_size, n_agents, name="reward").squeeze(-1)
+def living_rewards(data: TensorDictBase, group: GroupSpec) -> Tensor:
+    """The rewards of a group's agents, ``[*B, N]``; 0 for the dead."""
+    reward = read_next_signal(data, (group.name, "reward"), group.name, "reward")
+    reward = expand_to_agents(reward, data.batch_size, group.n_agents, name="reward").squeeze(-1)
+    return torch.where(alive_agents(data, group), reward, torch.zeros_like(reward))
+
+
+def alive_agents(data: TensorDictBase, group: GroupSpec) -> Tensor:
+    """Who of a group acts in the current state, bool ``[*B, N]``: all where there is no agent mask."""
+    mask = data.get((group.name, "mask"), None)
+    if mask is None:
+        return torch.ones(*data.batch_size, group.n_agents, dtype=torch.bool, device=data.device)
+    return expand_to_agents(mask.bool(), data.batch_size, group.n_agents, name="agent mask").squeeze(-1)

@@ -7,30 +7,33 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives import SoftUpdate
 
-from masac.losses.sac import GroupSACLoss
+from masac.losses.base import GroupLoss
+from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
 
 
 class Learner:
-    """Applies updates to the networks of a loss.
+    """Applies updates to the networks of all groups.
 
     Args:
-        loss: the loss of the group.
+        loss: the loss of the groups.
         training: learning rates and clipping.
         tau: part of the way the target critics move at every update.
     """
 
-    def __init__(self, loss: GroupSACLoss, training: TrainingConfig, *, tau: float) -> None:
+    def __init__(self, loss: MultiGroupLoss, training: TrainingConfig, *, tau: float) -> None:
         self.loss = loss
         self.max_grad_norm = training.max_grad_norm
-        self.actor_params = list(loss.actor_network_params.parameters())
-        self.critic_params = list(loss.qvalue_network_params.parameters())
+        losses: dict[str, GroupLoss] = dict(loss.losses.items())  # pyright: ignore[reportAssignmentType]
+        self.actor_params = {name: list(one.actor_network_params.parameters()) for name, one in losses.items()}
+        self.critic_params = {name: list(one.qvalue_network_params.parameters()) for name, one in losses.items()}
+        temperatures = [one.log_alpha for one in losses.values() if one.log_alpha.requires_grad]
         groups = [
-            {"params": self.actor_params, "lr": training.actor_lr},
-            {"params": self.critic_params, "lr": training.critic_lr},
+            {"params": [p for params in self.actor_params.values() for p in params], "lr": training.actor_lr},
+            {"params": [p for params in self.critic_params.values() for p in params], "lr": training.critic_lr},
         ]
-        if loss.log_alpha.requires_grad:
-            groups.append({"params": [loss.log_alpha], "lr": training.alpha_lr})
+        if temperatures:
+            groups.append({"params": temperatures, "lr": training.alpha_lr})
         self.optimizer = torch.optim.Adam(groups, fused=True)
         self.target_updater = SoftUpdate(loss, tau=tau)
         self.initial_lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -47,16 +50,22 @@ class Learner:
         """Take one step on a batch of batch size ``*B``.
 
         Returns:
-            Scalars to log: the losses, alpha, entropy and gradient norms (where clipped).
+            Scalars to log, ``group/name``: the losses, alpha, entropy and gradient norms (where clipped).
         """
         losses = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        # The actor's loss holds the critics fixed and the critics' the actor, so one backward pass serves all three.
-        (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
-        logged = {str(name).replace("loss_", "loss/"): value.detach() for name, value in losses.items()}
+        # An actor's loss holds the critics fixed and a critic's the actors, so one backward pass serves all terms.
+        losses["loss"].backward()
+        logged = {
+            f"{group}/{str(name).replace('loss_', 'loss/')}": value.detach().mean()
+            for group in self.actor_params
+            for name, value in losses[group].items()
+        }
         if self.max_grad_norm is not None:
-            logged["grad_norm/actor"] = torch.nn.utils.clip_grad_norm_(self.actor_params, self.max_grad_norm)
-            logged["grad_norm/qvalue"] = torch.nn.utils.clip_grad_norm_(self.critic_params, self.max_grad_norm)
+            for kind, parameters in (("actor", self.actor_params), ("qvalue", self.critic_params)):
+                for group, params in parameters.items():
+                    norm = torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm)
+                    logged[f"{group}/grad_norm/{kind}"] = norm
         self.optimizer.step()
         self.target_updater.step()
         self.updates += 1

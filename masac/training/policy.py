@@ -1,45 +1,95 @@
-"""The policy that acts: an actor, and the normalization of what it sees."""
+"""The policy that acts: an actor a group, the normalization of what it sees, and random actions where wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
 from torchrl.modules import ProbabilisticActor
 
+from masac import functional
 from masac.groups import GroupSpec
 from masac.training.normalization import RunningNormalizer
 
 
 class Policy(TensorDictModuleBase):
-    """Writes a group's action into the data, and nothing else.
+    """Writes the actions of all groups into the data, and nothing else.
 
     Args:
-        actor: from the (normalized) observation to the action.
-        group: whose actor.
-        normalizer: of observations, or None.
+        groups: all groups of the environment.
+        actors: of the groups that have one, from the (normalized) observation to the action; the other groups act
+            uniformly at random.
+        normalizers: of observations, for the groups that have one.
+
+    Attributes:
+        random: whether all groups act uniformly at random (among their legal actions), as during the warm-up.
     """
 
-    def __init__(self, actor: ProbabilisticActor, group: GroupSpec, normalizer: RunningNormalizer | None) -> None:
+    def __init__(
+        self,
+        groups: Sequence[GroupSpec],
+        actors: Mapping[str, ProbabilisticActor],
+        normalizers: Mapping[str, RunningNormalizer],
+    ) -> None:
         super().__init__()
-        self.actor = actor
-        self.group = group
-        self.normalizer = normalizer
-        self.in_keys: list[NestedKey] = [group.observation_key]  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.out_keys: list[NestedKey] = [(group.name, "action")]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.groups = tuple(groups)
+        self.actors = nn.ModuleDict(dict(actors))
+        self.normalizers = nn.ModuleDict(dict(normalizers))
+        self.random = False
+        masked = [group for group in groups if group.has_action_mask]
+        self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
+            *(group.observation_key for group in groups),
+            *((group.name, "action_mask") for group in masked),
+        ]
+        self.out_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
+            (group.name, "action") for group in groups
+        ]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on data of batch size ``*B``."""
         seen = self.normalize(tensordict.select(*self.in_keys))
-        action = self.actor(seen).get(self.out_keys[0])
-        return tensordict.set(self.out_keys[0], action)
+        for group in self.groups:
+            key = (group.name, "action")
+            if self.random or group.name not in self.actors:
+                tensordict.set(key, random_action(group, seen))
+            else:
+                tensordict.set(key, self.actors[group.name](seen).get(key))
+        return tensordict
 
     def normalize(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The data with its observations (those at ``next`` too) normalized, if that is switched on; a shallow copy."""
-        if self.normalizer is None:
+        if not self.normalizers:
             return tensordict
         out = tensordict.copy()
-        key = self.group.observation_key
-        for state in (out, out.get("next", None)):
-            if state is not None:
-                state.set(key, self.normalizer(state.get(key)))
+        for group in self.groups:
+            if group.name in self.normalizers:
+                for state in (out, out.get("next", None)):
+                    if state is not None:
+                        observation = state.get(group.observation_key)
+                        state.set(group.observation_key, self.normalizers[group.name](observation))
         return out
+
+
+def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:
+    """A uniformly random action of every agent, among its legal ones.
+
+    Args:
+        group: whose actions.
+        tensordict: the state, batch size ``*B``.
+
+    Returns:
+        ``[*B, N, ...]`` in the form of the group's action spec.
+    """
+    observation = tensordict.get(group.observation_key)
+    lead = observation.shape[:-1]
+    spec = group.action_spec
+    if group.discrete is None:
+        return spec.expand(torch.Size([*tensordict.batch_size, *spec.shape])).to(observation.device).rand()
+    sizes = group.discrete.sizes or ()
+    legal = tensordict.get((group.name, "action_mask"), None)
+    logits = torch.zeros(*lead, sum(sizes), device=observation.device)
+    _, probs, _ = functional.discrete_policy(logits, legal, sizes)
+    return group.discrete.from_one_hot(functional.draw_one_hot(probs, sizes), sizes).to(spec.dtype)

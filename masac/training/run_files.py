@@ -6,8 +6,9 @@ import csv
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from masac.checks import ConfigError
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
 
-PACKAGES = ("masac", "torch", "torchrl", "tensordict", "vmas", "numpy")
-"""The packages whose versions a summary records."""
+PACKAGES = ("masac", "torch", "torchrl", "tensordict", "numpy", "vmas", "pettingzoo", "mpe2")
+"""The packages whose versions a summary records, where they are installed."""
 
 
 class RunFiles:
@@ -56,9 +57,16 @@ class RunFiles:
         """Write ``policy.pt``: plain tensors and JSON, loadable with ``torch.load(weights_only=True)``."""
         if not self.writes:
             return
-        group = policy.group
         tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
-        about = {"group": group.name, "n_agents": group.n_agents, "config": asdict(config)}
+        groups = [
+            {
+                "name": group.name,
+                "n_agents": group.n_agents,
+                "learned": group.name in policy.actors,
+            }
+            for group in policy.groups
+        ]
+        about = {"groups": groups, "config": asdict(config)}
         write_atomically(
             self.run_dir / "policy.pt",
             lambda path: torch.save({"policy": tensors, "about": json.dumps(about)}, path),
@@ -68,7 +76,11 @@ class RunFiles:
         """Write ``summary.json``."""
         if not self.writes:
             return
-        text = json.dumps({**summary, "versions": {name: version(name) for name in PACKAGES}}, indent=2)
+        installed = {}
+        for name in PACKAGES:
+            with suppress(PackageNotFoundError):
+                installed[name] = version(name)
+        text = json.dumps({**summary, "versions": installed}, indent=2)
         write_atomically(self.run_dir / "summary.json", lambda path: path.write_text(text + "\n"))
 
 

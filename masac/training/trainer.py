@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from masac.algorithm import make_actor, make_loss
 from masac.checks import ConfigError, RunFailedError
-from masac.envs.vmas import make_vmas_env
+from masac.envs.registry import make_env
 from masac.groups import GroupSpec, read_groups
-from masac.training.collection import make_collector
+from masac.training import metrics
+from masac.training.collection import check_observations, make_collector
 from masac.training.config import ExperimentConfig
-from masac.training.episodes import EpisodeTracker, Evaluation, evaluate
+from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents, evaluate
 from masac.training.learner import Learner
 from masac.training.normalization import RunningNormalizer
 from masac.training.plots import plot_learning_curve
@@ -28,11 +30,9 @@ from masac.training.replay import Replay
 from masac.training.run_files import RunFiles
 from masac.training.signals_to_stop import stop_on_signals
 
-LOGGED = ("loss/qvalue", "loss/actor", "loss/alpha", "alpha", "entropy")
-
 
 class Trainer:
-    """Trains one group of agents in vectorised environments.
+    """Trains the groups of agents of vectorised environments.
 
     Args:
         config: the run.
@@ -44,64 +44,79 @@ class Trainer:
         self.config = config
         self.rank = current_rank()
         self.console = console or Console()
-        training, device = config.training, resolve_device(config.training.device)
+        training, task, device = config.training, config.task, resolve_device(config.training.device)
+        self.files = RunFiles(run_dir, writes=self.rank.writes)
         seed = self.rank.seed(config.seed)
         seed_everything(seed)
 
-        env = make_vmas_env(config.task, num_envs=config.task.num_envs, seed=seed, device=device)
-        self.group = only_group(read_groups(env), config.task.scenario)
-        actor = make_actor(self.group, config.algorithm, config.model)
-        loss = make_loss(actor, self.group, config.algorithm, config.model)
-        loss.to(device)  # the actor's parameters are the loss's
-        normalizer = (
-            RunningNormalizer(self.group.observation_dim).to(device) if training.normalize_observations else None
-        )
-        self.policy = Policy(actor, self.group, normalizer)
+        env = make_env(task, num_envs=task.num_envs, seed=seed, device=device)
+        self.groups = read_groups(env)
+        self.learning = learning_groups(self.groups, training.learning_groups)
+        actors = {group.name: make_actor(group, config.algorithm, config.model) for group in self.learning}
+        loss = make_loss(actors, self.learning, config.algorithm, config.model)
+        loss.to(device)  # the actors' parameters are the loss's
+        normalized = self.learning if training.normalize_observations else []
+        normalizers = {group.name: RunningNormalizer(group.observation_dim).to(device) for group in normalized}
+        self.policy = Policy(self.groups, actors, normalizers)
         self.learner = Learner(loss, training, tau=config.algorithm.tau)
-        self.replay = Replay(self.group, size=training.buffer_size, batch_size=training.batch_size, device=device)
+        self.replay = Replay(self.learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
 
-        frames_per_iteration = config.task.num_envs * training.steps_per_iteration
+        frames_per_iteration = task.num_envs * training.steps_per_iteration
         iterations = math.ceil(training.total_frames / frames_per_iteration)
         self.warmup_frames = math.ceil(training.warmup_frames / frames_per_iteration) * frames_per_iteration
         self.total_frames = iterations * frames_per_iteration
         self.collector = make_collector(
-            env,
-            self.policy,
-            frames_per_iteration=frames_per_iteration,
-            total_frames=self.total_frames,
-            random_frames=self.warmup_frames,
+            env, self.policy, frames_per_iteration=frames_per_iteration, total_frames=self.total_frames
         )
-        self.episodes = EpisodeTracker(config.task.num_envs, self.group.n_agents, self.group.name)
-        self.evaluation_env = make_vmas_env(
-            config.task, num_envs=config.evaluation.episodes, seed=config.evaluation.seed, device=device
+        self.episodes = EpisodeTracker(task.num_envs, self.groups)
+        episodes = config.evaluation.episodes
+        shares = task.num_workers > 0 and episodes % task.num_workers == 0
+        self.evaluation_env = make_env(
+            task if shares else replace(task, num_workers=0),
+            num_envs=episodes,
+            seed=config.evaluation.seed,
+            device=device,
         )
         self.frames = 0
         self.next_evaluation = config.evaluation.every_frames or math.inf
-        self.files = RunFiles(run_dir, writes=self.rank.writes)
         self.files.write_config(config)
+
+    @property
+    def learning_names(self) -> list[str]:
+        """The names of the groups that learn."""
+        return [group.name for group in self.learning]
 
     def run(self) -> dict[str, object]:
         """Train to the end, or until somebody asks to stop; write the files; return the summary."""
         try:
             seconds, interrupted = self._train()
+            return self._finish(seconds, interrupted=interrupted)
         except Exception:
             self.files.write_policy(self.policy, self.config)  # what was learned is not lost
             raise
-        return self._finish(seconds, interrupted=interrupted)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the environments, and the processes they run in."""
+        self.collector.shutdown()
+        if not self.evaluation_env.is_closed:
+            self.evaluation_env.close(raise_if_closed=False)
 
     def _train(self) -> tuple[float, bool]:
         """The loop. Returns how long it took in seconds, and whether somebody asked to stop."""
         started = time.perf_counter()
-        last_evaluation: float | None = None
-        with self.files.open_metrics(self._columns()) as metrics, self._display() as display, stop_on_signals() as stop:
+        last_evaluation: metrics.Row = {}
+        self.policy.random = self.warmup_frames > 0
+        with self.files.open_metrics(self._columns()) as table, self._display() as display, stop_on_signals() as stop:
             for collected in self.collector:
                 self._observe(collected)
                 self.replay.extend(collected)
                 logged = [self.learner.update(self._prepare(self.replay.sample())) for _ in range(self._updates_due())]
-                evaluation = self._evaluate().summary() if self._evaluation_due() else {}
+                evaluation = self._evaluation() if self._evaluation_due() else {}
+                last_evaluation = evaluation or last_evaluation
                 row = self._row(time.perf_counter() - started, logged, evaluation)
-                metrics.write(row)
-                last_evaluation = evaluation.get("return_mean", last_evaluation)
+                table.write(row)
                 display.show(row, evaluation=last_evaluation)
                 self._check_finite(row)
                 if stop.requested:
@@ -109,17 +124,20 @@ class Trainer:
         return time.perf_counter() - started, stop.requested
 
     def _observe(self, collected: TensorDictBase) -> None:
+        if self.config.training.check_observations:
+            check_observations(collected, self.groups, self.frames)
         self.frames += collected.numel()
+        self.policy.random = self.frames < self.warmup_frames
         self.learner.set_progress(self.frames / self.total_frames)
         self.episodes.observe(collected)
-        if self.policy.normalizer is not None:
-            mask = collected.get((self.group.name, "mask"), None)
-            self.policy.normalizer.observe(
-                collected[self.group.observation_key], None if mask is None else mask.unsqueeze(-1)
-            )
+        for group in self.learning:
+            if group.name in self.policy.normalizers:
+                normalizer = self.policy.normalizers[group.name]
+                assert isinstance(normalizer, RunningNormalizer)
+                normalizer.observe(collected[group.observation_key], alive_agents(collected, group).unsqueeze(-1))
 
     def _updates_due(self) -> int:
-        if self.frames < self.warmup_frames:
+        if self.frames < self.warmup_frames or not len(self.replay):
             return 0
         due = (self.frames - self.warmup_frames) * self.config.training.updates_per_frame
         return int(due) - self.learner.updates
@@ -129,9 +147,10 @@ class Trainer:
         batch = self.policy.normalize(batch)
         scale = self.config.training.reward_scale
         if scale != 1.0:
-            key = ("next", self.group.name, "reward")
-            key = key if batch.get(key, None) is not None else ("next", "reward")
-            batch.set(key, batch[key] * scale)
+            for key in {("next", group.name, "reward") for group in self.learning} | {("next", "reward")}:
+                reward = batch.get(key, None)
+                if reward is not None:
+                    batch.set(key, reward * scale)
         return batch
 
     def _evaluation_due(self) -> bool:
@@ -141,63 +160,68 @@ class Trainer:
         self.next_evaluation = (self.frames // every + 1) * every
         return True
 
-    def _evaluate(self) -> Evaluation:
-        config = self.config
-        return evaluate(self.policy, self.evaluation_env, seed=config.evaluation.seed, success=config.task.success)
+    def _evaluation(self) -> metrics.Row:
+        return metrics.evaluation_numbers(self.evaluate(), self.learning_names)
+
+    def evaluate(self, *, random: bool = False) -> Evaluation:
+        """Evaluate the policy without noise, or random actions, on the episodes of the config's evaluation seed."""
+        config, before = self.config, self.policy.random
+        self.policy.random = random
+        try:
+            return evaluate(self.policy, self.evaluation_env, seed=config.evaluation.seed, success=config.task.success)
+        finally:
+            self.policy.random = before
 
     def _columns(self) -> list[str]:
-        success = ["eval/success_rate"] if self.config.task.success else []
-        clipped = ["grad_norm/actor", "grad_norm/qvalue"] if self.config.training.max_grad_norm else []
-        return [
-            *("frames", "updates", "wall_time_s", "train/return_mean"),
-            *("eval/return_mean", "eval/return_std", "eval/episode_length_mean", *success),
-            *LOGGED,
-            *clipped,
-        ]
+        config = self.config
+        clipped = config.training.max_grad_norm is not None
+        return metrics.columns(
+            self.groups, self.learning_names, success=config.task.success is not None, clipped=clipped
+        )
 
-    def _row(
-        self, wall_time_s: float, logged: list[dict[str, Tensor]], evaluation: dict[str, float]
-    ) -> dict[str, float | int | None]:
-        means = {
-            name: torch.stack([one[name] for one in logged]).mean().item() for name in (logged[0] if logged else ())
-        }
-        row = {
+    def _row(self, wall_time_s: float, logged: list[dict[str, Tensor]], evaluation: metrics.Row) -> metrics.Row:
+        row: metrics.Row = {
             "frames": self.frames,
             "updates": self.learner.updates,
             "wall_time_s": round(wall_time_s, 3),
-            "train/return_mean": self.episodes.return_mean,
-            **{f"eval/{name}": value for name, value in evaluation.items()},
-            **means,
+            **metrics.training_numbers(self.episodes, self.learning_names),
+            **evaluation,
+            **metrics.learning_numbers(logged),
         }
         return {name: row.get(name) for name in self._columns()}
 
-    def _check_finite(self, row: dict[str, float | int | None]) -> None:
-        for name in LOGGED:
-            value = row[name]
-            if value is not None and not math.isfinite(value):
-                raise RunFailedError(
-                    f"{name} of group {self.group.name!r} must be finite; got {value} after {self.learner.updates} "
-                    f"updates ({self.frames} frames). The last policy is in {self.files.run_dir}. Check the "
-                    "environment's rewards and observations, lower training.critic_lr and training.actor_lr, or set "
-                    "training.max_grad_norm=10"
-                )
+    def _check_finite(self, row: metrics.Row) -> None:
+        for group in self.learning:
+            for name in metrics.LOGGED:
+                value = row[f"{group.name}/{name}"]
+                if value is not None and not math.isfinite(value):
+                    raise RunFailedError(
+                        f"{name} of group {group.name!r} must be finite; got {value} after {self.learner.updates} "
+                        f"updates ({self.frames} frames). The last policy is in {self.files.run_dir}. Check the "
+                        "environment's rewards and observations, lower training.critic_lr and training.actor_lr, or "
+                        "set training.max_grad_norm=10"
+                    )
 
     def _display(self) -> ProgressDisplay:
         config = self.config
         title = f"{config.task.name} · {config.algorithm.name} · seed {config.seed}"
-        return ProgressDisplay(config.logging, title=title, total_frames=self.total_frames, console=self.console)
+        names = [group.name for group in self.groups]
+        return ProgressDisplay(
+            config.logging, title=title, total_frames=self.total_frames, groups=names, console=self.console
+        )
 
     def _finish(self, wall_time_s: float, *, interrupted: bool) -> dict[str, object]:
         if not self.rank.writes:
             return {}
         config = self.config
         self.files.write_policy(self.policy, config)
-        evaluation = self._evaluate().summary()
+        numbers = self._evaluation()
         summary: dict[str, object] = {
             "task": f"{config.task.suite}/{config.task.name}",
             "algorithm": config.algorithm.name,
             "seed": config.seed,
-            **{f"eval_{name}": value for name, value in evaluation.items()},
+            **{name.replace("eval/", "eval_"): value for name, value in numbers.items() if name.startswith("eval/")},
+            "groups": {group.name: metrics.of_group(numbers, group, "eval/") for group in self.groups},
             "eval_episodes": config.evaluation.episodes,
             "frames": self.frames,
             "updates": self.learner.updates,
@@ -208,8 +232,8 @@ class Trainer:
         self.files.write_summary(summary)
         run_dir = self.files.run_dir
         title = f"{summary['task']} · {config.algorithm.name} · seed {config.seed}"
-        plot_learning_curve(run_dir / "metrics.csv", run_dir / "learning_curve.png", title=title)
-        self.collector.shutdown()
+        names = [group.name for group in self.groups]
+        plot_learning_curve(run_dir / "metrics.csv", run_dir / "learning_curve.png", title=title, groups=names)
         return summary
 
 
@@ -220,16 +244,18 @@ def resolve_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def only_group(groups: list[GroupSpec], scenario: str) -> GroupSpec:
-    """The one group of an environment.
+def learning_groups(groups: list[GroupSpec], names: tuple[str, ...] | None) -> list[GroupSpec]:
+    """The groups that learn: those named, or all.
 
     Raises:
-        ConfigError: if there are several.
+        ConfigError: for a name that no group has.
     """
-    if len(groups) != 1:
-        sizes = ", ".join(f"{group.name} ({group.n_agents})" for group in groups)
-        raise ConfigError(
-            f"task.scenario must have one group of agents (several need a loss that masac does not have yet); "
-            f"got {scenario!r} with {sizes}. Change it with task.scenario=..."
-        )
-    return groups[0]
+    if names is None:
+        return groups
+    known = [group.name for group in groups]
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"training.learning_groups must name groups of the task; got {name!r}. There are: {', '.join(known)}."
+            )
+    return [group for group in groups if group.name in names]

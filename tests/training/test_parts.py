@@ -1,6 +1,7 @@
 """The parts of the trainer, one by one."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.groups import GroupSpec, read_groups
 from masac.networks.config import ModelConfig
+from masac.training import metrics
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 from masac.training.episodes import EpisodeTracker, evaluate
 from masac.training.learner import Learner
@@ -24,9 +26,18 @@ from masac.training.run_files import RunFiles
 from tests.losses.common import A, F, N, make_batch
 
 GROUP = GroupSpec(
-    name="agents", n_agents=N, observation_dim=F, action_kind="continuous", action_spec=Bounded(-1, 1, (N, A))
+    name="agents",
+    n_agents=N,
+    observation_dim=F,
+    action_spec=Bounded(-1, 1, (N, A)),
+    discrete=None,
+    has_action_mask=False,
 )
 SMALL = ModelConfig(hidden=(8,))
+
+
+def small_loss():
+    return make_loss({"agents": make_actor(GROUP, AlgorithmConfig(), SMALL)}, [GROUP], AlgorithmConfig(), SMALL)
 
 
 def test_the_normalizer_has_the_moments_of_all_that_it_saw():
@@ -53,7 +64,7 @@ def test_the_normalizer_skips_the_dead_and_starts_as_identity():
 
 
 def test_the_buffer_keeps_what_the_losses_read_and_no_rows_of_the_dead():
-    replay = Replay(GROUP, size=10, batch_size=64, device="cpu")
+    replay = Replay([GROUP], size=10, batch_size=64, device="cpu")
     mask = torch.ones(2, 2, N, 1, dtype=torch.bool)
     mask[0, 0] = False
     mask[1, 1, 0] = False
@@ -78,7 +89,7 @@ def test_the_buffer_keeps_what_the_losses_read_and_no_rows_of_the_dead():
 
 
 def test_the_oldest_rows_give_way():
-    replay = Replay(GROUP, size=10, batch_size=4, device="cpu")
+    replay = Replay([GROUP], size=10, batch_size=4, device="cpu")
     for _ in range(3):
         replay.extend(make_batch(batch=(2, 3)))
     assert len(replay) == 10
@@ -86,86 +97,89 @@ def test_the_oldest_rows_give_way():
 
 def test_training_returns_are_those_of_finished_episodes():
     # Two environments, two agents, three steps of reward (1, 3): environment 0 ends after steps 0 and 2.
-    tracker = EpisodeTracker(2, 2, "agents")
-    assert tracker.return_mean is None
+    tracker = EpisodeTracker(2, [replace(GROUP, n_agents=2)])
+    assert tracker.returns("agents") is None
     reward = torch.tensor([1.0, 3.0]).reshape(1, 1, 2, 1).expand(2, 3, 2, 1)
     done = torch.zeros(2, 3, 1, dtype=torch.bool)
     done[0, 0] = done[0, 2] = True
     batch = TensorDict({"next": {"agents": {"reward": reward}, "done": done}}, [2, 3])
     tracker.observe(batch)
-    assert list(tracker.finished) == [2.0, 4.0]  # means over agents: one step, then two
+    assert [one["agents"].tolist() for one in tracker.finished] == [[1.0, 3.0], [2.0, 6.0]]  # one step, then two
     done = torch.zeros(2, 1, 1, dtype=torch.bool)
     done[1] = True
     tracker.observe(TensorDict({"next": {"agents": {"reward": reward[:, :1]}, "done": done}}, [2, 1]))
-    assert list(tracker.finished) == [2.0, 4.0, 8.0]  # four steps of environment 1, over two batches
-    assert tracker.return_mean == pytest.approx(14 / 3)
+    assert tracker.finished[2]["agents"].tolist() == [4.0, 12.0]  # four steps of environment 1, over two batches
+    assert tracker.returns("agents").tolist() == pytest.approx([7 / 3, 21 / 3])
+
+
+def test_what_an_environment_pays_the_dead_is_not_their_return():
+    tracker = EpisodeTracker(1, [replace(GROUP, n_agents=2)])
+    reward = torch.ones(1, 3, 2, 1)
+    mask = torch.tensor([[[True, True], [True, False], [True, False]]])
+    reward[0, 1:, 1] = math.nan
+    done = torch.tensor([[[False], [False], [True]]])
+    tracker.observe(
+        TensorDict({"agents": {"mask": mask}, "next": {"agents": {"reward": reward}, "done": done}}, [1, 3])
+    )
+    assert tracker.finished[0]["agents"].tolist() == [3.0, 1.0]
 
 
 class Still(torch.nn.Module):
     """A policy that does nothing."""
 
-    def __init__(self, group):
+    def __init__(self, groups):
         super().__init__()
-        self.group = group
+        self.groups = groups
 
     def forward(self, data):
-        return data.set(("agents", "action"), torch.zeros(*data.batch_size, self.group.n_agents, 2))
+        return data.set(("agents", "action"), torch.zeros(*data.batch_size, self.groups[0].n_agents, 2))
 
 
 def test_evaluation_counts_each_environments_first_episode_alone():
     task = TaskConfig(scenario="tests.envs.own_scenario:Scenario", horizon=8)
     env = make_vmas_env(task, num_envs=4, seed=0)
-    found = evaluate(Still(read_groups(env)[0]), env, seed=0, success="terminated")  # pyright: ignore[reportArgumentType]
+    found = evaluate(Still(read_groups(env)), env, seed=0, success="terminated")  # pyright: ignore[reportArgumentType]
     assert found.successes is not None
     assert found.successes.tolist() == [True, False, True, False]
     short, full, *_ = found.lengths.tolist()
     assert found.lengths.tolist() == [short, full, short, full]
     assert (short < 8, full) == (True, 8)
-    assert found.returns.abs().max() == 0
-    assert found.summary()["success_rate"] == 0.5
+    assert found.returns["agents"].abs().max() == 0
+    assert found.lives["agents"][:, 0].tolist() == found.lengths.tolist()
+    numbers = metrics.evaluation_numbers(found, ["agents"])
+    assert numbers["eval/success_rate"] == 0.5
+    assert numbers["agents/eval/life_mean"] == (short + full) / 2
 
 
 def test_evaluating_twice_gives_the_same():
     task = TaskConfig(horizon=20)
     env = make_vmas_env(task, num_envs=8, seed=0)
-    group = read_groups(env)[0]
-    policy = Policy(make_actor(group, AlgorithmConfig(), SMALL), group, None)
+    (group,) = read_groups(env)
+    policy = Policy([group], {"agents": make_actor(group, AlgorithmConfig(), SMALL)}, {})
     first, second = (evaluate(policy, env, seed=3, success=None) for _ in range(2))
-    assert torch.equal(first.returns, second.returns)
+    assert torch.equal(first.returns["agents"], second.returns["agents"])
     assert first.successes is None
-    assert not torch.equal(evaluate(policy, env, seed=4, success=None).returns, first.returns)
+    other = evaluate(policy, env, seed=4, success=None)
+    assert not torch.equal(other.returns["agents"], first.returns["agents"])
 
 
 def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_critic_loss():
-    actor = make_actor(GROUP, AlgorithmConfig(), SMALL)
-    loss = make_loss(actor, GROUP, AlgorithmConfig(), SMALL)
+    loss = small_loss()
     learner = Learner(loss, TrainingConfig(max_grad_norm=1.0), tau=0.01)
     batch = make_batch(batch=(64,))
     before = {name: value.clone() for name, value in loss.state_dict().items()}
     logged = [learner.update(batch.clone()) for _ in range(30)]
     still = [name for name, value in loss.state_dict().items() if name in before and torch.equal(value, before[name])]
-    assert set(still) <= {
-        "alpha_init",
-        "_target_entropy",
-        *(name for name in before if "__batch_size" in name or "__device" in name),
-    }
-    assert logged[-1]["loss/qvalue"] < logged[0]["loss/qvalue"]
-    assert {
-        "loss/actor",
-        "loss/qvalue",
-        "loss/alpha",
-        "alpha",
-        "entropy",
-        "grad_norm/actor",
-        "grad_norm/qvalue",
-    } == set(logged[0])
+    constant = ("alpha_init", "_target_entropy", "__batch_size", "__device")
+    assert [name for name in still if not any(part in name for part in constant)] == []
+    assert logged[-1]["agents/loss/qvalue"] < logged[0]["agents/loss/qvalue"]
+    assert set(logged[0]) == {f"agents/{name}" for name in (*metrics.LOGGED, *metrics.CLIPPED)}
 
 
 def test_clipping_bounds_the_gradient():
-    loss = make_loss(make_actor(GROUP, AlgorithmConfig(), SMALL), GROUP, AlgorithmConfig(), SMALL)
-    learner = Learner(loss, TrainingConfig(max_grad_norm=1e-3), tau=0.01)
+    learner = Learner(small_loss(), TrainingConfig(max_grad_norm=1e-3), tau=0.01)
     learner.update(make_batch(batch=(64,)))
-    for params in (learner.actor_params, learner.critic_params):
+    for params in (learner.actor_params["agents"], learner.critic_params["agents"]):
         norm = torch.stack([p.grad.norm() for p in params if p.grad is not None]).norm()
         assert norm <= 1.01e-3
 
@@ -181,8 +195,8 @@ def test_a_process_of_another_rank_writes_nothing(tmp_path):
     files = RunFiles(tmp_path / "run", writes=False)
     files.write_config(ExperimentConfig())
     files.write_summary({})
-    with files.open_metrics(["frames"]) as metrics:
-        metrics.write({"frames": 1})
+    with files.open_metrics(["frames"]) as table:
+        table.write({"frames": 1})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,6 +213,11 @@ def test_a_process_of_another_rank_writes_nothing(tmp_path):
         (lambda: AlgorithmConfig(gamma=2.0), "algorithm.gamma"),
         (lambda: AlgorithmConfig(critic="big"), "algorithm.critic"),
         (lambda: AlgorithmConfig(critic="team"), "algorithm.terminated_reduction"),
+        (lambda: AlgorithmConfig(critic="independent", critic_sees="all_groups"), "algorithm.critic_sees"),
+        (lambda: AlgorithmConfig(terminated_reduction="all"), "algorithm.posthumous"),
+        (lambda: AlgorithmConfig(posthumous=True), "algorithm.terminated_reduction"),
+        (lambda: AlgorithmConfig(target_entropy_weight=2.0), "algorithm.target_entropy_weight"),
+        (lambda: TrainingConfig(learning_groups=()), "training.learning_groups"),
         (lambda: AlgorithmConfig(critic="team", terminated_reduction="all"), "algorithm.reward_reduction"),
         (lambda: ModelConfig(hidden=(0,)), "model.hidden"),
         (lambda: ExperimentConfig(seed=-1), "seed"),

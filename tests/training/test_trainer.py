@@ -16,6 +16,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.groups import read_groups
 from masac.networks.config import ModelConfig
+from masac.training.collection import check_observations
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 from masac.training.policy import Policy
 from masac.training.trainer import Trainer
@@ -74,7 +75,7 @@ def test_a_run_leaves_its_files(tmp_path):
     assert [int(row["frames"]) for row in table] == list(range(32, 257, 32))
     assert [int(row["updates"]) for row in table] == [0, 0, 4, 8, 12, 16, 20, 24]
     assert [bool(row["eval/return_mean"]) for row in table] == [False, False, False, True, False, False, True, False]
-    assert all(math.isfinite(float(row["loss/qvalue"])) for row in table[2:])
+    assert all(math.isfinite(float(row["agents/loss/qvalue"])) for row in table[2:])
 
 
 def test_the_same_seed_gives_the_same_metrics_apart_from_times(tmp_path):
@@ -86,7 +87,7 @@ def test_the_same_seed_gives_the_same_metrics_apart_from_times(tmp_path):
         )
     assert tables[0] == tables[1]
     run(tiny(seed=4), tmp_path / "c")
-    assert rows(tmp_path / "c")[-1]["loss/qvalue"] != tables[0][-1]["loss/qvalue"]
+    assert rows(tmp_path / "c")[-1]["agents/loss/qvalue"] != tables[0][-1]["agents/loss/qvalue"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,8 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
     (group,) = read_groups(env)
     from masac.training.normalization import RunningNormalizer
 
-    policy = Policy(make_actor(group, config.algorithm, config.model), group, RunningNormalizer(group.observation_dim))
+    actor = make_actor(group, config.algorithm, config.model)
+    policy = Policy([group], {"agents": actor}, {"agents": RunningNormalizer(group.observation_dim)})
     policy.load_state_dict(saved["policy"])
     data = env.reset()
     from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -130,14 +132,74 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
     assert torch.equal(ours["agents", "action"], theirs["agents", "action"])
 
 
-def test_a_scenario_with_several_groups_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"must have one group of agents.*adversary \(3\), agent \(1\)"):
-        Trainer(tiny(task={"scenario": "simple_tag", "kwargs": {}}), tmp_path, console=QUIET)
+@pytest.mark.parametrize("scenario", ["simple_tag", "simple_adversary"])
+@pytest.mark.parametrize("continuous", [True, False])
+@pytest.mark.parametrize("sees", ["group", "all_groups"])
+def test_vmas_scenarios_with_several_groups_train(tmp_path, scenario, continuous, sees):
+    task = {"scenario": scenario, "kwargs": {}, "continuous_actions": continuous, "success": None}
+    config = tiny(task=task, algorithm=AlgorithmConfig(critic_sees=sees))
+    summary = run(config, tmp_path)
+    assert len(summary["groups"]) == 2
+    last = rows(tmp_path)[-1]
+    for group, numbers in summary["groups"].items():
+        assert math.isfinite(float(last[f"{group}/loss/qvalue"]))
+        assert math.isfinite(numbers["return_mean"])
 
 
-def test_discrete_actions_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"must have continuous actions.*task.continuous_actions=true"):
-        Trainer(tiny(task={"continuous_actions": False}), tmp_path, console=QUIET)
+@pytest.mark.parametrize("critic", ["centralized", "independent"])
+def test_discrete_actions_train(tmp_path, critic):
+    config = tiny(task={"continuous_actions": False}, algorithm=AlgorithmConfig(critic=critic))
+    assert math.isfinite(run(config, tmp_path)["eval_return_mean"])
+
+
+def test_a_team_critic_of_discrete_actions_is_refused(tmp_path):
+    team = AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")
+    with pytest.raises(ConfigError, match=r"must be centralized or independent for discrete actions.*got 'team'"):
+        Trainer(tiny(task={"continuous_actions": False}, algorithm=team), tmp_path, console=QUIET)
+
+
+def test_groups_that_do_not_learn_act_at_random(tmp_path):
+    task = {"scenario": "simple_tag", "kwargs": {}, "success": None}
+    trainer = Trainer(tiny(task=task, training={"learning_groups": ("adversary",)}), tmp_path, console=QUIET)
+    trainer.run()
+    data = make_vmas_env(trainer.config.task, num_envs=4, seed=0).reset()
+    first, second = (trainer.policy(data.clone()) for _ in range(2))
+    assert not torch.equal(first["agent", "action"], second["agent", "action"])
+    last = rows(tmp_path)[-1]
+    assert "agent/loss/qvalue" not in last
+    assert last["train/return_mean"] == last["adversary/train/return_mean"]
+    assert json.loads(torch.load(tmp_path / "policy.pt", weights_only=True)["about"])["groups"][1]["learned"] is False
+
+
+def test_an_unknown_learning_group_is_refused_with_the_names_there_are(tmp_path):
+    with pytest.raises(ConfigError, match=r"must name groups of the task; got 'wolves'. There are: agents."):
+        Trainer(tiny(training={"learning_groups": ("wolves",)}), tmp_path, console=QUIET)
+
+
+def test_actions_are_random_during_the_warm_up_only(tmp_path):
+    trainer = Trainer(tiny(), tmp_path, console=QUIET)
+    seen = []
+    observe = trainer._observe
+    trainer._observe = lambda collected: (seen.append(trainer.policy.random), observe(collected))
+    trainer.run()
+    assert seen == [True, True, False, False, False, False, False, False]
+
+
+def test_a_living_agents_observation_that_is_not_finite_ends_the_run_by_name(tmp_path):
+    trainer = Trainer(tiny(), tmp_path, console=QUIET)
+    collected = trainer.collector.env.rollout(3)
+    collected["agents", "observation"][1, 2, 0, 4] = math.nan
+    with pytest.raises(
+        RunFailedError, match=r"agent 0 of group 'agents' in environment 1, step 2 of the batch that beg"
+    ):
+        check_observations(collected, trainer.groups, 0)
+    collected = trainer.collector.env.rollout(3)
+    collected["next", "agents", "observation"][1, 2, 0] = math.inf
+    with pytest.raises(RunFailedError, match=r"environment 1, after step 2"):
+        check_observations(collected, trainer.groups, 0)
+    collected["next", "terminated"][1, 2] = True  # then it is not used
+    check_observations(collected, trainer.groups, 0)
+    trainer.close()
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
