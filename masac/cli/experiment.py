@@ -23,17 +23,18 @@ def run_experiment(composed: DictConfig, run_dir: str) -> None:
     config = replace(read_config(composed), run_dir=run_dir)
     console = Console()
     shown_dir = _shown(run_dir)
-    trainer = Trainer(config, Path(run_dir), console=console)
-    agents = ", ".join(
-        f"{group.n_agents} {group.name}{'' if group in trainer.learning else ' (random)'}" for group in trainer.groups
-    )
-    console.print(
-        f"masac train: {config.task.suite}/{config.task.name}, {agents}, {config.task.num_envs} "
-        f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    summary = trainer.run()
+    with Trainer(config, Path(run_dir), console=console) as trainer:
+        agents = ", ".join(
+            f"{group.n_agents} {group.name}{'' if group in trainer.learning else ' (random)'}"
+            for group in trainer.groups
+        )
+        console.print(
+            f"masac train: {config.task.suite}/{config.task.name}, {agents}, {config.task.num_envs} "
+            f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
 

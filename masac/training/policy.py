@@ -25,7 +25,7 @@ class Policy(TensorDictModuleBase):
         normalizers: of observations, for the groups that have one.
 
     Attributes:
-        random: whether all groups act uniformly at random (among their legal actions), as during the warm-up.
+        random_groups: the groups that act uniformly at random (among their legal actions) for now, actor or not.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Policy(TensorDictModuleBase):
         self.groups = tuple(groups)
         self.actors = nn.ModuleDict(dict(actors))
         self.normalizers = nn.ModuleDict(dict(normalizers))
-        self.random = False
+        self.random_groups: frozenset[str] = frozenset()
         masked = [group for group in groups if group.has_action_mask]
         self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
             *(group.observation_key for group in groups),
@@ -53,11 +53,16 @@ class Policy(TensorDictModuleBase):
         seen = self.normalize(tensordict.select(*self.in_keys))
         for group in self.groups:
             key = (group.name, "action")
-            if self.random or group.name not in self.actors:
+            if group.name in self.random_groups or group.name not in self.actors:
                 tensordict.set(key, random_action(group, seen))
             else:
                 tensordict.set(key, self.actors[group.name](seen).get(key))
         return tensordict
+
+    @property
+    def group_names(self) -> frozenset[str]:
+        """The names of all groups."""
+        return frozenset(group.name for group in self.groups)
 
     def normalize(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The data with its observations (those at ``next`` too) normalized, if that is switched on; a shallow copy."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from masac.training.signals_to_stop import stop_on_signals
 
 
 class Trainer:
-    """Trains the groups of agents of vectorised environments.
+    """Trains the groups of agents of vectorised environments; as a context it closes them and their processes.
 
     Args:
         config: the run.
@@ -86,6 +87,12 @@ class Trainer:
         """The names of the groups that learn."""
         return [group.name for group in self.learning]
 
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def run(self) -> dict[str, object]:
         """Train to the end, or until somebody asks to stop; write the files; return the summary."""
         try:
@@ -94,8 +101,6 @@ class Trainer:
         except Exception:
             self.files.write_policy(self.policy, self.config)  # what was learned is not lost
             raise
-        finally:
-            self.close()
 
     def close(self) -> None:
         """Close the environments, and the processes they run in."""
@@ -107,7 +112,7 @@ class Trainer:
         """The loop. Returns how long it took in seconds, and whether somebody asked to stop."""
         started = time.perf_counter()
         last_evaluation: metrics.Row = {}
-        self.policy.random = self.warmup_frames > 0
+        self._warm_up()
         with self.files.open_metrics(self._columns()) as table, self._display() as display, stop_on_signals() as stop:
             for collected in self.collector:
                 self._observe(collected)
@@ -127,7 +132,7 @@ class Trainer:
         if self.config.training.check_observations:
             check_observations(collected, self.groups, self.frames)
         self.frames += collected.numel()
-        self.policy.random = self.frames < self.warmup_frames
+        self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
         self.episodes.observe(collected)
         for group in self.learning:
@@ -135,6 +140,10 @@ class Trainer:
                 normalizer = self.policy.normalizers[group.name]
                 assert isinstance(normalizer, RunningNormalizer)
                 normalizer.observe(collected[group.observation_key], alive_agents(collected, group).unsqueeze(-1))
+
+    def _warm_up(self) -> None:
+        """Let all groups act at random until the warm-up is over."""
+        self.policy.random_groups = self.policy.group_names if self.frames < self.warmup_frames else frozenset()
 
     def _updates_due(self) -> int:
         if self.frames < self.warmup_frames or not len(self.replay):
@@ -163,14 +172,18 @@ class Trainer:
     def _evaluation(self) -> metrics.Row:
         return metrics.evaluation_numbers(self.evaluate(), self.learning_names)
 
-    def evaluate(self, *, random: bool = False) -> Evaluation:
-        """Evaluate the policy without noise, or random actions, on the episodes of the config's evaluation seed."""
-        config, before = self.config, self.policy.random
-        self.policy.random = random
+    def evaluate(self, *, random_groups: Collection[str] = ()) -> Evaluation:
+        """Evaluate the policy without noise on the episodes of the config's evaluation seed.
+
+        Args:
+            random_groups: groups that act uniformly at random instead.
+        """
+        config, before = self.config, self.policy.random_groups
+        self.policy.random_groups = frozenset(random_groups)
         try:
             return evaluate(self.policy, self.evaluation_env, seed=config.evaluation.seed, success=config.task.success)
         finally:
-            self.policy.random = before
+            self.policy.random_groups = before
 
     def _columns(self) -> list[str]:
         config = self.config

@@ -180,7 +180,7 @@ def test_actions_are_random_during_the_warm_up_only(tmp_path):
     trainer = Trainer(tiny(), tmp_path, console=QUIET)
     seen = []
     observe = trainer._observe
-    trainer._observe = lambda collected: (seen.append(trainer.policy.random), observe(collected))
+    trainer._observe = lambda collected: (seen.append(bool(trainer.policy.random_groups)), observe(collected))
     trainer.run()
     assert seen == [True, True, False, False, False, False, False, False]
 

@@ -1,0 +1,164 @@
+"""What masac learns on PettingZoo's parallel environments: python -m benchmarks.learning [--json FILE].
+
+Trains every task with several seeds, each run in a process of its own with one thread, and evaluates the random policy,
+the first one (untrained) and the final one on the same evaluation episodes. The last column is what training is worth:
+final minus random, paired by evaluation episode, the mean over training seeds with its 95% interval (Student's t).
+Groups that play against each other are each evaluated against random opponents, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import print_table, write_json
+
+TASKS: dict[str, list[str]] = {
+    "simple_spread, continuous": ["task=pettingzoo/simple_spread"],
+    "simple_spread, discrete": ["task=pettingzoo/simple_spread", "task.kwargs.continuous_actions=false"],
+    "simple_speaker_listener": ["task=pettingzoo/simple_speaker_listener"],
+    "simple_tag, random prey": ["task=pettingzoo/simple_tag", "training.learning_groups=[adversary]"],
+    "simple_tag, both learn": ["task=pettingzoo/simple_tag"],
+    "knights_archers_zombies": ["task=pettingzoo/knights_archers_zombies"],
+    "multiwalker": ["task=pettingzoo/multiwalker"],
+}
+COMPETING = ("simple_tag, both learn",)
+"""Tasks whose groups play against each other."""
+
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Student's t, two-sided 95%, by the number of seeds."""
+
+
+def main() -> None:
+    """Run all tasks and seeds and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="some of the names in the table")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
+    parser.add_argument("--overrides", nargs="*", default=[], help="more arguments for masac train")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)  # one run, in a process of its own
+    arguments = parser.parse_args()
+    if arguments.run is not None:
+        run_once(**arguments.run)
+        return
+    unknown = [name for name in arguments.tasks if name not in TASKS]
+    if unknown or arguments.seeds not in range(1, 11):
+        parser.error(f"--tasks must be among {list(TASKS)}, --seeds 1 to 10; got {unknown}, {arguments.seeds}")
+    jobs = [(name, seed) for name in arguments.tasks for seed in range(arguments.seeds)]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = list(pool.map(lambda job: _start(*job, arguments.overrides, Path(folder)), jobs))
+    print_table("masac on PettingZoo", COLUMNS, [row for name in arguments.tasks for row in _rows(name, runs)])
+    write_json(arguments.json, {"runs": runs}, device="cpu")
+
+
+COLUMNS = (
+    "task",
+    "group",
+    "algorithm",
+    "frames",
+    "s a run",
+    "random",
+    "first",
+    "final",
+    "final - random [95%]",
+)
+
+
+def run_once(name: str, seed: int, overrides: list[str], out: str) -> None:
+    """Train one task with one seed; writes what was found to ``out``."""
+    import torch
+    from hydra import compose, initialize_config_module
+    from rich.console import Console
+
+    from masac.cli.experiment import read_config
+    from masac.cli.train import hydra_arguments, register_presets
+    from masac.training.trainer import Trainer
+
+    torch.set_num_threads(1)
+    register_presets()
+    words = hydra_arguments([*TASKS[name], f"seed={seed}", *overrides])
+    with initialize_config_module("masac.conf", version_base="1.3"):
+        config = read_config(compose("config", overrides=words))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Trainer(config, Path(folder) / "run", console=Console(quiet=True)) as trainer,
+    ):
+        everyone = [group.name for group in trainer.groups]
+        random = trainer.evaluate(random_groups=everyone)
+        first = {group: _returns(trainer, name, group) for group in trainer.learning_names}
+        summary = trainer.run()
+        final = {group: _returns(trainer, name, group) for group in trainer.learning_names}
+    found = {
+        "task": name,
+        "seed": seed,
+        "algorithm": config.algorithm.name,
+        "frames": summary["frames"],
+        "wall_time_s": summary["wall_time_s"],
+        "random": {group: random.returns[group].mean(-1).tolist() for group in trainer.learning_names},
+        "first": first,
+        "final": final,
+    }
+    Path(out).write_text(json.dumps(found))
+
+
+def _returns(trainer: Any, task: str, group: str) -> list[float]:
+    """Of every evaluation episode the mean return of the group's agents, against random opponents in a game."""
+    others = [other.name for other in trainer.groups if other.name != group] if task in COMPETING else []
+    return trainer.evaluate(random_groups=others).returns[group].mean(-1).tolist()
+
+
+def _start(name: str, seed: int, overrides: list[str], folder: Path) -> dict[str, Any]:
+    out = folder / f"{len(list(folder.iterdir()))}-{name}-{seed}.json".replace(" ", "-")
+    job = json.dumps({"name": name, "seed": seed, "overrides": overrides, "out": str(out)})
+    command = [sys.executable, "-m", "benchmarks.learning", "--run", job]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{name}, seed {seed} failed:\n{done.stderr[-2000:]}")
+    found = json.loads(out.read_text())
+    gains = {group: round(_mean_gain(found, group), 2) for group in found["final"]}
+    print(f"{name}, seed {seed}: {gains} in {found['wall_time_s']:.0f} s", flush=True)
+    return found
+
+
+def _rows(name: str, runs: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    mine = [run for run in runs if run["task"] == name]
+    rows = []
+    for group in mine[0]["final"]:
+        gains = [_mean_gain(run, group) for run in mine]
+        half = T_95[len(gains)] * statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+        gain = statistics.mean(gains)
+        levels = [statistics.mean(statistics.mean(run[kind][group]) for run in mine) for kind in KINDS]
+        seconds = [run["wall_time_s"] for run in mine]
+        rows.append(
+            (
+                name,
+                group,
+                mine[0]["algorithm"],
+                f"{mine[0]['frames']:,}",
+                f"{statistics.median(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})",
+                *(f"{level:.2f}" for level in levels),
+                f"{gain:+.2f} [{gain - half:+.2f}, {gain + half:+.2f}]",
+            )
+        )
+    return rows
+
+
+KINDS = ("random", "first", "final")
+
+
+def _mean_gain(run: dict[str, Any], group: str) -> float:
+    """Final minus random over the same evaluation episodes."""
+    pairs = zip(run["final"][group], run["random"][group], strict=True)
+    return statistics.mean(final - random for final, random in pairs)
+
+
+if __name__ == "__main__":
+    main()
