@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,20 @@ class Workers(ParallelEnv):
     def __init__(
         self, num_workers: int, make: Callable[[], EnvBase], *, device: str = "cpu", shared_memory: bool | None = None
     ) -> None:
-        reports = tempfile.TemporaryDirectory(prefix="masac-workers-")
-        threads = torch.get_num_threads()
-        super().__init__(
-            num_workers,
-            partial(_make_reporting, make, reports.name, os.getpid()),
-            device=torch.device(device),
-            num_threads=threads,
-            daemon=True,
-            shutdown_timeout=SECONDS_TO_CLOSE,
-            use_buffers=(os.cpu_count() or 1) > num_workers if shared_memory is None else shared_memory,
-        )
+        reports, threads = tempfile.TemporaryDirectory(prefix="masac-workers-"), torch.get_num_threads()
+        try:
+            super().__init__(
+                num_workers,
+                partial(_make_reporting, make, reports.name, os.getpid()),
+                device=torch.device(device),
+                num_threads=threads,
+                daemon=True,
+                shutdown_timeout=SECONDS_TO_CLOSE,
+                use_buffers=(os.cpu_count() or 1) > num_workers if shared_memory is None else shared_memory,
+            )
+        except Exception:
+            reports.cleanup()
+            raise
         self._reports, self._threads = reports, threads
         with _children_without_ctrl_c(), self._explained():
             self.start()
@@ -116,9 +120,10 @@ def _make_reporting(make: Callable[[], EnvBase], folder: str, parent: int) -> En
     """Make a worker's environment, whose exceptions are written to a file in ``folder`` instead of standard error."""
     if os.getpid() == parent:
         return make()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     report = Path(folder) / str(os.getpid())
     env = _reporting(make, report)()
-    for name in ("reset", "step", "step_and_maybe_reset", "set_seed"):
+    for name in ("reset", "_reset", "step", "_step", "step_and_maybe_reset", "set_seed"):  # all that TorchRL calls
         setattr(env, name, _reporting(getattr(env, name), report))
     return env
 
@@ -137,10 +142,11 @@ def _reporting(function: Callable[..., Any], report: Path) -> Callable[..., Any]
 
 @contextmanager
 def _children_without_ctrl_c() -> Iterator[None]:
-    """Processes started meanwhile never get SIGINT: they inherit what this thread blocks."""
+    """Processes started meanwhile get no SIGINT, from their first moment: they inherit what is blocked here."""
     if sys.platform == "win32":
         yield
         return
+    resource_tracker.ensure_running()  # it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -16,15 +16,15 @@ END = 5
 class ScriptedDeaths(ParallelEnv):
     """Three agents; ``a_0`` dies at step 2, the others are cut short at step 5.
 
-    An agent sees its own index as a one-hot vector, ``step / 5`` and who is alive, ``[3 + 1 + 3]``. It gets 1 a step for
-    action 1 and 0 for action 0, or ``1 - action²`` for a continuous one.
+    An agent sees its own index as a one-hot vector, ``step / 5`` and who is alive, ``[3 + 1 + 3]``. It gets 1 a step
+    for action 1 and 0 for action 0, or ``1 - action²`` for a continuous one.
 
     Args:
         continuous: actions in [-1, 1] instead of two discrete ones.
         action_mask: None, ``"observation"`` or ``"info"``: where to say that an agent may not do action 1 in odd steps.
     """
 
-    metadata = {"name": "scripted_deaths_v0", "render_modes": []}
+    metadata = {"name": "scripted_deaths_v0", "render_modes": []}  # noqa: RUF012  as PettingZoo has it
     render_mode = None
 
     def __init__(self, continuous: bool = False, action_mask: str | None = None) -> None:

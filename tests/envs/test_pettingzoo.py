@@ -1,0 +1,283 @@
+"""Real PettingZoo environments, and one that is scripted: who lives, what ends, and how it is said."""
+
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from pettingzoo.test import parallel_api_test
+from tensordict.nn import TensorDictModuleBase
+from torchrl.envs.libs.pettingzoo import PettingZooWrapper
+from torchrl.envs.utils import check_env_specs
+
+from masac.envs.config import TaskConfig
+from masac.envs.parallel_batch import ParallelEnvBatch
+from masac.envs.pettingzoo import make_batch
+from masac.envs.registry import make_env
+from masac.envs.sources import build
+from masac.groups import read_groups
+from tests.envs.scripted import ScriptedDeaths
+
+PRESETS = {
+    "simple_spread": {"scenario": "mpe2.simple_spread_v3", "kwargs": {"continuous_actions": True}},
+    "simple_tag": {"scenario": "mpe2.simple_tag_v3"},
+    "simple_speaker_listener": {"scenario": "mpe2.simple_speaker_listener_v4"},
+    "simple_adversary": {"scenario": "mpe2.simple_adversary_v3"},
+    "multiwalker": {"scenario": "pettingzoo.sisl.multiwalker_v9", "kwargs": {"max_cycles": 10**9}, "horizon": 500},
+    "pursuit": {"scenario": "pettingzoo.sisl.pursuit_v5"},
+    "knights_archers_zombies": {"scenario": "pettingzoo.butterfly.knights_archers_zombies_v11"},
+}
+SCRIPTED = {"scenario": "tests.envs.scripted"}
+DEADLY = {"kwargs": {"spawn_delay": 2, "max_zombies": 30, "max_cycles": 200}}
+
+
+def task(*parts, **more):
+    fields = {"suite": "pettingzoo", "scenario": None, "horizon": None}
+    for part in (*parts, more):
+        fields.update(part)
+    return TaskConfig(**fields)
+
+
+def make(*parts, num_envs=2, seed=0, **more):
+    return make_env(task(*parts, **more), num_envs=num_envs, seed=seed)
+
+
+def preset(name, **more):
+    return {**PRESETS[name], **more}
+
+
+class Always(TensorDictModuleBase):
+    """A policy that knows one action."""
+
+    def __init__(self, env, action):
+        super().__init__()
+        self.in_keys, self.out_keys = [], [(group.name, "action") for group in read_groups(env)]
+        self.spec, self.action = env.full_action_spec, action
+
+    def forward(self, data):
+        for key in self.out_keys:
+            data[key] = torch.full_like(self.spec[key].zero(), self.action)
+        return data
+
+
+def rollout(env, steps, action=None):
+    """The batch [E, T] of a rollout in which everybody does ``action``, or something random."""
+    return env.rollout(steps, None if action is None else Always(env, action), break_when_any_done=False)
+
+
+# --- what we build is a TorchRL environment
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("simple_spread", [("agent", 3, 18, "continuous")]),
+        ("simple_tag", [("adversary", 3, 16, "discrete"), ("agent", 1, 14, "discrete")]),
+        ("simple_speaker_listener", [("speaker", 1, 3, "discrete"), ("listener", 1, 11, "discrete")]),
+        ("simple_adversary", [("adversary", 1, 8, "discrete"), ("agent", 2, 10, "discrete")]),
+        ("multiwalker", [("walker", 3, 31, "continuous")]),
+        ("pursuit", [("pursuer", 8, 147, "discrete")]),
+        ("knights_archers_zombies", [("archer", 2, 135, "discrete"), ("knight", 2, 135, "discrete")]),
+    ],
+)
+def test_presets_pass_torchrls_checks_and_their_groups_are_read(name, groups):
+    env = make(preset(name))
+    check_env_specs(env)
+    assert env.batch_size == (2,)
+    read = read_groups(env)
+    assert [(group.name, group.n_agents, group.observation_dim, group.action_kind) for group in read] == groups
+    env.close()
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"continuous": True}, {"action_mask": "observation"}, {"action_mask": "info"}])
+def test_the_scripted_environment_is_a_pettingzoo_and_a_torchrl_one(kwargs):
+    parallel_api_test(ScriptedDeaths(**kwargs), 20)
+    env = make(SCRIPTED, kwargs=kwargs)
+    check_env_specs(env)
+    (group,) = read_groups(env)
+    assert (group.n_agents, group.observation_dim) == (3, 7)
+    assert group.action_kind == ("continuous" if kwargs.get("continuous") else "discrete")
+    assert group.has_action_mask == ("action_mask" in kwargs)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in PRESETS])
+def test_the_presets_environments_pass_pettingzoos_own_test(name):
+    parallel_api_test(build(task(preset(name)), num_envs=1), 100)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_all_is_as_torchrls_wrapper_says(name):
+    # The oracle: TorchRL's PettingZooWrapper, one environment, the same seed and actions.
+    deadly = DEADLY if name == "knights_archers_zombies" else {}
+    config = task(preset(name), deadly, horizon=None)
+    ours = make_batch(config, 1)
+    assert isinstance(ours, ParallelEnvBatch)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PettingZoo in TorchRL is tested")
+        theirs = PettingZooWrapper(build(config, num_envs=1), use_mask=True, done_on_any=False)
+    ours.set_seed(0)
+    data, other = ours.reset(), theirs.reset(seed=int(np.random.default_rng(0).integers(2**31)))
+    for _ in range(40 if name == "pursuit" else 250):
+        data = ours.rand_action(data)
+        for group in ours.groups:
+            other[group.name, "action"] = data[group.name, "action"][0]
+        data, other = ours.step(data), theirs.step(other)
+        for group in ours.groups:
+            alive = data[group.name, "mask"][0]
+            mine, wrapped = data["next", group.name][0], other["next", group.name]
+            seen = wrapped["observation"].reshape(mine["observation"].shape).float()
+            assert torch.equal(mine["observation"], seen)
+            for key in ("reward", "mask", "done"):
+                assert torch.equal(mine[key], wrapped[key]), key
+            for key in ("terminated", "truncated"):  # of the dead, the wrapper says both
+                assert torch.equal(mine[key][alive], wrapped[key][alive]), key
+        assert torch.equal(data["next", "done"][0], other["next", "done"])
+        if data["next", "done"].all():
+            break
+        data, other = data["next"].exclude("reward"), other["next"].exclude("reward")
+    else:
+        assert name == "pursuit"  # its episodes are long
+
+
+# --- who lives, what ends
+
+
+def test_a_scripted_death_and_time_limit_by_hand():
+    data = rollout(make(SCRIPTED), 6, action=1)
+    # a_0 dies at step 2, a_1 and a_2 are cut short at step 5, step 6 is the first of the next episode.
+    assert data["a", "mask"][0].int().tolist() == [[1, 1, 1], [1, 1, 1], [0, 1, 1], [0, 1, 1], [0, 1, 1], [1, 1, 1]]
+    terminated, truncated = (data["next", "a", flag][0, ..., 0].int().tolist() for flag in ("terminated", "truncated"))
+    assert terminated == [[0, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert truncated == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]]
+    assert data["next", "a", "reward"][0, ..., 0].tolist() == [[1, 1, 1]] * 2 + [[0, 1, 1]] * 3 + [[1, 1, 1]]
+    # own index one-hot, step / 5, who is alive; the true terminal observation of the dying agent, then zeros
+    assert data["next", "a", "observation"][0, 1, 0].tolist() == pytest.approx([1, 0, 0, 0.4, 0, 1, 1])
+    assert data["next", "a", "observation"][0, 2, 0].tolist() == [0] * 7
+    assert data["next", "a", "observation"][0, 4, 2].tolist() == pytest.approx([0, 0, 1, 1, 0, 1, 1])
+    for flag, expected in {"done": [0, 0, 0, 0, 1, 0], "truncated": [0, 0, 0, 0, 1, 0], "terminated": [0] * 6}.items():
+        assert data["next", flag][0, :, 0].int().tolist() == expected
+
+
+def test_an_environment_that_is_over_may_be_stepped_on_and_only_resets_start_it_again():
+    env = make(SCRIPTED)
+    data = env.reset()
+    for _ in range(8):  # three steps more than an episode has
+        data = env.step(env.rand_action(data))["next"].exclude(("a", "reward"))
+    assert data["done"].all()
+    assert not data["a", "mask"].any()
+    data["_reset"] = torch.tensor([[True], [False]])
+    data = env.reset(data)
+    assert data["a", "mask"].all(-1).tolist() == [True, False]
+    assert data["done"].flatten().tolist() == [False, True]
+
+
+def test_a_horizon_truncates_every_agent_and_a_dead_one_stays_terminated():
+    data = rollout(make(SCRIPTED, horizon=3), 4)
+    assert data["next", "a", "truncated"][0, 2, 1:].all()
+    assert data["next", "a", "terminated"][0, 2, :, 0].tolist() == [True, False, False]
+    assert data["next", "a", "done"][0, 2].all()
+    assert data["next", "truncated"][0, :, 0].tolist() == [False, False, True, False]
+    assert not data["next", "terminated"].any()
+    assert data["a", "mask"][0, 3].all()  # the next episode
+
+
+def test_agents_may_come_late_and_leave_without_a_word():
+    data = rollout(make(factory="tests.envs.factories:comings"), 5)
+    assert data["a", "mask"][0].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 1, 1], [0, 1, 1]]
+    assert data["next", "a", "terminated"][0, :, 0, 0].int().tolist() == [0, 1, 1, 1, 1]
+    assert data["next", "a", "terminated"][0, :, 2, 0].int().tolist() == [1, 0, 0, 0, 0]  # not there yet, then it is
+    assert data["next", "a", "observation"][0, 1, 2, :3].tolist() == [0, 0, 1]
+    assert data["next", "done"][0, :, 0].int().tolist() == [0, 0, 0, 0, 1]
+
+
+def test_deaths_in_knights_archers_zombies():
+    env = make(preset("knights_archers_zombies"), DEADLY, seed=1)
+    data = rollout(env, 200)
+    archers, knights = data["archer"], data["knight"]
+    mask = torch.cat([archers["mask"], knights["mask"]], -1)
+    terminated = torch.cat([data["next", name, "terminated"] for name in ("archer", "knight")], 2).squeeze(-1)
+    truncated = torch.cat([data["next", name, "truncated"] for name in ("archer", "knight")], 2).squeeze(-1)
+    done = data["next", "done"].squeeze(-1)
+    died = mask & terminated
+    assert died.sum() >= 4
+    later = died[:, :-1] & ~done[:, :-1, None]  # deaths after which others go on
+    assert later.any()
+    assert not mask[:, 1:][later].any()
+    assert mask[:, 1:].any(-1)[later.any(-1)].all()
+    inside = ~done[:, :-1, None]
+    dead = ~mask[:, 1:] & inside
+    assert terminated[:, 1:][dead].all()
+    assert (done == (terminated | truncated).all(-1)).all()
+    assert mask[:, 1:][done[:, :-1]].all()  # a reset brings everybody back
+
+
+def test_simple_tag_has_two_groups_with_rewards_of_their_own():
+    data = rollout(make(preset("simple_tag")), 3)
+    assert data["adversary", "observation"].shape == (2, 3, 3, 16)
+    assert data["next", "adversary", "reward"].shape == (2, 3, 3, 1)
+    assert data["next", "agent", "reward"].shape == (2, 3, 1, 1)
+
+
+def test_an_mpe_time_limit_is_a_truncation():
+    data = rollout(make(preset("simple_tag")), 25)
+    for name in ("adversary", "agent"):
+        assert data["next", name, "truncated"][:, 24].all()
+        assert not data["next", name, "truncated"][:, :24].any()
+        assert not data["next", name, "terminated"].any()
+    assert data["next", "truncated"][:, 24].all()
+    assert not data["next", "terminated"].any()
+
+
+def test_walkers_that_fall_terminate_and_those_that_last_are_truncated_at_the_horizon():
+    env = make(preset("multiwalker", horizon=20))
+    still = rollout(env, 20, action=0.0)
+    assert still["next", "walker", "truncated"][:, 19].all()
+    assert not still["next", "walker", "terminated"].any()
+    fallen = rollout(make(preset("multiwalker")), 120)["next"]
+    ends = fallen["done"].squeeze(-1)
+    assert ends.any()
+    assert fallen["terminated"].squeeze(-1)[ends].all()
+    assert fallen["walker", "terminated"][ends].all()
+    assert not fallen["walker", "truncated"].any()
+
+
+def test_masks_say_what_is_legal_and_random_actions_keep_to_them():
+    for where in ("observation", "info"):
+        data = rollout(make(SCRIPTED, kwargs={"action_mask": where}, num_envs=8), 5)
+        legal = data["a", "action_mask"]
+        odd = torch.tensor([False, True, False, True, False])
+        assert legal[..., 0].all()
+        alive = data["a", "mask"]
+        assert torch.equal(legal[..., 1][alive], (~odd)[None, :, None].expand(8, 5, 3)[alive])
+        assert legal[~alive].all()
+        taken = legal.gather(-1, data["a", "action"].unsqueeze(-1))
+        assert taken.all()
+
+
+# --- seeds
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_seed_decides_everything_and_environments_of_a_batch_differ(name):
+    steps = 5 if name == "pursuit" else 40
+    config = preset(name, **(DEADLY if name == "knights_archers_zombies" else {}))
+    first = seen(make(config, seed=3), steps)
+    states = random.getstate(), np.random.get_state()
+    random.seed(1)
+    np.random.seed(1)
+    again = make(config, seed=9)
+    again.reset()
+    again.set_seed(3)
+    second = seen(again, steps)
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    assert torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
+
+
+def seen(env, steps):
+    """Everything that is observed in a rollout, [E, T, F]."""
+    torch.manual_seed(0)
+    data = rollout(env, steps)
+    return torch.cat([data[group.observation_key].flatten(2) for group in read_groups(env)], -1)
