@@ -18,6 +18,7 @@ from torchrl.envs import EnvBase
 from masac.checks import ConfigError
 from masac.envs.catalogue import install_hint, installed_modules, short_name, short_names
 from masac.envs.config import TaskConfig
+from masac.envs.repairs import repair
 from masac.envs.scenarios import close_names
 
 
@@ -111,11 +112,13 @@ def _call(make: Callable[..., Any], kwargs: dict[str, Any], name: str) -> Any:
 
 
 def _as_parallel(env: Any, name: str) -> ParallelEnv[Any, Any, Any] | EnvBase:
-    if isinstance(env, ParallelEnv | EnvBase):
+    if isinstance(env, EnvBase):
         return env
+    if isinstance(env, ParallelEnv):
+        return repair(env)
     if isinstance(env, AECEnv):
         if env.metadata.get("is_parallelizable", False):
-            return aec_to_parallel(env)
+            return repair(aec_to_parallel(env))
         raise ConfigError(
             f"{name} must be a parallel environment; got one in which agents take turns (AEC). Turn-based games are "
             "not supported. If all agents act in every cycle and the environment moves on at its end only, set "
