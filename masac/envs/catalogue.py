@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -73,9 +74,28 @@ def short_names() -> dict[str, str]:
     return names
 
 
+def hint(name: str) -> str:
+    """What to do about a name that is no installed environment: another version, another package, an installation."""
+    if name.startswith(("mpe.", "pettingzoo.mpe.")):
+        module = short_names().get(short_name(name), f"mpe2.{name.rpartition('.')[2]}")
+        return f"MPE moved to the package mpe2: {module}. {_installation('mpe2')}".strip()
+    if short_name(name) in short_names():
+        return f"There is {short_names()[short_name(name)]}."
+    for family in FAMILIES:
+        theirs = name.startswith(f"{family.package}.") or short_name(name) in map(short_name, family.modules)
+        if theirs and family.missing:
+            return f"{family.package} needs {', '.join(family.missing)}. Install it: {family.install}"
+    close = difflib.get_close_matches(name, [*short_names(), *installed_modules()], n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(close)}?" if close else ""
+
+
 def install_hint(missing: str) -> str:
     """How to install a module that an environment needs."""
+    return _installation(missing) or "Install it, or add its folder to PYTHONPATH."
+
+
+def _installation(missing: str) -> str:
     for family in FAMILIES:
-        if missing in family.needs:
+        if missing in family.missing:
             return f"Install it: {family.install}"
-    return "Install it, or add its folder to PYTHONPATH."
+    return ""

@@ -62,9 +62,9 @@ class TaskConfig:
     def _check_pettingzoo(self) -> None:
         if (self.scenario is None) == (self.factory is None):
             raise ConfigError(
-                f"one of task.scenario and task.factory must be null; got {self.scenario!r} and {self.factory!r}. "
-                "Set task.scenario to a module with a parallel_env function (mpe2.simple_spread_v3), or task.factory "
-                "to package.module:function."
+                f"one of task.scenario and task.factory must be set, the other null; got {self.scenario!r} and "
+                f"{self.factory!r}. Set task.scenario to a module with a parallel_env function "
+                "(mpe2.simple_spread_v3), or task.factory to package.module:function."
             )
         divides = self.num_workers == 0 or self.num_envs % self.num_workers == 0
         check("task.num_workers", self.num_workers, divides, f"divide task.num_envs={self.num_envs}")
@@ -72,4 +72,10 @@ class TaskConfig:
     @property
     def name(self) -> str:
         """What to call the task in a file name or a title."""
-        return (self.factory or self.scenario or "").rpartition(":")[2]
+        return task_name(self.suite, self.scenario, self.factory)
+
+
+def task_name(suite: str, scenario: str | None, factory: str | None) -> str:
+    """``simple_tag_v3`` for ``mpe2.simple_tag_v3``; of a user's own scenario or factory the name after the colon."""
+    name = (factory or scenario or "unnamed").rpartition(":")[2]
+    return name.rpartition(".")[2] if suite == "pettingzoo" else name

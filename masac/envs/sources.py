@@ -16,10 +16,9 @@ from pettingzoo.utils.conversions import aec_to_parallel
 from torchrl.envs import EnvBase
 
 from masac.checks import ConfigError
-from masac.envs.catalogue import install_hint, installed_modules, short_name, short_names
+from masac.envs.catalogue import hint, install_hint
 from masac.envs.config import TaskConfig
 from masac.envs.repairs import repair
-from masac.envs.scenarios import close_names
 
 
 def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | EnvBase:
@@ -86,17 +85,9 @@ def _find_module(name: str) -> Callable[..., Any]:
 def _explain_import(name: str, error: ImportError) -> str:
     start = f"task.scenario must be a module that can be imported; got {name!r}"
     missing = error.name or ""
-    ours = not missing or name == missing or name.startswith(f"{missing}.")
-    if not ours or (missing == "mpe2" and name.startswith("mpe2.")):
+    if missing and not f"{name}.".startswith(f"{missing}."):
         return f"{start}, which needs the package {missing!r} ({error}). {install_hint(missing)}"
-    short = short_name(name)
-    if name.startswith(("mpe.", "pettingzoo.mpe.")):
-        new = short_names().get(short, f"mpe2.{name.rpartition('.')[2]}")
-        return f"{start}. MPE moved to the package mpe2: task.scenario={new}. {install_hint('mpe2')}"
-    other = short_names().get(short)
-    if other is not None:
-        return f"{start}. There is {other}: task.scenario={other}"
-    return f"{start}: {error}. {close_names(name, installed_modules())}"
+    return f"{start} ({error}). {hint(name)}".strip()
 
 
 def _call(make: Callable[..., Any], kwargs: dict[str, Any], name: str) -> Any:

@@ -103,7 +103,6 @@ def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
         (["train", "seed=range(2"], "must be key=value"),
         (["train", "task.kwargs.n_agnets=3"], "task.kwargs must be keywords of the scenario"),
         (["train", "task=vmas/custom"], "task.scenario must"),
-        (["train", "task=vmas/simple_tag"], "must have one group of agents"),
         (["train", "algorithm=sac"], "algorithm"),
     ],
 )
