@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from masac.envs.scenarios import vmas_scenarios
+from masac.cli.presets import presets
 
 HEAD = """\
-masac train: train a group of agents
+masac train: train groups of agents
 
 Usage: masac train [key=value ...]
 
 Examples:
   masac train                                               three agents on VMAS navigation, solved in a minute or so
   masac train task=vmas/balance algorithm=masac seed=1      another task, centralized critics
+  masac train task=pettingzoo/simple_tag                    PettingZoo: groups that compete, discrete actions
   masac train run_dir=runs/mine training.total_frames=200000
   masac train task.kwargs.n_agents=5                        a keyword of the scenario
   masac train task=vmas/custom task.scenario=my_package.my_module:Scenario
+  masac train task=pettingzoo/custom task.factory=my_package.my_module:make
   masac train -m seed=0,1,2                                 three runs one after another, each in a folder of its own
   masac train -m 'seed=range(5)'                            quoted: ( and ) are the shell's
   masac train --cfg job                                     print the composed config and stop
@@ -27,8 +30,8 @@ A run writes config.yaml, metrics.csv (a row an iteration), learning_curve.png, 
 Ctrl-C ends it after the iteration at hand with all of them written; a second one ends it at once.
 
 Presets:
-  task=        {tasks}
-               (any other scenario of VMAS works too, with default settings: {others})
+{tasks}
+               (others work too, with default settings; masac tasks lists them, masac tasks NAME describes one)
   algorithm=   isac (independent critics, the default), masac (centralized critics)
 
 Keys and defaults (task and algorithm presets set some of them):
@@ -39,10 +42,9 @@ def train_help() -> str:
     """The whole text."""
     from masac.training.config import ExperimentConfig
 
-    presets = ["navigation", "balance", "sampling", "simple_spread"]
-    others = ", ".join(name for name in vmas_scenarios() if name not in presets)
-    tasks = ", ".join(f"vmas/{name}" for name in [*presets, "custom"])
-    return HEAD.format(tasks=tasks, others=others) + "\n".join(_table(ExperimentConfig())) + "\n"
+    names = ", ".join(f"{suite}/{name}" for suite in ("vmas", "pettingzoo") for name in presets(suite))
+    tasks = textwrap.fill(names, width=118, initial_indent="  task=        ", subsequent_indent=" " * 15)
+    return HEAD.format(tasks=tasks) + "\n".join(_table(ExperimentConfig())) + "\n"
 
 
 def _table(config: Any, prefix: str = "") -> list[str]:

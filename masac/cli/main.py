@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import masac
 
@@ -14,12 +15,13 @@ masac: Soft Actor-Critic for groups of agents
 Usage: masac COMMAND [ARGUMENTS]
 
 Commands:
-  train     train a group of agents: masac train task=vmas/navigation
+  train     train groups of agents: masac train task=vmas/navigation
+  tasks     list the environments there are, or look at one: masac tasks pettingzoo/simple_tag
 
   masac COMMAND --help explains a command; masac --version prints the version.
 """
 
-COMMANDS = ("train",)
+COMMANDS = ("train", "tasks")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,6 +39,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = f"Did you mean {close[0]}?" if close else f"Commands: {', '.join(COMMANDS)}."
         print(f"masac: error: unknown command {command!r}. {hint}", file=sys.stderr)
         sys.exit(2)
-    from masac.cli.train import train  # imported when needed: Hydra, then PyTorch
-
-    train(rest)
+    run = getattr(import_module(f"masac.cli.{command}"), command)  # imported when needed: Hydra, then PyTorch
+    run(rest)

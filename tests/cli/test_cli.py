@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 
 from masac.checks import ConfigError
+from masac.cli.main import main
 from masac.cli.overrides import check_overrides
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +48,8 @@ def test_train_help_explains_every_key(tmp_path):
         "algorithm.skip_done_states=fill",
         "training.total_frames=",
         "vmas/custom",
+        "pettingzoo/simple_tag",
         "-m seed=0,1,2",
-        "flocking",
     ):
         assert part in done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith("  ") and "=" in line.split("  ")[1]]
@@ -104,12 +106,35 @@ def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
         (["train", "task.kwargs.n_agnets=3"], "task.kwargs must be keywords of the scenario"),
         (["train", "task=vmas/custom"], "task.scenario must"),
         (["train", "algorithm=sac"], "algorithm"),
+        (["train", "task=pettingzoo/simple_psuh"], "Did you mean simple_push"),
+        (["train", "task=pettingzoo/pettingzoo.mpe.simple_tag_v3"], "moved to the package mpe2: mpe2.simple_tag_v3"),
+        (["train", "task=pettingzoo/pong"], 'needs multi_agent_ale_py. Install it: pip install "pettingzoo[atari]"'),
+        (["train", "task=pettingzoo/custom"], "one of task.scenario and task.factory must be set"),
+        (
+            ["train", "task=pettingzoo/simple_tag", "task.kwargs.n=3"],
+            "task.kwargs must fit task.scenario=mpe2.simple_tag",
+        ),
     ],
 )
-def test_a_mistake_gets_one_clear_line_and_exit_code_two(tmp_path, arguments, message):
-    done = masac(*arguments, cwd=tmp_path)
+def test_a_mistake_gets_one_clear_line_and_exit_code_two(tmp_path, monkeypatch, capsys, arguments, message):
+    # In this process, where nothing need be imported again.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    GlobalHydra.instance().clear()
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) <= 2
+
+
+def test_a_mistake_in_a_process_of_its_own_leaves_no_trace(tmp_path):
+    done = masac("train", "training.batch_size=0", cwd=tmp_path)
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "training.batch_size must be at least 1; got 0" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
 

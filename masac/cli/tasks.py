@@ -1,0 +1,134 @@
+"""``masac tasks``: what can be trained on, and what one task looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from masac.checks import ConfigError
+from masac.cli.errors import errors_as_lines
+from masac.cli.presets import presets, register_presets
+from masac.envs.catalogue import FAMILIES, hint, short_name, short_names
+from masac.envs.scenarios import vmas_scenarios
+
+if TYPE_CHECKING:
+    from masac.envs.config import TaskConfig
+    from masac.groups import GroupSpec
+
+HELP = """\
+masac tasks: list the environments, or look at one
+
+Usage: masac tasks [NAME [key=value ...]]
+
+Examples:
+  masac tasks                                         what is installed, and what installs the rest
+  masac tasks pettingzoo/simple_tag                   build it; print its groups of agents, what they see and do
+  masac tasks vmas/navigation task.kwargs.n_agents=5  with keywords, as masac train takes them
+  masac tasks mpe2.simple_push_v3                     a module with a parallel_env function, yours or another's
+  masac tasks my_package.my_module:make               a factory of yours: makes a PettingZoo or TorchRL environment
+"""
+
+
+def tasks(arguments: Sequence[str]) -> None:
+    """Run ``masac tasks`` with its arguments; exits with 2 for a mistake in them."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(HELP, end="")
+        return
+    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
+    with errors_as_lines("masac tasks"):
+        lines = _description(arguments[0], arguments[1:]) if arguments else _listing()
+        print("\n".join(lines))
+
+
+def _listing() -> Iterator[str]:
+    yield "Tasks: masac train task=SUITE/NAME trains on one, masac tasks SUITE/NAME describes it."
+    yield "Those with a * have a preset with settings of their own."
+    yield ""
+    scenarios = vmas_scenarios()
+    yield "vmas" if scenarios else "vmas: not installed. pip install vmas"
+    yield from _names(scenarios, presets("vmas"))
+    yield "  yours: task=vmas/custom task.scenario=package.module:Class"
+    for family in FAMILIES:
+        yield ""
+        missing = f": not installed, needs {', '.join(family.missing)}. {family.install}" if family.missing else ""
+        yield f"pettingzoo, from {family.package}{missing}"
+        yield from _names([short_name(module) for module in family.modules], presets("pettingzoo"))
+    yield ""
+    yield "  yours: task=pettingzoo/custom task.factory=package.module:function"
+    yield "  Images (cooperative_pong, pistonball, atari) are too large as they are: shrink them in a factory of yours."
+
+
+def _names(names: Sequence[str], tuned: Sequence[str]) -> list[str]:
+    marked = [f"{name}*" if name in tuned else name for name in sorted(names, key=lambda name: name not in tuned)]
+    return textwrap.wrap(", ".join(marked), width=110, initial_indent="  ", subsequent_indent="  ")
+
+
+def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
+    from masac.envs.registry import make_env  # imported when needed: PyTorch
+    from masac.groups import read_groups
+
+    words = [*_chosen(name), *overrides]
+    task = replace(_task(words), num_workers=0)
+    env = make_env(task, num_envs=1, seed=0)
+    try:
+        groups = read_groups(env)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        env.close()
+    yield f"{task.suite}: {task.factory or task.scenario}"
+    yield ""
+    rows = [("group", "agents", "observation", "action")]
+    rows += [(group.name, str(group.n_agents), f"{group.observation_dim} features", _action(group)) for group in groups]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for row in rows:
+        yield "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+    yield ""
+    limit = "the environment's own" if task.horizon is None else f"{task.horizon} steps, then truncated"
+    yield f"  horizon: {limit}"
+    yield f"  train:   masac train {' '.join(words)}"
+
+
+def _action(group: GroupSpec) -> str:
+    if group.discrete is None:
+        dims = group.action_features
+        return f"continuous, {dims} dimension{'s' if dims != 1 else ''}"
+    sizes = group.discrete.sizes or ()
+    masked = ", masked" if group.has_action_mask else ""
+    if len(sizes) == 1:
+        return f"discrete, {sizes[0]} choices{masked}"
+    return f"discrete, {len(sizes)} factors of {' x '.join(map(str, sizes))} choices{masked}"
+
+
+def _task(words: Sequence[str]) -> TaskConfig:
+    from hydra import compose, initialize_config_module
+
+    from masac.cli.experiment import read_config
+    from masac.cli.train import hydra_arguments
+
+    register_presets()
+    with initialize_config_module("masac.conf", version_base="1.3"):
+        return read_config(compose("config", overrides=hydra_arguments(words))).task
+
+
+def _chosen(name: str) -> list[str]:
+    """The overrides that a name stands for."""
+    if "/" in name:
+        return [f"task={name}"]
+    if ":" in name:
+        return ["task=pettingzoo/custom", f"task.factory={name}"]
+    suites = [suite for suite, names in (("vmas", vmas_scenarios()), ("pettingzoo", short_names())) if name in names]
+    if len(suites) > 1:
+        raise ConfigError(f"a name must be clear; got {name!r}, of which there are vmas/{name} and pettingzoo/{name}.")
+    if suites:
+        return [f"task={suites[0]}/{name}"]
+    if "." not in name:
+        said = hint(name) or "masac tasks lists all."
+        raise ConfigError(f"a name must be that of a task, a module or a factory; got {name!r}. {said}")
+    if name in short_names().values():
+        return [f"task=pettingzoo/{name}"]
+    return ["task=pettingzoo/custom", f"task.scenario={name}"]
