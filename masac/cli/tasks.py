@@ -54,8 +54,8 @@ def _listing() -> Iterator[str]:
     yield "  yours: task=vmas/custom task.scenario=package.module:Class"
     for family in FAMILIES:
         yield ""
-        missing = f": not installed, needs {', '.join(family.missing)}. {family.install}" if family.missing else ""
-        yield f"pettingzoo, from {family.package}{missing}"
+        missing = f": not installed: {', '.join(family.missing)}. {family.install}" if family.missing else ""
+        yield f"pettingzoo, {family.package}{missing}"
         yield from _names([short_name(module) for module in family.modules], presets("pettingzoo"))
     yield ""
     yield "  yours: task=pettingzoo/custom task.factory=package.module:function"

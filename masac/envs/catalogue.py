@@ -47,7 +47,7 @@ FAMILIES = (
     Family(package="mpe2", needs=("mpe2", "pygame", "scipy"), install=PETTINGZOO_EXTRA),
     Family(package="pettingzoo.butterfly", needs=("pygame", "pymunk"), install=PETTINGZOO_EXTRA),
     Family(package="pettingzoo.sisl", needs=("pygame", "pymunk", "scipy", "Box2D"), install=PETTINGZOO_EXTRA),
-    Family(package="pettingzoo.classic", needs=(), install='pip install "pettingzoo[classic]"'),
+    Family(package="pettingzoo.classic", needs=("pygame",), install='pip install "pettingzoo[classic]"'),
     Family(
         package="pettingzoo.atari",
         needs=("multi_agent_ale_py", "pygame"),
@@ -84,9 +84,12 @@ def hint(name: str) -> str:
     for family in FAMILIES:
         theirs = name.startswith(f"{family.package}.") or short_name(name) in map(short_name, family.modules)
         if theirs and family.missing:
-            return f"{family.package} needs {', '.join(family.missing)}. Install it: {family.install}"
+            return f"Not installed: {', '.join(family.missing)}. {family.install}"
     close = difflib.get_close_matches(name, [*short_names(), *installed_modules()], n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(close)}?" if close else ""
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    unknown = [family for family in FAMILIES if family.missing and not family.modules]
+    return "".join(f"If it is one of {family.package}, which is not installed: {family.install}" for family in unknown)
 
 
 def install_hint(missing: str) -> str:
@@ -97,5 +100,5 @@ def install_hint(missing: str) -> str:
 def _installation(missing: str) -> str:
     for family in FAMILIES:
         if missing in family.missing:
-            return f"Install it: {family.install}"
+            return f"Not installed here. {family.install}"
     return ""

@@ -15,7 +15,7 @@ def repair(env: ParallelEnv[Any, Any, Any]) -> ParallelEnv[Any, Any, Any]:
     return env
 
 
-class ZombiesFromTheStart(BaseParallelWrapper[Any, Any, Any]):
+class ZombiesFromTheStart(BaseParallelWrapper):
     """knights_archers_zombies with a spawn timer that starts with the episode.
 
     PettingZoo 1.27 lets it run on from the last one, so that not even the seed of an episode decides what happens.

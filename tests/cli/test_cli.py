@@ -108,7 +108,7 @@ def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
         (["train", "algorithm=sac"], "algorithm"),
         (["train", "task=pettingzoo/simple_psuh"], "Did you mean simple_push"),
         (["train", "task=pettingzoo/pettingzoo.mpe.simple_tag_v3"], "moved to the package mpe2: mpe2.simple_tag_v3"),
-        (["train", "task=pettingzoo/pong"], 'needs multi_agent_ale_py. Install it: pip install "pettingzoo[atari]"'),
+        (["train", "task=pettingzoo/pong"], 'Not installed: multi_agent_ale_py. pip install "pettingzoo[atari]"'),
         (["train", "task=pettingzoo/custom"], "one of task.scenario and task.factory must be set"),
         (
             ["train", "task=pettingzoo/simple_tag", "task.kwargs.n=3"],

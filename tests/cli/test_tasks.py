@@ -40,7 +40,7 @@ def test_the_list_says_what_is_installed_and_what_installs_the_rest_without_torc
     assert done.stdout.endswith("False\n")
     for part in ("navigation*", "flocking", "simple_tag*", "simple_push,", "knights_archers_zombies*", "multiwalker*"):
         assert part in done.stdout
-    assert 'needs multi_agent_ale_py. pip install "pettingzoo[atari]"' in done.stdout
+    assert 'not installed: multi_agent_ale_py. pip install "pettingzoo[atari]"' in done.stdout
 
 
 def test_a_task_is_described_by_its_groups(tasks):
@@ -105,7 +105,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):
     monkeypatch.setattr("masac.envs.catalogue.FAMILIES", (gone, *FAMILIES[1:]))
     assert not any(module.startswith("mpe2.") for module in installed_modules())
     said = hint("mpe2.simple_push_v3")
-    assert said == 'mpe2 needs a_package_that_is_not_there. Install it: pip install -e ".[pettingzoo]"'
+    assert said == 'Not installed: a_package_that_is_not_there. pip install -e ".[pettingzoo]"'
 
 
 def test_a_task_has_a_short_name_for_folders():

@@ -2,15 +2,18 @@
 
 import random
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from pettingzoo.test import parallel_api_test
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.envs.utils import check_env_specs
 
+import masac
 from masac.envs.config import TaskConfig
 from masac.envs.parallel_batch import ParallelEnvBatch
 from masac.envs.pettingzoo import make_batch
@@ -19,14 +22,11 @@ from masac.envs.sources import build
 from masac.groups import read_groups
 from tests.envs.scripted import ScriptedDeaths
 
+FOLDER = Path(masac.__file__).parent / "conf" / "task" / "pettingzoo"
 PRESETS = {
-    "simple_spread": {"scenario": "mpe2.simple_spread_v3", "kwargs": {"continuous_actions": True}},
-    "simple_tag": {"scenario": "mpe2.simple_tag_v3"},
-    "simple_speaker_listener": {"scenario": "mpe2.simple_speaker_listener_v4"},
-    "simple_adversary": {"scenario": "mpe2.simple_adversary_v3"},
-    "multiwalker": {"scenario": "pettingzoo.sisl.multiwalker_v9", "kwargs": {"max_cycles": 10**9}, "horizon": 500},
-    "pursuit": {"scenario": "pettingzoo.sisl.pursuit_v5"},
-    "knights_archers_zombies": {"scenario": "pettingzoo.butterfly.knights_archers_zombies_v11"},
+    file.stem: OmegaConf.to_container(OmegaConf.load(file).task)
+    for file in sorted(FOLDER.glob("*.yaml"))
+    if file.stem != "custom"
 }
 SCRIPTED = {"scenario": "tests.envs.scripted"}
 DEADLY = {"kwargs": {"spawn_delay": 2, "max_zombies": 30, "max_cycles": 200}}
