@@ -43,6 +43,7 @@ def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: s
         ActionMask(action_key=(group, "action"), mask_key=(group, ACTION_MASK))  # for random actions
         for group in list(env.full_action_spec.keys())
         if (group, ACTION_MASK) in env.full_observation_spec.keys(True, True)
+        and isinstance(env.full_action_spec[group, "action"], ActionMask.ACCEPTED_SPECS)
     ]
     if task.horizon is not None:
         transforms.append(StepCounter(max_steps=task.horizon))

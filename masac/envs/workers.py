@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,15 @@ class Workers(ParallelEnv):
         """Turn what TorchRL raises when a worker is gone into what happened in the worker."""
         try:
             yield
-        except (RuntimeError, OSError, EOFError):
-            reason = self._reason()
+        except RunFailedError:  # said already, by a method that another one called
+            raise
+        except (RuntimeError, OSError, EOFError, ValueError):
+            # TorchRL may have deleted its list of processes, or closed some of them.
+            processes = [process for process in self.__dict__.get("_workers", []) if not _is_closed(process)]
+            reason = self._reason([process.exitcode for process in processes])
             if reason is None:
                 raise
-            self._terminate_and_join_workers(self.__dict__.get("_workers", []), timeout=SECONDS_TO_CLOSE)
+            self._terminate_and_join_workers(processes, timeout=SECONDS_TO_CLOSE)
             self.is_closed = True
             self.close()
             raise RunFailedError(
@@ -102,18 +107,25 @@ class Workers(ParallelEnv):
                 "With task.num_workers=0 they are stepped in this process, for a debugger."
             ) from None
 
-    def _reason(self) -> str | None:
+    def _reason(self, exit_codes: list[int | None]) -> str | None:
         reports = sorted(Path(self._reports.name).iterdir())
         if reports:
             return f"in a worker process one raised:\n{reports[0].read_text()}"
-        codes = [process.exitcode for process in self.__dict__.get("_workers", [])]
-        killed = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
+        killed = [code for code in exit_codes if code not in (None, 0, -signal.SIGTERM)]
         if killed:
             return (
                 f"a worker process ended with exit code {killed[0]} and without a word (out of memory, or a crash in a "
                 "library?)."
             )
         return None
+
+
+def _is_closed(process: BaseProcess) -> bool:
+    try:
+        process.is_alive()
+    except ValueError:
+        return True
+    return False
 
 
 def _make_reporting(make: Callable[[], EnvBase], folder: str, parent: int) -> EnvBase:

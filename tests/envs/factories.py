@@ -75,6 +75,13 @@ def nested():
     return Spaces({"a_0": NESTED}, {"a_0": Discrete(2)}, lambda agent: NESTED_VALUE)
 
 
+def masked_factors():
+    """Two choices and three; only the second and the first are legal."""
+    legal = {"observation": np.zeros(2, np.float32), "action_mask": np.array([0, 1, 1, 0, 0], np.int8)}
+    space = Dict({"observation": Box(-1, 1, (2,)), "action_mask": MultiBinary(5)})
+    return Spaces({"a_0": space}, {"a_0": MultiDiscrete([2, 3])}, lambda agent: legal)
+
+
 def wrong_shape():
     return Spaces({"a_0": Box(0, 1, (2,))}, {"a_0": Discrete(2)}, lambda agent: np.zeros(3, np.float32))
 

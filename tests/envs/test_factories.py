@@ -70,6 +70,14 @@ def test_actions_arrive_as_their_spaces_want_them():
     assert sizes == [("discrete", (3,)), ("several", (2, 3)), ("binary", (2, 2, 2)), ("box", None)]
 
 
+def test_masks_of_several_factors_are_side_by_side_and_kept_to_by_random_actions():
+    env = make("masked_factors")
+    check_env_specs(env)
+    data = env.rollout(3)
+    assert data["a", "action_mask"][0, 0, 0].tolist() == [False, True, True, False, False]
+    assert (data["a", "action"] == torch.tensor([1, 0])).all()
+
+
 def test_agents_of_one_name_with_different_spaces_become_groups_of_their_own():
     env = make("differing")
     groups = [(group.name, group.n_agents, group.observation_dim) for group in read_groups(env)]

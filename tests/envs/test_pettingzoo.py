@@ -24,7 +24,7 @@ from tests.envs.scripted import ScriptedDeaths
 
 FOLDER = Path(masac.__file__).parent / "conf" / "task" / "pettingzoo"
 PRESETS = {
-    file.stem: OmegaConf.to_container(OmegaConf.load(file).task)
+    file.stem: dict(OmegaConf.to_object(OmegaConf.load(file).task))
     for file in sorted(FOLDER.glob("*.yaml"))
     if file.stem != "custom"
 }
@@ -44,7 +44,7 @@ def make(*parts, num_envs=2, seed=0, **more):
 
 
 def preset(name, **more):
-    return {**PRESETS[name], **more}
+    return dict(PRESETS[name], **more)
 
 
 class Always(TensorDictModuleBase):

@@ -110,12 +110,12 @@ def test_an_exception_in_a_worker_is_raised_here_with_its_traceback(shared_memor
     pids = pids_of(env)
     started = time.monotonic()
     with pytest.raises(RunFailedError, match="in a worker process one raised") as raised:
-        env.rollout(5)
+        env.rollout(5, break_when_any_done=False)
     message = str(raised.value)
     assert "ZeroDivisionError: the sheep ran out" in message
     assert "factories.py" in message
     assert gone(pids)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20  # a bound against a hang
     assert capfd.readouterr().err == ""
     env.close(raise_if_closed=False)
 
