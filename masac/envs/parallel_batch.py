@@ -143,7 +143,7 @@ class ParallelEnvBatch(EnvBase):
             if gone and agent not in acted:
                 continue
             truncated = bool(truncations.get(agent, False))
-            terminated = bool(terminations.get(agent, gone and not truncated))
+            terminated = bool(terminations.get(agent, False)) or (gone and not truncated)
             if agent in acted:
                 arrays.reward[e, i] = rewards.get(agent, 0.0)
             elif terminated or truncated:

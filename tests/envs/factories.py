@@ -121,7 +121,11 @@ def names():
 
 
 class Comings(ScriptedDeaths):
-    """Agent a_0 leaves at step 2 without a word, a_2 comes at step 2."""
+    """Agent a_0 leaves at step 2 without a word, or with False flags; a_2 comes at step 2."""
+
+    def __init__(self, flags=False):
+        super().__init__()
+        self.flags = flags
 
     def reset(self, seed=None, options=None):
         observations, infos = super().reset(seed, options)
@@ -133,13 +137,27 @@ class Comings(ScriptedDeaths):
         if self.step_count == 2:
             for part in out:
                 part.pop("a_0", None)
+            if self.flags:
+                out[2]["a_0"] = out[3]["a_0"] = False
             self.agents = ["a_1", "a_2"]
             out[0].update(self._observe(["a_2"]))
         return out
 
 
-def comings():
-    return Comings()
+def comings(flags):
+    return Comings(flags)
+
+
+def stranger():
+    env = ScriptedDeaths()
+    env.possible_agents = ["a_0", "a_1"]
+
+    def reset(seed=None, options=None):
+        env.agents = ["b_0"]
+        return {}, {}
+
+    env.reset = reset
+    return env
 
 
 class Crashing(ScriptedDeaths):

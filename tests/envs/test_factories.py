@@ -113,6 +113,11 @@ def test_spaces_that_cannot_be_used_are_errors(factory, kwargs, message):
         make(factory, kwargs=kwargs)
 
 
+def test_an_agent_that_possible_agents_does_not_list_is_an_error():
+    with pytest.raises(ConfigError, match=r"must list every agent; got 'b_0' among its agents, but only 'a_0', 'a_1'"):
+        make("stranger").reset()
+
+
 def test_an_observation_of_another_shape_than_its_space_is_an_error():
     with pytest.raises(ValueError, match=r"that of 'a_0' must have \[2\], got \[3\]"):
         make("wrong_shape").reset()

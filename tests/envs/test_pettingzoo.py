@@ -182,8 +182,9 @@ def test_a_horizon_truncates_every_agent_and_a_dead_one_stays_terminated():
     assert data["a", "mask"][0, 3].all()  # the next episode
 
 
-def test_agents_may_come_late_and_leave_without_a_word():
-    data = rollout(make(factory="tests.envs.factories:comings"), 5)
+@pytest.mark.parametrize("flags", [False, True])
+def test_agents_may_come_late_and_leave_without_a_word(flags):
+    data = rollout(make(factory="tests.envs.factories:comings", kwargs={"flags": flags}), 5)
     assert data["a", "mask"][0].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 1, 1], [0, 1, 1]]
     assert data["next", "a", "terminated"][0, :, 0, 0].int().tolist() == [0, 1, 1, 1, 1]
     assert data["next", "a", "terminated"][0, :, 2, 0].int().tolist() == [1, 0, 0, 0, 0]  # not there yet, then it is
