@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -31,6 +31,12 @@ def make_collector(env: EnvBase, policy: Policy, *, frames_per_iteration: int, t
         # TorchRL 0.14 announces a default of 0.15 for recurrent policies; ours keeps no state between steps.
         warnings.filterwarnings("ignore", message=".*auto_register_policy_transforms.*", category=FutureWarning)
         return Collector(env, policy, frames_per_batch=frames_per_iteration, total_frames=total_frames)
+
+
+def batches(collector: Collector) -> Iterator[TensorDictBase]:
+    """What a collector yields, as ``[environments, steps]`` also where processes share the environments."""
+    for collected in collector:
+        yield collected.flatten(0, -2) if collected.ndim > 2 else collected
 
 
 def check_observations(collected: TensorDictBase, groups: Sequence[GroupSpec], frames: int) -> None:

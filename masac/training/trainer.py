@@ -18,7 +18,7 @@ from masac.checks import ConfigError, RunFailedError
 from masac.envs.registry import make_env
 from masac.groups import GroupSpec, read_groups
 from masac.training import metrics
-from masac.training.collection import check_observations, make_collector
+from masac.training.collection import batches, check_observations, make_collector
 from masac.training.config import ExperimentConfig
 from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents, evaluate
 from masac.training.learner import Learner
@@ -114,7 +114,7 @@ class Trainer:
         last_evaluation: metrics.Row = {}
         self._warm_up()
         with self.files.open_metrics(self._columns()) as table, self._display() as display, stop_on_signals() as stop:
-            for collected in self.collector:
+            for collected in batches(self.collector):
                 self._observe(collected)
                 self.replay.extend(collected)
                 logged = [self.learner.update(self._prepare(self.replay.sample())) for _ in range(self._updates_due())]

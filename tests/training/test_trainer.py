@@ -263,3 +263,14 @@ def test_rewards_are_scaled_in_the_losses_and_not_in_what_is_reported(tmp_path):
     batch = trainer.replay._transitions(trainer.collector.env.rollout(2).reshape(-1))
     before = batch["next", "agents", "reward"].clone()
     torch.testing.assert_close(trainer._prepare(batch)["next", "agents", "reward"], 10 * before)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pettingzoo_environments_train_in_this_process_and_in_others(tmp_path, workers):
+    task = {"suite": "pettingzoo", "scenario": None, "factory": "tests.envs.scripted:parallel_env", "kwargs": {}}
+    config = tiny(task={**task, "horizon": None, "num_envs": 4, "num_workers": workers, "success": None})
+    with Trainer(config, tmp_path, console=QUIET) as trainer:
+        summary = trainer.run()
+    assert summary["groups"]["a"]["life_mean"] == 4.0  # (2 + 5 + 5) / 3 steps
+    assert all(trainer.replay.buffer[:]["a", "mask"].any(-1))
+    assert math.isfinite(float(rows(tmp_path)[-1]["a/loss/qvalue"]))
