@@ -6,14 +6,12 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from pettingzoo import ParallelEnv
 from torchrl.envs import ActionMask, EnvBase, SerialEnv, StepCounter, Transform, TransformedEnv
 
 from masac.checks import ConfigError
+from masac.envs.adapter import ACTION_MASK, wrap
 from masac.envs.config import TaskConfig
-from masac.envs.parallel_batch import ParallelEnvBatch
 from masac.envs.sources import build
-from masac.envs.spaces import ACTION_MASK
 from masac.envs.torchrl_env import check_groups, with_vectors
 from masac.envs.workers import Workers
 
@@ -21,7 +19,7 @@ from masac.envs.workers import Workers
 def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
     """Environments side by side, in this process or shared by ``task.num_workers`` others.
 
-    Observations are vectors of float32 (:mod:`masac.envs.spaces` has the rule). With ``task.horizon`` a
+    Observations are vectors of float32 (:class:`~masac.envs.torchrl_env.VectorObservations` has the rule). With ``task.horizon`` a
     ``StepCounter`` truncates.
 
     Args:
@@ -55,11 +53,9 @@ def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: s
 
 def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu") -> EnvBase:
     """``num_envs`` environments in this process, as one with batch size ``[num_envs]``."""
-    one = partial(build, task, num_envs=num_envs)
+    one = partial(_make_one, task, num_envs)
+    name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
     first = one()
-    if not isinstance(first, EnvBase):
-        return ParallelEnvBatch([first, *(_same_kind(one()) for _ in range(num_envs - 1))], device=device)
-    name = f"task.factory={task.factory}"
     check_groups(first, name)
     if tuple(first.batch_size) == (num_envs,):
         return with_vectors(first.to(device), name)
@@ -73,7 +69,6 @@ def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu") -> EnvBa
     return with_vectors(SerialEnv(num_envs, cast(Any, one), device=torch.device(device)), name)
 
 
-def _same_kind(env: Any) -> ParallelEnv[Any, Any, Any]:
-    if not isinstance(env, ParallelEnv):
-        raise ConfigError(f"task.factory must make the same kind of environment every time; got {type(env).__name__}.")
-    return env
+def _make_one(task: TaskConfig, num_envs: int) -> EnvBase:
+    made = build(task, num_envs=num_envs)
+    return made if isinstance(made, EnvBase) else wrap(made)

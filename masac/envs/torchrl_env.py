@@ -1,4 +1,4 @@
-"""A TorchRL environment of a user's own: what it must have, and its observations as vectors."""
+"""What a multi-agent TorchRL environment must have, and its observations as vectors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from torchrl.data.tensor_specs import ContinuousBox
 from torchrl.envs import EnvBase, Transform, TransformedEnv
 
 from masac.checks import ConfigError
-from masac.envs.spaces import check_features
+
+MAX_FEATURES = 20_000
+"""More than this is an image that a layer over all of its values would choke on."""
 
 
 def check_groups(env: EnvBase, name: str) -> None:
     """Raise :class:`ConfigError` unless every group has actions and observations with an agent axis.
 
     Args:
-        env: what a user's factory made.
-        name: the override that names the factory.
+        env: one, or a batch of them.
+        name: the override that names it.
     """
     actions, observations = env.full_action_spec_unbatched, env.full_observation_spec_unbatched
     for group in list(actions.keys()):
@@ -32,20 +34,33 @@ def check_groups(env: EnvBase, name: str) -> None:
             raise ConfigError(
                 f"{name} must make a multi-agent environment, with actions [N, ...] at (group, 'action') and "
                 f"observations [N, ...] at (group, 'observation') for groups of N agents; got actions "
-                f"{_shapes(actions)} and observations {_shapes(observations)}. Group them in the factory."
+                f"{_shapes(actions)} and observations {_shapes(observations)}. Group them in a task.factory of yours."
             )
 
 
 def with_vectors(env: EnvBase, name: str) -> EnvBase:
-    """``env`` with observations by the rule of :mod:`masac.envs.spaces`; itself where they are so already."""
+    """``env`` with :class:`VectorObservations`; itself where its observations are so already.
+
+    Raises:
+        ConfigError: for a vector too long to learn from.
+    """
     transform = VectorObservations(env)
     for group, spec in transform.vectors(env.full_observation_spec).items():
-        check_features(spec.shape[-1], f"group {group!r} of {name}")
+        size = spec.shape[-1]
+        if not 1 <= size <= MAX_FEATURES:
+            raise ConfigError(
+                f"an observation must have 1 to {MAX_FEATURES:,} features; that of group {group!r} of {name} has "
+                f"{size:,}. Shrink images in a task.factory of yours, with SuperSuit's resize_v1 and "
+                "color_reduction_v0 say, or choose another kind of observation in task.kwargs."
+            )
     return TransformedEnv(env, transform) if transform.needed else env
 
 
 class VectorObservations(Transform):
     """Everything below ``(group, "observation")`` as one vector an agent, ``[*B, N, F]`` in float32.
+
+    The leaves of an observation (nested ones in the order of their keys) are flattened, cast to float32 and put side
+    by side. Unsigned bytes that reach 255 (images) are divided by 255, a choice becomes a one-hot vector.
 
     Args:
         env: with groups whose observations have an agent axis.

@@ -6,11 +6,12 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from masac.checks import ConfigError
+from masac.envs.adapter import wrap
+from masac.envs.agent_groups import read_agent_groups
 from masac.envs.config import TaskConfig
-from masac.envs.parallel_batch import ParallelEnvBatch
 from masac.envs.registry import make_env
 from masac.groups import read_groups
-from tests.envs.factories import all_actions
+from tests.envs.factories import all_actions, differing, names
 
 OURS = "tests.envs.factories"
 
@@ -21,11 +22,6 @@ def make(factory=None, *, scenario=None, num_envs=2, kwargs=None, horizon=None, 
         suite="pettingzoo", scenario=scenario, factory=factory, kwargs=kwargs or {}, horizon=horizon, **more
     )
     return make_env(task, num_envs=num_envs, seed=0)
-
-
-def agents_of(env):
-    assert isinstance(env, ParallelEnvBatch)
-    return {group.name: group.agents for group in env.groups}
 
 
 # --- observations and actions
@@ -51,7 +47,7 @@ def test_an_image_becomes_numbers_up_to_one():
 
 def test_actions_arrive_as_their_spaces_want_them():
     raw = all_actions()
-    env = ParallelEnvBatch([raw])
+    env = wrap(raw)
     check_env_specs(env)
     data = env.rand_action(env.reset())
     data["discrete", "action"] = torch.tensor([[1]])
@@ -82,16 +78,17 @@ def test_agents_of_one_name_with_different_spaces_become_groups_of_their_own():
     env = make("differing")
     groups = [(group.name, group.n_agents, group.observation_dim) for group in read_groups(env)]
     assert groups == [("a1", 2, 2), ("a2", 1, 3), ("a3", 1, 2)]
-    assert agents_of(env)["a1"] == ("a_0", "a_2")
+    assert read_agent_groups(differing())["a1"] == ["a_0", "a_2"]
 
 
 def test_agents_are_grouped_by_their_names_before_the_number():
-    assert agents_of(make("names")) == {
-        "wolf": ("wolf_0", "wolf_1"),
-        "sheep": ("sheep7",),
-        "dog": ("dog",),
-        "pack_x": ("pack.x_0",),
-        "agent": (3, 4),
+    check_env_specs(make("names"))
+    assert read_agent_groups(names()) == {
+        "wolf": ["wolf_0", "wolf_1"],
+        "sheep": ["sheep7"],
+        "dog": ["dog"],
+        "pack_x": ["pack.x_0"],
+        "agent": [3, 4],
     }
 
 

@@ -10,13 +10,10 @@ import torch
 from omegaconf import OmegaConf
 from pettingzoo.test import parallel_api_test
 from tensordict.nn import TensorDictModuleBase
-from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.envs.utils import check_env_specs
 
 import masac
 from masac.envs.config import TaskConfig
-from masac.envs.parallel_batch import ParallelEnvBatch
-from masac.envs.pettingzoo import make_batch
 from masac.envs.registry import make_env
 from masac.envs.sources import build
 from masac.groups import read_groups
@@ -106,40 +103,6 @@ def test_the_presets_environments_pass_pettingzoos_own_test(name):
     parallel_api_test(build(task(preset(name)), num_envs=1), 100)
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
-def test_all_is_as_torchrls_wrapper_says(name):
-    # The oracle: TorchRL's PettingZooWrapper, one environment, the same seed and actions.
-    deadly = DEADLY if name == "knights_archers_zombies" else {}
-    config = task(preset(name), deadly, horizon=None)
-    ours = make_batch(config, 1)
-    assert isinstance(ours, ParallelEnvBatch)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "PettingZoo in TorchRL is tested")
-        theirs = PettingZooWrapper(build(config, num_envs=1), use_mask=True, done_on_any=False)
-    ours.set_seed(0)
-    data, other = ours.reset(), theirs.reset(seed=int(np.random.default_rng(0).integers(2**31)))
-    for _ in range(40 if name == "pursuit" else 250):
-        data = ours.rand_action(data)
-        for group in ours.groups:
-            other[group.name, "action"] = data[group.name, "action"][0]
-        data, other = ours.step(data), theirs.step(other)
-        for group in ours.groups:
-            alive = data[group.name, "mask"][0]
-            mine, wrapped = data["next", group.name][0], other["next", group.name]
-            seen = wrapped["observation"].reshape(mine["observation"].shape).float()
-            assert torch.equal(mine["observation"], seen)
-            for key in ("reward", "mask", "done"):
-                assert torch.equal(mine[key], wrapped[key]), key
-            for key in ("terminated", "truncated"):  # of the dead, the wrapper says both
-                assert torch.equal(mine[key][alive], wrapped[key][alive]), key
-        assert torch.equal(data["next", "done"][0], other["next", "done"])
-        if data["next", "done"].all():
-            break
-        data, other = data["next"].exclude("reward"), other["next"].exclude("reward")
-    else:
-        assert name == "pursuit"  # its episodes are long
-
-
 # --- who lives, what ends
 
 
@@ -157,19 +120,6 @@ def test_a_scripted_death_and_time_limit_by_hand():
     assert data["next", "a", "observation"][0, 4, 2].tolist() == pytest.approx([0, 0, 1, 1, 0, 1, 1])
     for flag, expected in {"done": [0, 0, 0, 0, 1, 0], "truncated": [0, 0, 0, 0, 1, 0], "terminated": [0] * 6}.items():
         assert data["next", flag][0, :, 0].int().tolist() == expected
-
-
-def test_an_environment_that_is_over_may_be_stepped_on_and_only_resets_start_it_again():
-    env = make(SCRIPTED)
-    data = env.reset()
-    for _ in range(8):  # three steps more than an episode has
-        data = env.step(env.rand_action(data))["next"].exclude(("a", "reward"))
-    assert data["done"].all()
-    assert not data["a", "mask"].any()
-    data["_reset"] = torch.tensor([[True], [False]])
-    data = env.reset(data)
-    assert data["a", "mask"].all(-1).tolist() == [True, False]
-    assert data["done"].flatten().tolist() == [False, True]
 
 
 def test_a_horizon_truncates_every_agent_and_a_dead_one_stays_terminated():
