@@ -42,7 +42,7 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
     - Actions of agents that are gone are not passed on. Agents that come later see zeros until then.
     - Spaces other than Box and Dict become vectors as in Gymnasium's ``flatten``; choices start at 0; continuous
       actions are vectors of float32, and kept within their bounds.
-    - An action mask is one vector, and all True where it would allow nothing.
+    - An action mask is one vector, all True where it would allow nothing; continuous actions have none.
 
     Args:
         env: that lists its ``possible_agents``.
@@ -55,6 +55,9 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
         super().__init__(env)
         self._seen = {agent: _seen_space(env.observation_space(agent), agent) for agent in env.possible_agents}
         self._done = {agent: _action_space(env.action_space(agent), agent) for agent in env.possible_agents}
+        for agent, space in self._seen.items():
+            if isinstance(space, Dict) and isinstance(self._done[agent], Box):
+                space.spaces.pop(ACTION_MASK, None)
 
     def observation_space(self, agent: Any) -> Space[Any]:
         """The space of what :meth:`reset` and :meth:`step` return."""
@@ -83,16 +86,19 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
     def _tidy(self, observations: Any, infos: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
         seen, masks = {}, {}
         for agent, observation in observations.items():
-            seen[agent] = _see(self.env.observation_space(agent), observation)
-            info = infos.get(agent) or {}
-            masks[agent] = {ACTION_MASK: _legal(info[ACTION_MASK])} if ACTION_MASK in info else {}
-            if isinstance(seen[agent], dict) and ACTION_MASK in seen[agent]:
-                seen[agent][ACTION_MASK] = _legal(seen[agent][ACTION_MASK])
+            value = _see(self.env.observation_space(agent), observation)
+            info = dict(infos.get(agent) or {})
+            for source in (value, info):
+                if isinstance(source, dict) and ACTION_MASK in source:
+                    mask = _legal(source.pop(ACTION_MASK))
+                    if not isinstance(self._done[agent], Box):
+                        source[ACTION_MASK] = mask
+            seen[agent], masks[agent] = value, {key: info[key] for key in (ACTION_MASK,) if key in info}
         return seen, masks
 
 
 class Factors(MultiDiscrete):
-    """A ``MultiDiscrete`` that stays one: TorchRL makes something else of one whose factors have equally many choices."""
+    """A ``MultiDiscrete`` that stays one also where all factors have as many choices, unlike TorchRL's others."""
 
 
 @register_gym_spec_conversion(Factors)

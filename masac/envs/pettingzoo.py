@@ -19,8 +19,8 @@ from masac.envs.workers import Workers
 def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
     """Environments side by side, in this process or shared by ``task.num_workers`` others.
 
-    Observations are vectors of float32 (:class:`~masac.envs.torchrl_env.VectorObservations` has the rule). With ``task.horizon`` a
-    ``StepCounter`` truncates.
+    Observations are vectors of float32 (:class:`~masac.envs.torchrl_env.VectorObservations` has the rule). With
+    ``task.horizon`` a ``StepCounter`` truncates.
 
     Args:
         task: which environment.
@@ -66,6 +66,7 @@ def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu") -> EnvBa
             "environments through."
         )
     first.close()
+    # One transform of the batch takes less time than one of each environment.
     return with_vectors(SerialEnv(num_envs, cast(Any, one), device=torch.device(device)), name)
 
 

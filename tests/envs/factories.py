@@ -140,7 +140,8 @@ class Comings(ScriptedDeaths):
             if self.flags:
                 out[2]["a_0"] = out[3]["a_0"] = False
             self.agents = ["a_1", "a_2"]
-            out[0].update(self._observe(["a_2"]))
+            for part, first in zip(out, (self._observe(["a_2"])["a_2"], 0.0, False, False, {}), strict=True):
+                part["a_2"] = first
         return out
 
 

@@ -50,10 +50,10 @@ def test_actions_arrive_as_their_spaces_want_them():
     env = wrap(raw)
     check_env_specs(env)
     data = env.rand_action(env.reset())
-    data["discrete", "action"] = torch.tensor([[1]])
-    data["several", "action"] = torch.tensor([[[1, 2]]])
-    data["binary", "action"] = torch.tensor([[[1, 0, 1]]])
-    data["box", "action"] = torch.tensor([[[0.1, -3.0, 0.5, 1.0]]])
+    data["discrete", "action"] = torch.tensor([1])
+    data["several", "action"] = torch.tensor([[1, 2]])
+    data["binary", "action"] = torch.tensor([[1, 0, 1]])
+    data["box", "action"] = torch.tensor([[0.1, -3.0, 0.5, 1.0]])
     env.step(data)
     got = raw.got[-1]
     assert all(raw.action_space(agent).contains(action) for agent, action in got.items())
@@ -98,7 +98,7 @@ def test_agents_are_grouped_by_their_names_before_the_number():
         (
             "image",
             {"side": 82},
-            r"1 to 20,000 features; that of agent 'a_0' has 20,172. Shrink images in",
+            r"1 to 20,000 features; that of group 'a' of task.factory=.*:image has 20,172. Shrink images in",
         ),
         ("sequence", {}, r"that of 'a_0'\['list'\] is in Sequence"),
         ("dict_actions", {}, r"actions must be in a Box of floats, Discrete, .*'a_0' are in Dict"),
@@ -116,7 +116,7 @@ def test_an_agent_that_possible_agents_does_not_list_is_an_error():
 
 
 def test_an_observation_of_another_shape_than_its_space_is_an_error():
-    with pytest.raises(ValueError, match=r"that of 'a_0' must have \[2\], got \[3\]"):
+    with pytest.raises(RuntimeError, match=r"the value has shape .*\[3\].* incompatible with the spec shape .*\[2\]"):
         make("wrong_shape").reset()
 
 
