@@ -103,7 +103,7 @@ class Factors(MultiDiscrete):
 
 @register_gym_spec_conversion(Factors)
 def _convert_factors(spec: Factors, device: Any = None, **kwargs: Any) -> TensorSpec:
-    return MultiCategorical(spec.nvec, device=device)
+    return MultiCategorical(spec.nvec.tolist(), device=device)
 
 
 def _seen_space(space: Space[Any], agent: Any, *path: Any) -> Space[Any]:

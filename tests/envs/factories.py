@@ -108,6 +108,13 @@ def all_actions():
     return Spaces(dict.fromkeys(actions, Box(-1, 1, (2,))), actions)
 
 
+def masked(actions, mask):
+    """Two agents whose observations say which actions are legal."""
+    space = Dict({"observation": Box(-1, 1, (2,)), "action_mask": Box(0, 1, (len(mask),), np.int8)})
+    seen = {"observation": np.zeros(2, np.float32), "action_mask": np.array(mask, np.int8)}
+    return Spaces({"a_0": space, "a_1": space}, {"a_0": actions, "a_1": actions}, lambda agent: dict(seen))
+
+
 def differing():
     """Three kinds of agents with one prefix."""
     observations = {"a_0": Box(-1, 1, (2,)), "a_1": Box(-1, 1, (3,)), "a_2": Box(-1, 1, (2,)), "a_3": Box(-1, 1, (2,))}

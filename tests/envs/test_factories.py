@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torchrl.envs.utils import check_env_specs
 
 from masac.checks import ConfigError
@@ -10,8 +11,9 @@ from masac.envs.adapter import wrap
 from masac.envs.agent_groups import read_agent_groups
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
+from masac.envs.torchrl_env import with_vectors
 from masac.groups import read_groups
-from tests.envs.factories import all_actions, differing, names
+from tests.envs.factories import all_actions, differing, masked, names
 
 OURS = "tests.envs.factories"
 
@@ -66,12 +68,25 @@ def test_actions_arrive_as_their_spaces_want_them():
     assert sizes == [("discrete", (3,)), ("several", (2, 3)), ("binary", (2, 2, 2)), ("box", None)]
 
 
-def test_masks_of_several_factors_are_side_by_side_and_kept_to_by_random_actions():
-    env = make("masked_factors")
+@pytest.mark.parametrize(
+    ("actions", "mask", "sizes", "legal"),
+    [
+        (Discrete(3, start=1), [0, 1, 1], (3,), [False, True, True]),
+        (MultiDiscrete([2, 2]), [0, 1, 1, 0], (2, 2), [False, True, True, False]),
+        (MultiDiscrete([1, 3], start=[4, 0]), [1, 0, 0, 1], (1, 3), [True, False, False, True]),
+        (Box(-1, 1, (2,)), [0, 1], None, None),
+    ],
+)
+def test_masks_of_all_kinds_of_actions(actions, mask, sizes, legal):
+    raw = masked(actions, mask)
+    env = with_vectors(wrap(raw), "masked")
     check_env_specs(env)
-    data = env.rollout(3)
-    assert data["a", "action_mask"][0, 0, 0].tolist() == [False, True, True, False, False]
-    assert (data["a", "action"] == torch.tensor([1, 0])).all()
+    (group,) = read_groups(env)
+    assert (group.discrete and group.discrete.sizes) == sizes
+    assert group.has_action_mask == (legal is not None)
+    if legal is not None:
+        assert env.reset()["a", "action_mask"].tolist() == [legal, legal]
+    assert all(actions.contains(action) for got in raw.got for action in got.values())
 
 
 def test_agents_of_one_name_with_different_spaces_become_groups_of_their_own():

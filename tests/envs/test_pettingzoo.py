@@ -1,7 +1,6 @@
 """Real PettingZoo environments, and one that is scripted: who lives, what ends, and how it is said."""
 
 import random
-import warnings
 from pathlib import Path
 
 import numpy as np
