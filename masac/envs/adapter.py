@@ -39,10 +39,11 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
     """A PettingZoo environment without what TorchRL's wrapper stumbles over.
 
     - Of the infos an ``action_mask`` is all that is left: others come and go, and need not be numbers.
-    - Actions of agents that are gone are not passed on. Agents that come later see zeros until then.
+    - Actions of agents that are gone are not passed on. Agents that come later see zeros until then; one that leaves
+      with no flag set has terminated.
     - Spaces other than Box and Dict become vectors as in Gymnasium's ``flatten``; choices start at 0; continuous
       actions are vectors of float32, and kept within their bounds.
-    - An action mask is one vector, all True where it would allow nothing; continuous actions have none.
+    - An action mask is one vector, all True for an agent that ended; continuous actions have none.
 
     Args:
         env: that lists its ``possible_agents``.
@@ -70,6 +71,7 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Start an episode."""
         observations, infos = self.env.reset(seed=seed, options=options)
+        self._check_known()
         seen, masks = self._tidy(observations, infos)
         for agent in self.possible_agents:
             seen.setdefault(agent, _zero(self._seen[agent]))
@@ -80,8 +82,22 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
         """A step of the agents that are there."""
         chosen = {agent: _act(self.env.action_space(agent), actions[agent]) for agent in self.env.agents}
         observations, rewards, terminations, truncations, infos = self.env.step(chosen)
+        self._check_known()
+        gone = [agent for agent in chosen if agent not in self.env.agents]
+        terminations = {
+            **terminations,
+            **{agent: True for agent in gone if not (terminations.get(agent) or truncations.get(agent))},
+        }
         seen, masks = self._tidy(observations, infos)
         return seen, rewards, terminations, truncations, masks
+
+    def _check_known(self) -> None:
+        for agent in self.env.agents:
+            if agent not in self._seen:
+                raise ConfigError(
+                    f"possible_agents of the environment must list every agent; got {agent!r} among its agents, but "
+                    f"only {', '.join(map(repr, self._seen))} in the list. Complete the list in the environment."
+                )
 
     def _tidy(self, observations: Any, infos: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
         seen, masks = {}, {}
@@ -90,7 +106,14 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
             info = dict(infos.get(agent) or {})
             for source in (value, info):
                 if isinstance(source, dict) and ACTION_MASK in source:
-                    mask = _legal(source.pop(ACTION_MASK))
+                    mask = _side_by_side(source.pop(ACTION_MASK))
+                    if agent not in self.env.agents:
+                        mask = np.ones_like(mask)
+                    elif not mask.any():
+                        raise ValueError(
+                            f"the action mask of agent {agent!r} must allow an action; got {mask.tolist()}. Mend the "
+                            "environment, or let the agent end."
+                        )
                     if not isinstance(self._done[agent], Box):
                         source[ACTION_MASK] = mask
             seen[agent], masks[agent] = value, {key: info[key] for key in (ACTION_MASK,) if key in info}
@@ -157,7 +180,6 @@ def _act(space: Space[Any], action: Any) -> Any:
     return (action + space.start if isinstance(space, MultiDiscrete) else action).astype(space.dtype)
 
 
-def _legal(mask: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _side_by_side(mask: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
     parts = mask if isinstance(mask, tuple | list) else (mask,)
-    legal = np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)
-    return legal if legal.any() else np.ones_like(legal)
+    return np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)

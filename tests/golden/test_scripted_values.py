@@ -59,7 +59,7 @@ def trained(path, *, critic, continuous, skip, **kwargs):
 
 
 def values(trainer, *, clock, action):
-    """The critics' mean values ``[3]`` (continuous) or ``[3, 2]`` where ``a_0`` sees ``clock`` and all do ``action``."""
+    """The critics' mean values, ``[3]`` or ``[3, 2]``, where ``a_0`` sees ``clock`` and all do ``action``."""
     loss = trainer.learner.loss.losses["a"]
     observation = OBSERVATION.clone().unsqueeze(0)
     observation[0, 0, 3] = clock
