@@ -53,10 +53,12 @@ def main() -> None:
     if unknown or arguments.seeds not in range(1, 11):
         parser.error(f"--tasks must be among {list(TASKS)}, --seeds 1 to 10; got {unknown}, {arguments.seeds}")
     jobs = [(name, seed) for name in arguments.tasks for seed in range(arguments.seeds)]
+    runs = []
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = list(pool.map(lambda job: _start(*job, arguments.overrides, Path(folder)), jobs))
+        for run in pool.map(lambda job: _start(*job, arguments.overrides, Path(folder)), jobs):
+            runs.append(run)
+            write_json(arguments.json, {"runs": runs}, device="cpu")  # what is there is not lost to what fails later
     print_table("masac on PettingZoo", COLUMNS, [row for name in arguments.tasks for row in _rows(name, runs)])
-    write_json(arguments.json, {"runs": runs}, device="cpu")
 
 
 COLUMNS = (
@@ -116,7 +118,7 @@ def _returns(trainer: Any, task: str, group: str) -> list[float]:
 
 
 def _start(name: str, seed: int, overrides: list[str], folder: Path) -> dict[str, Any]:
-    out = folder / f"{len(list(folder.iterdir()))}-{name}-{seed}.json".replace(" ", "-")
+    out = folder / f"{name}-{seed}.json".replace(" ", "-")
     job = json.dumps({"name": name, "seed": seed, "overrides": overrides, "out": str(out)})
     command = [sys.executable, "-m", "benchmarks.learning", "--run", job]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

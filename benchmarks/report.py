@@ -35,4 +35,3 @@ def write_json(path: Path | None, results: Mapping[str, Any], *, device: str) ->
         "python": platform.python_version(),
     }
     path.write_text(json.dumps({**about, **results}, indent=2) + "\n")
-    print(f"written: {path}")
