@@ -7,12 +7,13 @@ from typing import Literal
 
 import torch
 from tensordict import NestedKey
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec
 from torchrl.data.tensor_specs import ContinuousBox
 from torchrl.envs import EnvBase
 
 from masac.discrete_actions import DiscreteActions, read_discrete_actions
+from masac.keys import as_path
 
 ActionKind = Literal["continuous", "discrete"]
 
@@ -69,6 +70,21 @@ def read_groups(env: EnvBase) -> list[GroupSpec]:
     return [_read_group(env, name) for name in actions]
 
 
+def group_name(group: NestedKey) -> str:
+    """A group's key as one name, that a module, a TensorDict of losses and a metric can have.
+
+    Raises:
+        ValueError: for a name that means something else to them.
+    """
+    name = "_".join(as_path(group))
+    if name == "loss" or "." in name or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            f"a group must have a name without a dot that is neither 'loss' nor a method of modules; got {name!r}. "
+            "Rename the group in the environment."
+        )
+    return name
+
+
 def action_bounds(spec: Bounded) -> tuple[Tensor, Tensor]:
     """The lowest and highest actions of a bounded spec, of its shape."""
     space = spec.space
@@ -84,6 +100,7 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
             f"the agents of group {name!r} must have equal observations and actions; got different shapes. "
             "Put agents that differ into groups of their own."
         )
+    group_name(name)
     assert isinstance(observations, Composite)
     action, observation = actions["action"], observations["observation"]
     n_agents = action.shape[0]

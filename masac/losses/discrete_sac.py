@@ -250,20 +250,20 @@ class GroupDiscreteSACLoss(GroupLoss):
         lead = batch.alive.shape[:-1]
         vectors = self.actions.one_hot(action, lead, self._sizes, torch.get_default_dtype())
         if self.validate_actions:
-            self._check_executed(vectors, batch)
+            self._check_executed(vectors, action, batch)
         # A dead agent's first choice stands for having none: what its value is looked up at, posthumously.
         return vectors if batch.all_alive else torch.where(batch.alive, vectors, self._first_choice(vectors))
 
     def _executed_value(self, q_values: Tensor, executed: Actions) -> Tensor:
         assert executed.action is not None
-        return (q_values * executed.action).sum(-1, keepdim=True)
+        return functional.expectation(executed.action.to(q_values.dtype), q_values)
 
     def _soft_value(self, q_value: Tensor, policy: ActionDistribution, batch: GroupBatch) -> Tensor:
         alpha = self._per_pair(self.alpha)
         value = functional.discrete_soft_state_value(q_value, policy.log_probs, policy.probs, alpha)
         if not self.end_rules.posthumous:
             return value
-        return torch.where(batch.acts_next, value, (q_value * self._first_choice(q_value)).sum(-1, keepdim=True))
+        return torch.where(batch.acts_next, value, functional.expectation(self._first_choice(q_value), q_value))
 
     def _actor_term(self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, others: OtherGroups) -> Tensor:
         policy = self._policy_from(current.policy)
@@ -286,10 +286,22 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
         batch = super()._read_batch(tensordict)
+        mask = as_path(self.tensor_keys.action_mask)
+        found = [tensordict.get(key, None) is not None for key in (mask, ("next", *mask))]
+        if found[0] != found[1]:
+            missing = mask if found[1] else ("next", *mask)
+            raise KeyError(
+                f"the action mask must be there in both states; got none at {missing!r}. Add it, or name another entry "
+                "with set_keys(action_mask=...)."
+            )
         if self.validate_actions:
             self._check_legal(tensordict, batch.alive, "")
             self._check_legal(tensordict.get("next"), batch.acts_next, "the next state of ")
         return batch
+
+    @property
+    def _shape_advice(self) -> str:
+        return f"{super()._shape_advice} Indices of actions are action_space='categorical'."
 
     @property
     def _min_action_dims(self) -> int:
@@ -332,18 +344,21 @@ class GroupDiscreteSACLoss(GroupLoss):
                 acts.squeeze(-1) & ~part.any(-1), f"must have a legal action in {where}row", "check the action mask"
             )
 
-    def _check_executed(self, vectors: Tensor, batch: GroupBatch) -> None:
-        wrong = vectors.sum(-1) != len(self._sizes)
+    def _check_executed(self, vectors: Tensor, action: Tensor, batch: GroupBatch) -> None:
         rule = f"must have taken one of the {list(self._sizes)} actions in row"
-        self._raise_for_first(batch.alive.squeeze(-1) & wrong, rule, "check action_space and num_actions")
+        for part in vectors.split(list(self._sizes), -1):
+            one = (part == 1).sum(-1) == 1
+            wrong = batch.alive.squeeze(-1) & ~(one & (part != 0).sum(-1).eq(1))
+            self._raise_for_first(wrong, rule, "check action_space and num_actions", action)
 
-    def _raise_for_first(self, wrong: Tensor, rule: str, advice: str) -> None:
+    def _raise_for_first(self, wrong: Tensor, rule: str, advice: str, got: Tensor | None = None) -> None:
         """Name the first wrong (row, agent) of a bool ``[*B, N]``."""
         if wrong.any():
             *row, agent = wrong.nonzero()[0].tolist()
+            value = "none" if got is None else got[(*row, agent)].tolist()
             shown = row[0] if len(row) == 1 else row
             raise ValueError(
-                f"agent {agent} of group {self.group!r} {rule} {shown}; got none. For that, {advice}, or set the "
+                f"agent {agent} of group {self.group!r} {rule} {shown}; got {value}. For that, {advice}, or set the "
                 "agent mask to False for agents that do not act (validate_actions=False skips this check)."
             )
 

@@ -283,6 +283,10 @@ class GroupLossModule(LossModule, abc.ABC):
             tensordict.batch_size = action.shape[:batch_dims]  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
+    def _shape_advice(self) -> str:
+        return "Give the TensorDict the batch size of its rows (not of its agents), or the loss the right n_agents."
+
+    @property
     def _min_action_dims(self) -> int:
         """The least number of dimensions one agent's action may have."""
         return 1
@@ -301,7 +305,7 @@ class GroupLossModule(LossModule, abc.ABC):
                 f"the action at {keys.action!r} must have shape "
                 f"{[*tensordict.batch_size, self.n_agents or 'N', '...']} for batch size "
                 f"{list(tensordict.batch_size)}; got {list(action.shape)}. "
-                "Give the TensorDict the batch size of its rows (not of its agents), or the loss the right n_agents."
+                f"{self._shape_advice}"
             )
         if tensordict.batch_size.numel() == 0:
             raise ValueError(

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import dispatch
 from torch import Tensor, nn
-from torchrl.objectives import LossModule
+from torchrl.objectives import LossModule, ValueEstimators
 
+from masac.groups import group_name
 from masac.keys import as_path, in_group
 from masac.losses.base import ALONE, GroupLoss, Move
 from masac.losses.batch import GroupBatch
@@ -57,7 +58,7 @@ class MultiGroupLoss(LossModule):
 
     def __init__(self, losses: Sequence[GroupLoss], *, critic_sees: CriticSees = "group") -> None:
         super().__init__()
-        names = [_name(loss.group) for loss in losses]
+        names = [group_name(loss.group) for loss in losses]
         if not losses or len(set(names)) != len(names):
             raise ValueError(f"losses must hold one loss a group; got losses of the groups {names}.")
         for name, loss in zip(names, losses, strict=True):
@@ -77,7 +78,8 @@ class MultiGroupLoss(LossModule):
                 loss.draws_actions = True
         # One record of whether the targets are updated, so that an updater of all groups quiets each loss's reminder.
         for loss in losses:
-            self._has_update_associated.update(loss._has_update_associated)
+            for network, updated in loss._has_update_associated.items():
+                self._has_update_associated[network] = self._has_update_associated.get(network, True) and updated
             loss._has_update_associated = self._has_update_associated
 
     def _group_losses(self) -> list[GroupLoss]:
@@ -105,6 +107,15 @@ class MultiGroupLoss(LossModule):
         """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
         return list(dict.fromkeys(as_path(key) for loss in self._group_losses() for key in loss.optional_in_keys))
 
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        """Nothing to pass on: the losses of the groups have keys of their own."""
+
+    def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> MultiGroupLoss:
+        """Set the discount of all groups; see :meth:`GroupSACLoss.make_value_estimator`."""
+        for loss in self._group_losses():
+            loss.make_value_estimator(value_type, **hyperparams)
+        return self
+
     @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of all groups on a batch of batch size ``*B``; see the class for what it returns and writes."""
@@ -112,7 +123,7 @@ class MultiGroupLoss(LossModule):
         total: Tensor | None = None
         for view in self._views(tensordict):
             losses, td_error = view.loss._losses(tensordict, view.batch, view.current, view.following, view.others)
-            out.set(_name(view.loss.group), losses)
+            out.set(group_name(view.loss.group), losses)
             priorities.append(td_error)
             for name in ("loss_actor", "loss_qvalue", "loss_alpha"):
                 total = losses[name] if total is None else total + losses[name]
@@ -129,7 +140,7 @@ class MultiGroupLoss(LossModule):
         targets = TensorDict({}, batch_size=tensordict.batch_size)
         for view in self._views(tensordict):
             target = view.loss._target_value(tensordict, view.batch, view.following, view.others)
-            targets.set(_name(view.loss.group), target)
+            targets.set(group_name(view.loss.group), target)
         return targets
 
     def _views(self, tensordict: TensorDictBase) -> list[_GroupView]:
@@ -147,7 +158,11 @@ class MultiGroupLoss(LossModule):
                 OtherGroups(
                     executed=_without(executed, index),
                     current=[_detached(move.actions) for move in _without(currents, index)],
-                    following=[move.actions for move in _without(followings, index)],
+                    following=[
+                        # Whatever its own critics see, to other groups an agent that ended is not there.
+                        replace(move.actions, acts=batch.acts_next, known=False)
+                        for move, batch in zip(_without(followings, index), _without(batches, index), strict=True)
+                    ],
                 )
                 for index in range(len(losses))
             ]
@@ -187,10 +202,6 @@ class _GroupView:
     others: OtherGroups
 
 
-def _name(group: NestedKey) -> str:
-    return "_".join(as_path(group))
-
-
 def _without(items: Sequence[Any], index: int) -> list[Any]:
     return [*items[:index], *items[index + 1 :]]
 
@@ -206,13 +217,13 @@ def _check_sight(loss: GroupLoss, losses: Sequence[GroupLoss], critic_sees: str)
         if other is loss:
             continue
         seen = [key for key in keys if in_group(key, other.group)]
-        action = as_path(other.tensor_keys.action)
+        action, alive = (as_path(key) for key in (other.tensor_keys.action, other.tensor_keys.agent_alive))
         if critic_sees == "group" and seen:
             raise ValueError(
                 f"with critic_sees='group' the critic of group {loss.group!r} must not read other groups; "
                 f"got one that reads {seen}. Pass critic_sees='all_groups'."
             )
-        if critic_sees == "all_groups" and (action not in seen or len(seen) < 2):
+        if critic_sees == "all_groups" and (action not in seen or not set(seen) - {action, alive}):
             raise ValueError(
                 f"with critic_sees='all_groups' the critic of group {loss.group!r} must read the observations and "
                 f"actions of group {other.group!r}; got one that reads {keys}. Build it with "

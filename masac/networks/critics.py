@@ -133,7 +133,7 @@ class CriticNetwork(GroupNetwork):
         self.check_agents(observation)
         batch, n_agents = observation.shape[:-2], observation.shape[-2]
         flags = [] if alive is None else [alive.to(observation.dtype)]
-        told = [] if action is None else [action]
+        told = [] if action is None else [action.to(observation.dtype)]
         features = _flat_rows(torch.cat([observation, *told, *flags], dim=-1), batch)
         if self.kind == "team":
             rows = [features.flatten(1), *([] if context is None else [_flat_rows(context, batch)])]

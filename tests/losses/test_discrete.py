@@ -8,11 +8,12 @@ import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
-from torchrl.data import Categorical
+from torchrl.data import Categorical, MultiCategorical, MultiOneHot
 from torchrl.modules import MaskedCategorical, ProbabilisticActor
 
 from masac import GroupDiscreteSACLoss, functional
 from masac.compat import parameters_in
+from masac.discrete_actions import DiscreteActions, read_discrete_actions
 from tests.losses.common import GROUP, SHARE_AND_CRITIC, B, F, N, gradients, our_actor, torchrl_critic, total
 from tests.losses.discrete_common import (
     CASES,
@@ -324,7 +325,7 @@ def test_a_living_agent_without_a_legal_action_is_an_error_that_names_row_and_ag
 def test_an_action_out_of_range_is_an_error_that_names_row_and_agent():
     batch = discrete_batch()
     batch[GROUP, "action"][4, 2] = D
-    with pytest.raises(ValueError, match=r"agent 2 .* must have taken one of the \[4\] actions in row 4"):
+    with pytest.raises(ValueError, match=r"agent 2 .* must have taken one of the \[4\] actions in row 4; got 4"):
         loss_of(True, "independent")(batch)
 
 
@@ -524,3 +525,115 @@ def test_the_policies_learn_the_better_action():
         total(loss(batch)).backward()
         optimizer.step()
     assert loss._act(discrete_batch()).probs[..., 2].mean() > 0.9
+
+
+# -- found in review ---------------------------------------------------------------------------------------------------
+
+
+def test_an_infinite_value_of_an_action_not_taken_changes_nothing():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(F, D)
+
+        def forward(self, observation, mask):
+            return self.linear(observation).masked_fill(~mask, -math.inf)
+
+    keys = [(GROUP, "observation"), (GROUP, "action_mask")]
+    critic = TensorDictModule(Masked(), in_keys=keys, out_keys=[(GROUP, "action_value")])
+    loss = discrete_loss(our_discrete_actor(True, masked=True), critic)
+    total(loss(discrete_batch(action_mask=True))).backward()
+    assert all(grad.isfinite().all() for grad in gradients(loss).values())
+
+
+@pytest.mark.parametrize("place", ["here", "next"])
+def test_an_action_mask_in_one_state_only_is_an_error(place):
+    batch = discrete_batch(action_mask=True)
+    del (batch if place == "next" else batch["next"])[GROUP]["action_mask"]
+    with pytest.raises(KeyError, match="must be there in both states"):
+        loss_of(True, "independent")(batch)
+
+
+def test_an_ended_agents_next_mask_may_allow_nothing():
+    ended = torch.zeros(B, N, 1, dtype=torch.bool)
+    ended[1, 2] = True
+    batch = discrete_batch(action_mask=True, terminated=ended)
+    batch["next", GROUP, "action_mask"][1, 2] = False
+    assert loss_of(True, "independent", masked=True, skip_done_states="fill")(batch)["loss_qvalue"].isfinite()
+
+
+def test_every_factor_needs_a_legal_choice():
+    batch = discrete_batch(encoding="multi-discrete", action_mask=True, batch=(2, 3))
+    batch[GROUP, "action_mask"][1, 2, 1, SIZES[0] :] = False
+    with pytest.raises(ValueError, match=r"agent 1 .* must have a legal action in row \[1, 2\]"):
+        loss_of(True, "independent", encoding="multi-discrete", masked=True)(batch)
+
+
+@pytest.mark.parametrize("vector", [[0.25] * 4, [1.0, 1.0, 0.0, 0.0], [0.0] * 4])
+def test_vectors_that_are_not_one_hot_are_errors(vector):
+    loss = GroupDiscreteSACLoss(our_discrete_actor(True), our_discrete_critic(True, "independent"), num_actions=D)
+    batch = discrete_batch(encoding="one-hot")
+    batch[GROUP, "action"] = batch[GROUP, "action"].float()
+    batch[GROUP, "action"][2, 0] = torch.tensor(vector)
+    with pytest.raises(ValueError, match=r"agent 0 .* in row 2; got \["):
+        loss(batch)
+
+
+def test_weights_weigh_rows_in_every_term():
+    loss = loss_of(True, "independent")
+    batch = discrete_batch(batch=(2,))
+    alone = [loss(batch[row : row + 1].clone()) for row in range(2)]
+    batch["priority_weight"] = torch.tensor([3.0, 1.0])
+    both = loss(batch)
+    for name in ("loss_actor", "loss_qvalue", "loss_alpha"):
+        torch.testing.assert_close(both[name], (3 * alone[0][name] + alone[1][name]) / 4)
+
+
+def test_every_agent_has_the_entropy_bonus_of_its_own_temperature():
+    loss = loss_of(True, "independent", alpha_per_agent=True, n_agents=N, gamma=0.5)
+    batch = discrete_batch()
+    before = loss.target_value(batch), loss(batch.clone())
+    loss.log_alpha.data[1] += 1.0
+    change = (loss.target_value(batch) - before[0]).squeeze(-1)
+    assert (change[:, 1] > 0).all()
+    assert (change[:, [0, 2]] == 0).all()
+    policy = loss._act(batch)
+    entropy = -(policy.probs * policy.log_probs).sum(-1)[:, 1].mean()
+    moved = loss(batch.clone())["loss_actor"] - before[1]["loss_actor"]
+    torch.testing.assert_close(moved, -(math.e - 1) * entropy / N)
+
+
+def test_the_dead_are_looked_up_at_their_first_action_whatever_the_encoding():
+    kwargs = {"terminated_reduction": "all", "posthumous": True, "reward_reduction": "mean"}
+    loss = loss_of(True, "independent", encoding="one-hot", **kwargs)
+    mask = torch.ones(B, N, 1, dtype=torch.bool)
+    mask[0, 1] = False
+    batch = discrete_batch(encoding="one-hot", mask=mask)
+    batch[GROUP, "action"][0, 1] = 0
+    loss._act(batch)
+    assert loss._executed(batch, loss._read_batch(batch)).action[0, 1].tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_drawn_choices_of_a_factor_follow_its_probabilities():
+    probs = torch.tensor([0.1, 0.2, 0.7]).expand(40_000, 3)
+    torch.testing.assert_close(functional.draw_one_hot(probs, (3,)).mean(0), probs[0], atol=0.01, rtol=0)
+
+
+def test_two_factors_one_hot_side_by_side():
+    spec = MultiOneHot(SIZES)
+    actions = read_discrete_actions(spec)
+    assert actions == DiscreteActions(encoding="mult-one-hot", sizes=SIZES)
+    action = torch.tensor([[0.0, 1, 0, 0, 1]])
+    assert torch.equal(actions.one_hot(action, (1,), SIZES, torch.float32), action)
+    indices = DiscreteActions(encoding="multi-discrete", sizes=SIZES)
+    assert torch.equal(indices.one_hot(torch.tensor([[1, 1]]), (1,), SIZES, torch.float32), action)
+    assert indices.from_one_hot(action, SIZES).tolist() == [[1, 1]]
+    assert DiscreteActions(encoding="categorical", sizes=(5,)).from_one_hot(action[:, :3], (3,)).tolist() == [1]
+    assert read_discrete_actions(torch.stack([MultiCategorical([3, 2]), MultiCategorical([2, 3])])) is None
+
+
+def test_networks_of_another_float_type_take_one_hot_actions():
+    loss = loss_of(True, "centralized").to(torch.bfloat16)
+    batch = discrete_batch().to(torch.bfloat16)
+    batch[GROUP, "action"] = discrete_batch()[GROUP, "action"]
+    assert loss(batch)["loss_qvalue"].dtype == torch.bfloat16

@@ -283,3 +283,83 @@ def test_a_team_critic_may_see_the_other_groups(gradient):
     loss = MultiGroupLoss([wolves, sheep_loss(sees_wolves=True)], critic_sees="all_groups")
     loss(make_batch())["loss"].backward()
     assert all(p.grad.isfinite().all() for p in loss.parameters())
+
+
+def cats_loss(**kwargs):
+    """A second continuous group, which sees the wolves."""
+    shared = {"group": "cats", "n_agents": 2, "observation_dim": 4, "share_params": True, "model": MODEL}
+    actor = make_tanh_normal_actor(**shared, action_spec=Bounded(-1, 1, (2, 1), dtype=torch.get_default_dtype()))
+    critic = make_critic("centralized", **shared, action_dim=1, others=[SEEN_WOLVES])
+    return GroupSACLoss(actor, critic, group="cats", **kwargs)
+
+
+def wolves_that_see_cats():
+    shared = {**WOLVES, "share_params": True, "model": MODEL}
+    seen = OtherGroup(group="cats", n_agents=2, observation_dim=4, action_dim=1)
+    actor = make_tanh_normal_actor(**shared, action_spec=Bounded(-1, 1, (3, 2), dtype=torch.get_default_dtype()))
+    return GroupSACLoss(actor, make_critic("centralized", **shared, action_dim=2, others=[seen]), group="wolves")
+
+
+def test_no_gradient_reaches_the_actions_of_another_continuous_group():
+    loss = MultiGroupLoss([wolves_that_see_cats(), cats_loss()], critic_sees="all_groups")
+    batch = make_batch()
+    for state in (batch, batch["next"]):
+        state["cats"] = TensorDict({"observation": torch.randn(B, 2, 4)}, [B, 2])
+    batch["cats", "action"] = torch.rand(B, 2, 1)
+    batch["next", "cats", "reward"] = torch.randn(B, 2, 1)
+    batch["next", "cats", "terminated"] = torch.zeros(B, 2, 1, dtype=torch.bool)
+    losses = loss(batch)
+    losses["wolves", "loss_actor"].backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in loss.losses["cats"].parameters())
+
+
+def test_every_agents_value_depends_on_every_entry_of_the_other_group():
+    network = wolves_loss(sees_sheep=True).qvalue_network.module
+    context = torch.randn(B, SEEN_SHEEP.features, requires_grad=True)
+    values = network(torch.randn(B, 3, 4), torch.randn(B, 3, 2), torch.ones(B, 3, 1), context)
+    for agent in range(3):
+        (gradient,) = torch.autograd.grad(values[:, agent].sum(), context, retain_graph=True)
+        assert (gradient != 0).all()
+
+
+def test_batches_of_time():
+    loss = both("all_groups")
+    flat = make_batch()
+    torch.manual_seed(1)
+    expected = loss(flat)["loss"]
+    torch.manual_seed(1)
+    torch.testing.assert_close(loss(flat.reshape(2, 3))["loss"], expected)
+
+
+def test_the_discount_and_the_priority_key_are_set_for_all():
+    loss = both()
+    loss.make_value_estimator(gamma=0.25)
+    assert [one.value_estimator.gamma.item() for one in loss.losses.values()] == [0.25, 0.25]
+    loss.set_keys(priority="surprise")
+    batch = make_batch()
+    loss(batch)
+    assert "surprise" in batch.keys()  # noqa: SIM118
+    assert ("sheep", "action_mask") in loss.optional_in_keys
+
+
+@pytest.mark.parametrize("name", ["loss", "a.b", "items"])
+def test_a_name_that_means_something_else_is_refused(name):
+    with pytest.raises(ValueError, match="a group must have a name without a dot"):
+        MultiGroupLoss([GroupSACLoss(wolves_loss().actor_network, wolves_loss().qvalue_network, group=name)])
+
+
+def test_a_reminder_stays_for_targets_that_nothing_updates():
+    loss = MultiGroupLoss([wolves_loss(), sheep_loss(delay_qvalue=False)])
+    assert not all(loss._has_update_associated.values())
+
+
+def test_an_ended_agent_is_not_there_to_others_whatever_its_own_critic_sees():
+    terminated = {"wolves": torch.zeros(B, 3, 1, dtype=torch.bool), "sheep": torch.zeros(B, 2, 1, dtype=torch.bool)}
+    terminated["sheep"][:, 0] = True
+    batch = make_batch(terminated=terminated)
+    loss = both("all_groups")
+    loss.losses["sheep"].centralized_critic = False
+    views = loss._views(batch)
+    (following,) = views[0].others.following
+    assert following.group == "sheep"
+    assert not following.acts[:, 0].any()
