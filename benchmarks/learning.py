@@ -95,9 +95,9 @@ def run_once(name: str, seed: int, overrides: list[str], out: str) -> None:
     ):
         everyone = [group.name for group in trainer.groups]
         random = trainer.evaluate(random_groups=everyone)
-        first = {group: _returns(trainer, name, group) for group in trainer.learning_names}
+        first = _returns(trainer, name)
         summary = trainer.run()
-        final = {group: _returns(trainer, name, group) for group in trainer.learning_names}
+        final = _returns(trainer, name)
     found = {
         "task": name,
         "seed": seed,
@@ -111,10 +111,17 @@ def run_once(name: str, seed: int, overrides: list[str], out: str) -> None:
     Path(out).write_text(json.dumps(found))
 
 
-def _returns(trainer: Any, task: str, group: str) -> list[float]:
-    """Of every evaluation episode the mean return of the group's agents, against random opponents in a game."""
-    others = [other.name for other in trainer.groups if other.name != group] if task in COMPETING else []
-    return trainer.evaluate(random_groups=others).returns[group].mean(-1).tolist()
+def _returns(trainer: Any, task: str) -> dict[str, list[float]]:
+    """By learning group, of every evaluation episode the mean return of its agents; in a game against random others."""
+    names = trainer.learning_names
+    if task not in COMPETING:
+        returns = trainer.evaluate().returns
+        return {group: returns[group].mean(-1).tolist() for group in names}
+    found = {}
+    for group in names:
+        others = [other.name for other in trainer.groups if other.name != group]
+        found[group] = trainer.evaluate(random_groups=others).returns[group].mean(-1).tolist()
+    return found
 
 
 def _start(name: str, seed: int, overrides: list[str], folder: Path) -> dict[str, Any]:
