@@ -27,6 +27,7 @@ from tests.losses.discrete_common import (
     torchrl_discrete_actor,
     torchrl_discrete_critic,
 )
+from tests.losses.test_done_grid import grid_batch
 
 GAMMA = 0.5
 WIDTH = {"categorical": D, "one-hot": D, "multi-discrete": sum(SIZES)}
@@ -48,19 +49,6 @@ def loss_of(share, kind, *, encoding="categorical", masked=False, **kwargs):
     return discrete_loss(
         actor, our_discrete_critic(share, kind, n_actions=WIDTH[encoding]), encoding=encoding, **kwargs
     )
-
-
-def grid_batch(ends, nan, **kwargs):
-    generator = torch.Generator().manual_seed(3)
-    if ends == "joint":
-        terminated = (torch.arange(B) % 2 == 0).reshape(B, 1, 1).expand(B, N, 1)
-    else:
-        terminated = torch.rand(B, N, 1, generator=generator) < 0.4
-    truncated = torch.rand(B, N, 1, generator=generator) < 0.3
-    batch = discrete_batch(terminated=terminated, truncated=truncated, **kwargs)
-    if nan:
-        batch["next", GROUP, "observation"][terminated.squeeze(-1)] = float("nan")
-    return batch
 
 
 def reference_targets(loss, batch, sizes=(D,)):
@@ -119,7 +107,7 @@ def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(share, ki
     else:
         actor, critic = our_discrete_actor(share), our_discrete_critic(share, kind)
     loss = discrete_loss(actor, critic, gamma=GAMMA, skip_done_states=skip)
-    batch = grid_batch(ends, nan)
+    batch = grid_batch(ends, nan, make=discrete_batch)
     torch.testing.assert_close(loss.target_value(batch), reference_targets(loss, batch), rtol=1e-9, atol=1e-9)
     losses = loss(batch)
     total(losses).backward()
@@ -134,7 +122,7 @@ def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(share, ki
 @pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
 @pytest.mark.parametrize("encoding", ["categorical", "multi-discrete"])
 def test_masked_and_multi_discrete_targets_are_those_of_the_equations(share, kind, encoding):
-    batch = grid_batch("mixed", True, encoding=encoding, action_mask=True)
+    batch = grid_batch("mixed", True, make=discrete_batch, encoding=encoding, action_mask=True)
     sizes = SIZES if encoding == "multi-discrete" else (D,)
     expected = None
     for masked, skip in itertools.product((True, False), ("fill", "drop")):
@@ -148,7 +136,7 @@ def test_masked_and_multi_discrete_targets_are_those_of_the_equations(share, kin
 @pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
 @pytest.mark.parametrize("encoding", ["categorical", "multi-discrete"])
 def test_all_modes_give_the_same_losses_where_observations_are_finite(share, kind, encoding):
-    batch = grid_batch("mixed", False, encoding=encoding, action_mask=True)
+    batch = grid_batch("mixed", False, make=discrete_batch, encoding=encoding, action_mask=True)
     first = loss_of(share, kind, encoding=encoding, masked=True)
     expected = first(batch.clone())
     for skip in (True, "fill", "drop"):

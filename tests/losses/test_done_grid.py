@@ -27,14 +27,14 @@ CASES = [
 ]
 
 
-def grid_batch(ends, nan, **kwargs):
+def grid_batch(ends, nan, *, make=make_batch, **kwargs):
     generator = torch.Generator().manual_seed(3)
     if ends == "joint":
         terminated = (torch.arange(B) % 2 == 0).reshape(B, 1, 1).expand(B, N, 1)
     else:
         terminated = torch.rand(B, N, 1, generator=generator) < 0.4
     truncated = torch.rand(B, N, 1, generator=generator) < 0.3
-    batch = make_batch(terminated=terminated, truncated=truncated, **kwargs)
+    batch = make(terminated=terminated, truncated=truncated, **kwargs)
     if nan:
         batch["next", GROUP, "observation"][terminated.squeeze(-1)] = float("nan")
     return batch
