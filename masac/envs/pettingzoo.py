@@ -11,12 +11,15 @@ from torchrl.envs import ActionMask, EnvBase, SerialEnv, StepCounter, Transform,
 from masac.checks import ConfigError
 from masac.envs.adapter import ACTION_MASK, wrap
 from masac.envs.config import TaskConfig
+from masac.envs.one_episode import OneEpisode
 from masac.envs.sources import build
 from masac.envs.torchrl_env import check_groups, with_vectors
 from masac.envs.workers import Workers
 
 
-def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
+def make_pettingzoo_env(
+    task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", one_episode: bool = False
+) -> EnvBase:
     """Environments side by side, in this process or shared by ``task.num_workers`` others.
 
     Observations are vectors of float32 (:class:`~masac.envs.torchrl_env.VectorObservations` has the rule). With
@@ -28,15 +31,17 @@ def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: s
             episodes, say), fewer processes share them.
         seed: of everything random in them. The same seed gives the same episodes however many processes there are.
         device: where the tensors are; the environments compute on the CPU.
+        one_episode: whether environments rest once their episode is over, until they are seeded again.
 
     Raises:
         ConfigError: if there is no such environment, or it cannot be used.
     """
     workers = max((w for w in range(1, task.num_workers + 1) if num_envs % w == 0), default=0)
     if workers == 0:
-        env = make_batch(task, num_envs, device=device)
+        env = make_batch(task, num_envs, device=device, one_episode=one_episode)
     else:
-        env = Workers(workers, partial(make_batch, task, num_envs // workers), device=device)
+        batch = partial(make_batch, task, num_envs // workers, one_episode=one_episode)
+        env = Workers(workers, batch, device=device)
     transforms: list[Transform] = [
         ActionMask(action_key=(group, "action"), mask_key=(group, ACTION_MASK))  # for random actions
         for group in list(env.full_action_spec.keys())
@@ -51,9 +56,9 @@ def make_pettingzoo_env(task: TaskConfig, *, num_envs: int, seed: int, device: s
     return env
 
 
-def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu") -> EnvBase:
+def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu", one_episode: bool = False) -> EnvBase:
     """``num_envs`` environments in this process, as one with batch size ``[num_envs]``."""
-    one = partial(_make_one, task, num_envs)
+    one = partial(_make_one, task, num_envs, one_episode=one_episode)
     name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
     first = one()
     check_groups(first, name)
@@ -70,6 +75,7 @@ def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu") -> EnvBa
     return with_vectors(SerialEnv(num_envs, cast(Any, one), device=torch.device(device)), name)
 
 
-def _make_one(task: TaskConfig, num_envs: int) -> EnvBase:
+def _make_one(task: TaskConfig, num_envs: int, *, one_episode: bool) -> EnvBase:
     made = build(task, num_envs=num_envs)
-    return made if isinstance(made, EnvBase) else wrap(made)
+    env = made if isinstance(made, EnvBase) else wrap(made)
+    return OneEpisode(env) if one_episode and tuple(env.batch_size) == () else env

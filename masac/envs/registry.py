@@ -7,7 +7,9 @@ from torchrl.envs import EnvBase
 from masac.envs.config import TaskConfig
 
 
-def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
+def make_env(
+    task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", one_episode: bool = False
+) -> EnvBase:
     """The environments of a task, as one.
 
     Args:
@@ -15,6 +17,8 @@ def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu")
         num_envs: environments stepped at once.
         seed: of everything random in them.
         device: where its data is; where VMAS computes.
+        one_episode: whether environments may rest once their episode is over, until they are seeded again. Those that
+            step as one batch (VMAS) never do.
 
     Returns:
         An environment with batch size ``[num_envs]``, or ``[W, num_envs // W]`` where ``W = task.num_workers``
@@ -29,4 +33,4 @@ def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu")
         return make_vmas_env(task, num_envs=num_envs, seed=seed, device=device)
     from masac.envs.pettingzoo import make_pettingzoo_env
 
-    return make_pettingzoo_env(task, num_envs=num_envs, seed=seed, device=device)
+    return make_pettingzoo_env(task, num_envs=num_envs, seed=seed, device=device, one_episode=one_episode)

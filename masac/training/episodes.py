@@ -95,7 +95,7 @@ def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None) ->
     terminated = torch.zeros(batch, dtype=torch.bool)
     with set_exploration_type(ExplorationType.DETERMINISTIC):
         while running.any():
-            # Environments whose episode is over start another, which counts for nothing.
+            # Environments whose episode is over rest or start another; either counts for nothing.
             stepped, data = env.step_and_maybe_reset(policy(data))
             counted = running.cpu()
             for group in policy.groups:

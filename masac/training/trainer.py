@@ -77,6 +77,7 @@ class Trainer:
             num_envs=episodes,
             seed=config.evaluation.seed,
             device=device,
+            one_episode=True,
         )
         self.frames = 0
         self.next_evaluation = config.evaluation.every_frames or math.inf
