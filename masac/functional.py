@@ -181,8 +181,9 @@ def discrete_policy(logits: Tensor, legal: Tensor | None, sizes: Sequence[int]) 
     """The log-probabilities of all actions under independent factors, over the legal ones only.
 
     Illegal actions have probability exactly 0 (and log-probability 0, so that no product is 0 * -inf), whatever their
-    logits hold: -inf, a large negative number, or NaN. An action whose logit is -inf is illegal too. Where a factor has
-    no legal action (an agent that does not act), all of its actions count as legal with equal logits.
+    logits hold: -inf, a large negative number, or NaN. An action whose logit is -inf is illegal too. Where that leaves
+    a factor no action, those that ``legal`` allows have equal logits; where it allows none (an agent that does not
+    act), all have.
 
     Args:
         logits: unnormalized, ``[*L, D]``, the factors side by side.
@@ -192,13 +193,13 @@ def discrete_policy(logits: Tensor, legal: Tensor | None, sizes: Sequence[int]) 
     Returns:
         Log-probabilities, probabilities and what is legal (bool), each ``[*L, D]``.
     """
-    possible = ~torch.isneginf(logits)
-    legal = possible if legal is None else legal & possible
+    legal = torch.ones_like(logits, dtype=torch.bool) if legal is None else legal
     log_probs, allowed = [], []
-    for part, part_legal in zip(logits.split(list(sizes), -1), legal.split(list(sizes), -1), strict=True):
+    for part, part_allowed in zip(logits.split(list(sizes), -1), legal.split(list(sizes), -1), strict=True):
+        part_legal = part_allowed & ~torch.isneginf(part)
         none = ~part_legal.any(-1, keepdim=True)
         part = torch.where(none, torch.zeros_like(part), part)
-        part_legal = part_legal | none
+        part_legal = torch.where(none, part_allowed | ~part_allowed.any(-1, keepdim=True), part_legal)
         part_log_probs = torch.log_softmax(torch.where(part_legal, part, torch.full_like(part, -math.inf)), dim=-1)
         log_probs.append(torch.where(part_legal, part_log_probs, torch.zeros_like(part)))
         allowed.append(part_legal)

@@ -161,6 +161,13 @@ def test_a_policy_without_a_legal_action_is_uniform_and_has_no_gradient():
     assert logits.grad.tolist() == [[0.0, 0.0]]
 
 
+def test_legal_actions_that_the_actor_rules_out_share_what_there_is():
+    logits = torch.tensor([[-math.inf, -math.inf, 2.0]], requires_grad=True)
+    _, probs, legal = functional.discrete_policy(logits, torch.tensor([[True, True, False]]), (3,))
+    assert probs.tolist() == [[0.5, 0.5, 0.0]]
+    assert legal.tolist() == [[True, True, False]]
+
+
 def test_max_entropy_counts_legal_choices_of_every_factor():
     # factors of 3 and 2 choices, of which 2 and 1 are legal: log 2 + log 1
     legal = torch.tensor([True, False, True, False, True])

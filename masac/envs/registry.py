@@ -7,9 +7,7 @@ from torchrl.envs import EnvBase
 from masac.envs.config import TaskConfig
 
 
-def make_env(
-    task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", one_episode: bool = False
-) -> EnvBase:
+def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", one_episode: bool = False) -> EnvBase:
     """The environments of a task, as one.
 
     Args:

@@ -115,7 +115,9 @@ class GroupLoss(GroupLossModule):
         trained = batch.trained(target)
         loss = functional.critic_loss(q_values, target, self.loss_function)
         error = (q_values.detach() - target).abs().amax(0)
-        error = torch.where(trained, error, torch.zeros_like(error))
+        # The priority is that of the living: what a posthumous value is off by draws no row.
+        living = trained if error.shape == batch.team_shape else batch.alive
+        error = torch.where(living, error, torch.zeros_like(error))
         td_error = error.flatten(tensordict.batch_dims).amax(-1)
         return self._reduce(loss, trained, self._weights(tensordict), batch), td_error
 

@@ -12,7 +12,7 @@ import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor
 
-from masac.keys import as_path, get_entry, in_group
+from masac.keys import as_path, get_entry, in_group, present_keys
 from masac.skipping import replace_entries, zero_substitute
 
 
@@ -93,12 +93,26 @@ def critic_inputs(
     """
     inputs = TensorDict({}, batch_size=state.batch_size, device=state.device)
     rest = [as_path(key) for key in keys]
+    _check_sight(state, rest, own, others)
     for actions in (*others, own):  # the own group last: what belongs to no other group is its own or the row's
         mine = [key for key in rest if actions is own or in_group(key, actions.group)]
         rest = [key for key in rest if key not in mine]
         if mine:
             _set_group(inputs, state, mine, actions, valid if actions is own else zero_substitute)
     return inputs
+
+
+def _check_sight(
+    state: TensorDictBase, keys: Sequence[tuple[str, ...]], own: Actions, others: Sequence[Actions]
+) -> None:
+    groups = [actions.group for actions in (own, *others)]
+    for key in keys:
+        if not any(in_group(key, group) for group in groups) and state.get(key, None) is None:
+            raise KeyError(
+                f"the critic of group {own.group!r} needs the entry {key!r}; the data has {present_keys(state)}. If it "
+                "is of another group, the losses of both belong in a MultiGroupLoss(..., critic_sees='all_groups'); "
+                "if not, add the entry."
+            )
 
 
 def _set_group(

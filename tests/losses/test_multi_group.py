@@ -363,3 +363,29 @@ def test_an_ended_agent_is_not_there_to_others_whatever_its_own_critic_sees():
     (following,) = views[0].others.following
     assert following.group == "sheep"
     assert not following.acts[:, 0].any()
+
+
+def test_what_other_groups_do_now_is_what_their_policies_do_and_what_they_did_is_in_the_data():
+    batch = make_batch()
+    loss = both("all_groups")
+    (wolves, _) = loss._views(batch)
+    (executed,), (current,) = wolves.others.executed, wolves.others.current
+    assert executed.action.argmax(-1).tolist() == batch["sheep", "action"].tolist()
+    # 12 draws of a policy that is not the data's differ from them somewhere.
+    assert current.action.argmax(-1).tolist() != executed.action.argmax(-1).tolist()
+
+
+def test_a_critic_of_all_groups_alone_is_told_where_it_belongs():
+    batch = make_batch().exclude(("sheep", "action"))
+    with pytest.raises(KeyError, match=r"'sheep'.*MultiGroupLoss\(\.\.\., critic_sees='all_groups'\)"):
+        wolves_loss(sees_sheep=True)(batch)
+
+
+def test_a_call_with_keywords():
+    loss, batch = both(), make_batch()
+    torch.manual_seed(1)
+    expected = loss(batch.clone())["loss"]
+    flat = {"_".join(key): value for key, value in batch.items(True, True)}
+    torch.manual_seed(1)
+    found = loss(**{name: value for name, value in flat.items() if name in {"_".join(k) for k in loss.in_keys}})
+    torch.testing.assert_close(found[-1], expected)

@@ -264,6 +264,24 @@ def test_a_posthumous_value_has_no_entropy():
     assert (change[1] != 0).all()
 
 
+def test_what_a_posthumous_value_is_off_by_draws_no_row():
+    kwargs = {"terminated_reduction": "all", "posthumous": True, "reward_reduction": "mean"}
+    loss = noisy_loss(noisy_actor(True), our_critic(False, "independent"), **kwargs)
+    mask = torch.ones(B, N, 1, dtype=torch.bool)
+    mask[0, 1:] = False
+    priorities = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        batch = make_batch(mask=mask)
+        loss(batch)
+        priorities.append(batch["td_error"])
+        # Now the values of agents 1 and 2, dead in row 0, are far off.
+        biases = [leaf for path, leaf in loss.qvalue_network_params.items(True, True) if path[-1] == "bias"]
+        biases[-1].data[:, 1:] += 1e3
+    assert priorities[1][0] == priorities[0][0]
+    assert (priorities[1][1:] > 900).all()
+
+
 def test_a_team_critic_must_be_told_how_to_reduce():
     with pytest.raises(ValueError, match="terminated_reduction='any' or 'all'"):
         team_loss(terminated_reduction="none")(make_batch())
