@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from masac.networks.config import ModelConfig
     from masac.networks.critics import OtherGroup, make_critic
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
+    from masac.training.saved_policy import load_policy
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "OtherGroup",
     "align_signal",
     "expand_to_agents",
+    "load_policy",
     "make_categorical_actor",
     "make_critic",
     "make_tanh_normal_actor",
@@ -41,6 +43,7 @@ _HOMES = {
     "OtherGroup": "masac.networks.critics",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",
+    "load_policy": "masac.training.saved_policy",
     "make_categorical_actor": "masac.networks.actors",
     "make_critic": "masac.networks.critics",
     "make_tanh_normal_actor": "masac.networks.actors",

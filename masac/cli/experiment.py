@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ValidationError
+from omegaconf import DictConfig
 from rich.console import Console
 
-from masac.checks import ConfigError
-from masac.training.config import ExperimentConfig
+from masac.training.config import read_config
 from masac.training.trainer import Trainer
 
 
@@ -37,26 +35,6 @@ def run_experiment(composed: DictConfig, run_dir: str) -> None:
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
-
-
-def read_config(composed: DictConfig) -> ExperimentConfig:
-    """Hydra's config as dataclasses, checked.
-
-    Raises:
-        ConfigError: for a value of the wrong type or out of its range.
-    """
-    schema = OmegaConf.structured(ExperimentConfig)
-    _unfreeze(schema)
-    try:
-        merged = OmegaConf.merge(schema, composed)
-        config = OmegaConf.to_object(merged)
-    except ValidationError as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"{error.full_key} must be of its type: {reason}. Change it with {error.full_key}=..."
-        ) from None
-    assert isinstance(config, ExperimentConfig)
-    return config
 
 
 def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> None:
@@ -84,12 +62,3 @@ def _shown(path: str) -> str:
     """A path as a user would type it: relative where it lies below the working directory."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
-
-
-def _unfreeze(node: DictConfig) -> None:
-    """Frozen dataclasses become read-only configs; the values of the run must get in first."""
-    OmegaConf.set_readonly(node, None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none():
-            _unfreeze(child)

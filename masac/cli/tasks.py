@@ -107,8 +107,8 @@ def _action(group: GroupSpec) -> str:
 def _task(words: Sequence[str]) -> TaskConfig:
     from hydra import compose, initialize_config_module
 
-    from masac.cli.experiment import read_config
     from masac.cli.train import hydra_arguments
+    from masac.training.config import read_config
 
     register_presets()
     with initialize_config_module("masac.conf", version_base="1.3"):

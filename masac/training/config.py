@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from masac.algorithm import AlgorithmConfig
-from masac.checks import check
+from masac.checks import ConfigError, check
 from masac.envs.config import TaskConfig
 from masac.networks.config import ModelConfig
 
@@ -146,6 +150,31 @@ class ExperimentConfig:
         check("seed", self.seed, 0 <= self.seed < 2**31, "be at least 0 and below 2**31")
 
 
+def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
+    """A config (Hydra's, or one read from a file) as dataclasses, checked.
+
+    Raises:
+        ConfigError: for a value of the wrong type or out of its range.
+    """
+    schema = OmegaConf.structured(ExperimentConfig)
+    _unfreeze(schema)
+    try:
+        merged = OmegaConf.merge(schema, composed)
+        config = OmegaConf.to_object(merged)
+    except ValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{error.full_key} must be of its type: {reason}. Change it with {error.full_key}=..."
+        ) from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"a config must have the keys of this version of masac; got {str(error).splitlines()[0]}. Remove the key, "
+            "or use the version it was written with"
+        ) from None
+    assert isinstance(config, ExperimentConfig)
+    return config
+
+
 def _is_device(name: str) -> bool:
     if name == "auto":
         return True
@@ -154,3 +183,12 @@ def _is_device(name: str) -> bool:
     except (RuntimeError, AssertionError):
         return False
     return True
+
+
+def _unfreeze(node: DictConfig) -> None:
+    """Frozen dataclasses become read-only configs; the values of the run must get in first."""
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            _unfreeze(child)

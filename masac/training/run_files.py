@@ -5,19 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from masac.checks import ConfigError
+from masac.training.atomic import write_atomically
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
+from masac.training.saved_policy import save_policy
 
 PACKAGES = ("masac", "torch", "torchrl", "tensordict", "numpy", "vmas", "pettingzoo", "mpe2")
 """The packages whose versions a summary records, where they are installed."""
@@ -53,24 +54,10 @@ class RunFiles:
         """Start ``metrics.csv``."""
         return Metrics(self.run_dir / "metrics.csv" if self.writes else Path(os.devnull), columns)
 
-    def write_policy(self, policy: Policy, config: ExperimentConfig) -> None:
-        """Write ``policy.pt``: plain tensors and JSON, loadable with ``torch.load(weights_only=True)``."""
-        if not self.writes:
-            return
-        tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
-        groups = [
-            {
-                "name": group.name,
-                "n_agents": group.n_agents,
-                "learned": group.name in policy.actors,
-            }
-            for group in policy.groups
-        ]
-        about = {"groups": groups, "config": asdict(config)}
-        write_atomically(
-            self.run_dir / "policy.pt",
-            lambda path: torch.save({"policy": tensors, "about": json.dumps(about)}, path),
-        )
+    def write_policy(self, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
+        """Write ``policy.pt``."""
+        if self.writes:
+            save_policy(self.run_dir / "policy.pt", policy, config, frames=frames)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
@@ -106,13 +93,6 @@ class Metrics:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, then rename it: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def _text(value: float | int | None) -> str:

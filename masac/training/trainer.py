@@ -13,7 +13,7 @@ from rich.console import Console
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from masac.algorithm import make_actor, make_loss
+from masac.algorithm import make_loss
 from masac.checks import ConfigError, RunFailedError
 from masac.envs.registry import make_env
 from masac.groups import GroupSpec, read_groups
@@ -24,11 +24,11 @@ from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents, ev
 from masac.training.learner import Learner
 from masac.training.normalization import RunningNormalizer
 from masac.training.plots import plot_learning_curve
-from masac.training.policy import Policy
 from masac.training.progress import ProgressDisplay
 from masac.training.ranks import current_rank, seed_everything
 from masac.training.replay import Replay
 from masac.training.run_files import RunFiles
+from masac.training.saved_policy import make_policy
 from masac.training.signals_to_stop import stop_on_signals
 
 
@@ -53,12 +53,10 @@ class Trainer:
         env = make_env(task, num_envs=task.num_envs, seed=seed, device=device)
         self.groups = read_groups(env)
         self.learning = learning_groups(self.groups, training.learning_groups)
-        actors = {group.name: make_actor(group, config.algorithm, config.model) for group in self.learning}
-        loss = make_loss(actors, self.learning, config.algorithm, config.model)
+        self.policy = make_policy(self.groups, self.learning, config)
+        loss = make_loss(self.policy.actors, self.learning, config.algorithm, config.model)
         loss.to(device)  # the actors' parameters are the loss's
-        normalized = self.learning if training.normalize_observations else []
-        normalizers = {group.name: RunningNormalizer(group.observation_dim).to(device) for group in normalized}
-        self.policy = Policy(self.groups, actors, normalizers)
+        self.policy.to(device)
         self.learner = Learner(loss, training, tau=config.algorithm.tau)
         self.replay = Replay(self.learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
 
@@ -100,7 +98,7 @@ class Trainer:
             seconds, interrupted = self._train()
             return self._finish(seconds, interrupted=interrupted)
         except Exception:
-            self.files.write_policy(self.policy, self.config)  # what was learned is not lost
+            self.files.write_policy(self.policy, self.config, frames=self.frames)  # what was learned is not lost
             raise
 
     def close(self) -> None:
@@ -228,7 +226,7 @@ class Trainer:
         if not self.rank.writes:
             return {}
         config = self.config
-        self.files.write_policy(self.policy, config)
+        self.files.write_policy(self.policy, config, frames=self.frames)
         numbers = self._evaluation()
         summary: dict[str, object] = {
             "task": f"{config.task.suite}/{config.task.name}",

@@ -1,0 +1,133 @@
+"""Trained policies on disk: plain tensors and JSON, which load without running code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from masac.algorithm import make_actor
+from masac.checks import ConfigError
+from masac.envs.registry import make_env
+from masac.groups import GroupSpec, read_groups
+from masac.training.atomic import write_atomically
+from masac.training.config import ExperimentConfig, read_config
+from masac.training.normalization import RunningNormalizer
+from masac.training.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPolicy:
+    """A policy from disk.
+
+    Args:
+        policy: acts; in evaluation mode, on the CPU.
+        config: of the run that trained it.
+        frames: the environment frames it was trained with.
+        file: where it comes from.
+    """
+
+    policy: Policy
+    config: ExperimentConfig
+    frames: int
+    file: Path
+
+    @property
+    def groups(self) -> tuple[GroupSpec, ...]:
+        """All groups of its environment."""
+        return self.policy.groups
+
+
+def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Policy:
+    """The policy of a run, ready for ``env.rollout(steps, policy)``.
+
+    It acts without noise unless told otherwise: ``torchrl.envs.utils.set_exploration_type(ExplorationType.RANDOM)``.
+
+    Args:
+        run_dir: the run's folder.
+        checkpoint: ``"last"``, ``"best"`` (by evaluation return), or the path of a policy file or checkpoint folder.
+
+    Returns:
+        A TensorDictModule that writes ``(group, "action")`` for every group, in evaluation mode, on the CPU.
+
+    Raises:
+        ConfigError: if there is no such policy, or it is damaged.
+    """
+    return read_policy(find_policy(run_dir, checkpoint=checkpoint)).policy
+
+
+def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path:
+    """The file of a run's policy; see :func:`load_policy`."""
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise ConfigError(f"a run must be a folder that masac train wrote; {str(run_dir)!r} is none.")
+    if checkpoint not in ("last", "best"):
+        path = Path(checkpoint)
+        path = path / "policy.pt" if path.is_dir() else path
+        if not path.is_file():
+            raise ConfigError(f"checkpoint must be last, best or a path; there is no file {str(path)!r}.")
+        return path
+    path = run_dir / "policy.pt"
+    if not path.is_file():
+        raise ConfigError(f"a run must have a policy.pt to be loaded; {str(run_dir)!r} has none.")
+    return path
+
+
+def save_policy(path: Path, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
+    """Write a policy, loadable with ``torch.load(weights_only=True)``."""
+    tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
+    groups = [
+        {"name": group.name, "n_agents": group.n_agents, "learned": group.name in policy.actors}
+        for group in policy.groups
+    ]
+    about = json.dumps({"groups": groups, "config": asdict(config), "frames": frames})
+    write_atomically(path, lambda file: torch.save({"policy": tensors, "about": about}, file))
+
+
+def read_policy(path: Path) -> SavedPolicy:
+    """The policy in a file that :func:`save_policy` wrote.
+
+    Raises:
+        ConfigError: if the file is damaged, is no policy, or does not fit the environment that is installed.
+    """
+    tensors, about = _read(path)
+    config = read_config(about["config"])
+    env = make_env(config.task, num_envs=1, seed=0)
+    try:
+        groups = read_groups(env)
+    finally:
+        env.close(raise_if_closed=False)
+    learned = [group for group, saved in zip(groups, about["groups"], strict=False) if saved["learned"]]
+    policy = make_policy(groups, learned, config)
+    try:
+        policy.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the policy in {str(path)!r} must fit the environment {config.task.suite}/{config.task.name} as it is "
+            f"installed here; {str(error).splitlines()[-1].strip()}"
+        ) from None
+    return SavedPolicy(policy=policy.eval(), config=config, frames=int(about["frames"]), file=path)
+
+
+def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:
+    """A new policy, with actors and (if switched on) normalizers for the groups that learn."""
+    actors = {group.name: make_actor(group, config.algorithm, config.model) for group in learning}
+    normalized = learning if config.training.normalize_observations else []
+    return Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
+
+
+def _read(path: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        return saved["policy"], json.loads(saved["about"])
+    except OSError as error:
+        raise ConfigError(f"the policy {str(path)!r} must be readable: {error}") from None
+    except Exception as error:  # what PyTorch raises for a damaged file is not specified
+        raise ConfigError(
+            f"{str(path)!r} must be a policy that masac wrote; it is damaged or something else "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        ) from None
