@@ -33,11 +33,12 @@ class OneEpisode(TransformedEnv):
         return super().set_seed(seed, static_seed)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        if self._first_observation is None:
-            self._first_observation = super()._reset(tensordict, **kwargs)
-        else:
+        if self._first_observation is not None:
             self._resting = True
-        return self._first_observation.clone()
+            return self._first_observation.clone()
+        observation = super()._reset(tensordict, **kwargs)
+        self._first_observation = observation.clone()
+        return observation
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         if self._resting and self._first_step is not None:

@@ -54,7 +54,7 @@ class Trainer:
         self.groups = read_groups(env)
         self.learning = learning_groups(self.groups, training.learning_groups)
         self.policy = make_policy(self.groups, self.learning, config)
-        loss = make_loss(self.policy.actors, self.learning, config.algorithm, config.model)
+        loss = make_loss(dict(self.policy.actors), self.learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
         loss.to(device)  # the actors' parameters are the loss's
         self.policy.to(device)
         self.learner = Learner(loss, training, tau=config.algorithm.tau)
