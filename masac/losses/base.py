@@ -88,26 +88,36 @@ class GroupLoss(GroupLossModule):
     def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic loss alone, and the priority ``[*B]``."""
         batch = self._read_batch(tensordict)
-        loss, td_error = self._qvalue_terms(tensordict, batch, self._act_next(tensordict, batch), ALONE)
+        loss, td_error, _ = self._qvalue_terms(tensordict, batch, self._act_next(tensordict, batch), ALONE)
         return loss, {"td_error": td_error}
 
     def _losses(
         self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, following: Move, others: OtherGroups
     ) -> tuple[TensorDict, Tensor]:
         """All terms, and the priority ``[*B]``, given what the policies do in both states."""
-        loss_qvalue, td_error = self._qvalue_terms(tensordict, batch, following, others)
+        loss_qvalue, td_error, q_value = self._qvalue_terms(tensordict, batch, following, others)
         loss_actor = self._actor_term(tensordict, batch, current, others)
         log_prob = self._log_prob(current.policy).detach()
-        loss_alpha = self._alpha_term(log_prob, self._aimed_entropy(current.policy), tensordict, batch)
+        aimed_entropy = self._aimed_entropy(current.policy)
+        loss_alpha = self._alpha_term(log_prob, aimed_entropy, tensordict, batch)
         losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_alpha": loss_alpha}
         if self.reduction == "none":
             return TensorDict(losses, batch_size=tensordict.batch_size), td_error
-        entropy = functional.masked_mean(-log_prob, None if batch.all_alive else batch.alive)
-        return TensorDict({**losses, "alpha": self.alpha, "entropy": entropy}, batch_size=[]), td_error
+        alive = None if batch.all_alive else batch.alive
+        said = {
+            "alpha": self.alpha,
+            "entropy": functional.masked_mean(-log_prob, alive),
+            "target_entropy": functional.masked_mean(aimed_entropy.detach().expand_as(log_prob), alive),
+            "qvalue": q_value,
+            "td_error": td_error.mean(),
+            **batch.fractions(),
+        }
+        return TensorDict({**losses, **said}, batch_size=[]), td_error
 
     def _qvalue_terms(
         self, tensordict: TensorDictBase, batch: GroupBatch, following: Move, others: OtherGroups
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The critic loss, the priority ``[*B]``, and the mean value of what was done."""
         target = self._target_value(tensordict, batch, following, others)
         executed = self._executed(tensordict, batch)
         inputs = self._critic_inputs(tensordict, tensordict, batch, executed, others.executed)
@@ -119,7 +129,8 @@ class GroupLoss(GroupLossModule):
         living = trained if error.shape == batch.team_shape else batch.alive
         error = torch.where(living, error, torch.zeros_like(error))
         td_error = error.flatten(tensordict.batch_dims).amax(-1)
-        return self._reduce(loss, trained, self._weights(tensordict), batch), td_error
+        value = functional.masked_mean(q_values.detach().mean(0), trained)
+        return self._reduce(loss, trained, self._weights(tensordict), batch), td_error, value
 
     @torch.no_grad()
     def _target_value(

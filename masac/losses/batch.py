@@ -81,6 +81,12 @@ class GroupBatch:
         """The shape of a value for the team, ``[*B, 1]``."""
         return (*self.batch_size, 1)
 
+    def fractions(self) -> dict[str, Tensor]:
+        """How many of all pairs (row, agent) are dead, and how many of the living ones end."""
+        alive = self.alive.float()
+        ends = (self.alive & ~self.acts_next).float().sum() / alive.sum().clamp_min(1)
+        return {"fraction_masked": 1 - alive.mean(), "fraction_terminal": ends}
+
     def trained(self, like: Tensor) -> Tensor:
         """Whose value is trained: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
         if like.shape == self.team_shape:

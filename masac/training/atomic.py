@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under another name, onto the disk, then rename it: whatever happens, nobody sees half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        write(temporary)
-        flush(temporary)
+        write_through(temporary, write)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush(path.parent)
+    flush_names(path.parent)
 
 
-def flush(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def write_through(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file, onto the disk."""
+    with path.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_names(folder: Path) -> None:
+    """Have the system write the names in a folder onto the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error came from a disk without room, PyTorch's own wrapping included."""
+    return any(isinstance(one, OSError) and one.errno in DISK_FULL for one in _causes(error))
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found

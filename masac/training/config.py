@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,11 @@ class TrainingConfig:
         normalize_observations: subtract a running mean and divide by a running standard deviation of living agents.
         check_observations: end the run with an error where an observation of a living agent is not finite.
         learning_groups: the groups that learn, null for all; the others act uniformly at random.
+        checkpoint_every: how often to write a checkpoint: frames (20000) or minutes (10min), null for the end only. One
+            is also written where an evaluation is the best so far.
+        on_nonfinite: what to do about a loss or gradient that is not finite, whose update is never applied: stop the
+            run, or skip the update.
+        nonfinite_limit: with on_nonfinite=skip: stop at more skipped updates than this.
         device: cpu, cuda, cuda:0, ... or auto.
     """
 
@@ -54,6 +60,9 @@ class TrainingConfig:
     normalize_observations: bool = False
     check_observations: bool = True
     learning_groups: tuple[str, ...] | None = None
+    checkpoint_every: str | None = "10min"
+    on_nonfinite: str = "stop"
+    nonfinite_limit: int = 100
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -83,7 +92,44 @@ class TrainingConfig:
         check(
             "training.buffer_size", self.buffer_size, self.buffer_size >= self.batch_size, "hold a training.batch_size"
         )
+        every = self.checkpoint_every
+        rule = "be a number of frames (20000) or of minutes (10min) above 0, or null"
+        check("training.checkpoint_every", every, every is None or _is_interval(every), rule)
+        rule = "be stop or skip"
+        check("training.on_nonfinite", self.on_nonfinite, self.on_nonfinite in ("stop", "skip"), rule)
+        at_least("nonfinite_limit", 0)
         check("training.device", self.device, _is_device(self.device), "be auto or a device PyTorch has here")
+
+    @property
+    def checkpoint_frames(self) -> float:
+        """Frames between two checkpoints; infinite where that is not what is counted."""
+        every = self.checkpoint_every
+        return math.inf if every is None or every.endswith("min") else float(every)
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between two checkpoints; infinite where that is not what is counted."""
+        every = self.checkpoint_every
+        return 60 * float(every.removesuffix("min")) if every is not None and every.endswith("min") else math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What checkpoints hold, and which are kept.
+
+    Args:
+        keep: how many of the newest; the one with the best evaluation return is kept besides.
+        buffer: whether they hold the replay buffer. Without it a resumed run fills a new one.
+        reset_environments: begin new episodes at every checkpoint, so that a run that was resumed is the same, to the
+            bit on the CPU, as one that was not stopped. (A resumed run begins new episodes anyway.)
+    """
+
+    keep: int = 2
+    buffer: bool = True
+    reset_environments: bool = False
+
+    def __post_init__(self) -> None:
+        check("checkpoint.keep", self.keep, self.keep >= 1, "be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +153,31 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """What a run prints.
+    """What a run prints, and where it logs besides metrics.csv.
 
     Args:
+        loggers: some of tensorboard (below the run's folder), wandb and mlflow (pip install "masac[wandb]",
+            "masac[mlflow]").
+        project: of wandb; the experiment of mlflow.
+        wandb_offline: write wandb's files below the run's folder and send nothing.
+        mlflow_uri: where mlflow tracks; a database in the run's folder if null.
+        logger_every_s: seconds between the rows that go to the loggers; evaluations always do.
         progress: live (a display that redraws itself), plain (a line now and then), off, or auto: live in a terminal.
         line_every_s: seconds between plain lines.
     """
 
+    loggers: tuple[str, ...] = ("tensorboard",)
+    project: str = "masac"
+    wandb_offline: bool = False
+    mlflow_uri: str | None = None
+    logger_every_s: float = 1.0
     progress: str = "auto"
     line_every_s: float = 5.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "loggers", tuple(self.loggers))
+        known = ("tensorboard", "wandb", "mlflow")
+        check("logging.loggers", self.loggers, set(self.loggers) <= set(known), f"be some of {', '.join(known)}")
         kinds = ("auto", "live", "plain", "off")
         check("logging.progress", self.progress, self.progress in kinds, f"be one of {', '.join(kinds)}")
 
@@ -132,7 +192,8 @@ class ExperimentConfig:
         model: the networks.
         training: how long and how fast.
         evaluation: how often and on what.
-        logging: what to print.
+        checkpoint: what checkpoints hold.
+        logging: what to print and where to log.
         seed: of everything random.
         run_dir: the folder for what the run writes; a new one under runs/ if null.
     """
@@ -142,6 +203,7 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
     run_dir: str | None = None
@@ -173,6 +235,20 @@ def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
         ) from None
     assert isinstance(config, ExperimentConfig)
     return config
+
+
+def resolve_device(device: str) -> str:
+    """The device for ``auto``: CUDA where there is one."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _is_interval(every: str) -> bool:
+    try:
+        return 0 < float(every.removesuffix("min")) < math.inf
+    except ValueError:
+        return False
 
 
 def _is_device(name: str) -> bool:

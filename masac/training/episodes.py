@@ -24,6 +24,19 @@ RECENT_EPISODES = 100
 """How many of the last finished episodes the training return is the mean of."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinishedEpisode:
+    """An episode of the training environments.
+
+    Args:
+        returns: by group, of every agent, ``[N]``.
+        length: in steps.
+    """
+
+    returns: Mapping[str, Tensor]
+    length: int
+
+
 class EpisodeTracker:
     """Follows the episodes of vectorised environments through the collected batches.
 
@@ -35,7 +48,8 @@ class EpisodeTracker:
     def __init__(self, num_envs: int, groups: Sequence[GroupSpec]) -> None:
         self.groups = tuple(groups)
         self.running = {group.name: torch.zeros(num_envs, group.n_agents, dtype=torch.float64) for group in groups}
-        self.finished: deque[dict[str, Tensor]] = deque(maxlen=RECENT_EPISODES)
+        self.lengths = torch.zeros(num_envs, dtype=torch.int64)
+        self.finished: deque[FinishedEpisode] = deque(maxlen=RECENT_EPISODES)
 
     def observe(self, collected: TensorDictBase) -> None:
         """Count in a batch ``[E, T]``."""
@@ -44,14 +58,41 @@ class EpisodeTracker:
         for step, done in enumerate(dones.unbind(1)):
             for name, reward in rewards.items():
                 self.running[name] += reward[:, step]
+            self.lengths += 1
             for env in done.nonzero().squeeze(-1).tolist():
-                self.finished.append({name: returns[env].clone() for name, returns in self.running.items()})
-            for returns in self.running.values():
-                returns[done] = 0.0
+                returns = {name: running[env].clone() for name, running in self.running.items()}
+                self.finished.append(FinishedEpisode(returns=returns, length=int(self.lengths[env])))
+            for running in (*self.running.values(), self.lengths):
+                running[done] = 0
+
+    def restart(self) -> None:
+        """Forget the running episodes, where environments were reset."""
+        for returns in self.running.values():
+            returns.zero_()
+        self.lengths.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """The last finished episodes, ``[episodes, N]`` by group, and their lengths."""
+        if not self.finished:
+            return {}
+        stacked = {f"return/{name}": torch.stack([one.returns[name] for one in self.finished]) for name in self.running}
+        return {**stacked, "length": torch.tensor([one.length for one in self.finished])}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`, with environments just reset."""
+        self.restart()
+        self.finished.clear()
+        for index, length in enumerate(state["length"].tolist() if state else ()):
+            returns = {name: state[f"return/{name}"][index].clone() for name in self.running}
+            self.finished.append(FinishedEpisode(returns=returns, length=length))
+
+    def length(self) -> float | None:
+        """Mean length of the last finished episodes in steps; None before the first."""
+        return sum(one.length for one in self.finished) / len(self.finished) if self.finished else None
 
     def returns(self, group: str) -> Tensor | None:
         """Mean return of every agent over the last finished episodes, ``[N]``; None before the first."""
-        return torch.stack([one[group] for one in self.finished]).mean(0) if self.finished else None
+        return torch.stack([one.returns[group] for one in self.finished]).mean(0) if self.finished else None
 
 
 @dataclass(frozen=True, kw_only=True)

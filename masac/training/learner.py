@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -12,6 +15,20 @@ from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
 
 
+class NonFiniteError(Exception):
+    """A loss or gradient is not finite; nothing was applied.
+
+    Args:
+        terms: what is not finite, ``group/loss/qvalue`` or ``group/grad_norm/actor``.
+        batch: what it was computed from.
+    """
+
+    def __init__(self, terms: list[str], batch: TensorDictBase) -> None:
+        super().__init__(f"not finite: {', '.join(terms)}")
+        self.terms = terms
+        self.batch = batch
+
+
 class Learner:
     """Applies updates to the networks of all groups.
 
@@ -19,6 +36,9 @@ class Learner:
         loss: the loss of the groups.
         training: learning rates and clipping.
         tau: part of the way the target critics move at every update.
+
+    Attributes:
+        updates: applied so far.
     """
 
     def __init__(self, loss: MultiGroupLoss, training: TrainingConfig, *, tau: float) -> None:
@@ -50,7 +70,10 @@ class Learner:
         """Take one step on a batch of batch size ``*B``.
 
         Returns:
-            Scalars to log, ``group/name``: the losses, alpha, entropy and gradient norms (where clipped).
+            Scalars to log, ``group/name``: what the losses say of themselves, and the gradient norms before clipping.
+
+        Raises:
+            NonFiniteError: if a loss or gradient is not finite; then nothing is applied.
         """
         losses = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -61,12 +84,48 @@ class Learner:
             for group in self.actor_params
             for name, value in losses[group].items()
         }
-        if self.max_grad_norm is not None:
-            for kind, parameters in (("actor", self.actor_params), ("qvalue", self.critic_params)):
-                for group, params in parameters.items():
-                    norm = torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm)
-                    logged[f"{group}/grad_norm/{kind}"] = norm
+        logged.update(self._gradient_norms())
+        self._check_finite(logged, losses["loss"].detach(), batch)
         self.optimizer.step()
         self.target_updater.step()
         self.updates += 1
         return logged
+
+    def state(self) -> dict[str, Tensor]:
+        """Networks, targets, temperatures and what the optimizer remembers, by name."""
+        state = {f"loss/{name}": value.detach() for name, value in self.loss.state_dict().items()}
+        for index, memory in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer/{index}/{name}": value for name, value in memory.items()}
+        return state
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`.
+
+        Raises:
+            RuntimeError: if it is of other networks.
+        """
+        self.loss.load_state_dict({name[5:]: value for name, value in state.items() if name.startswith("loss/")})
+        memory: dict[int, dict[str, Any]] = {}
+        for name, value in state.items():
+            if name.startswith("optimizer/"):
+                _, index, what = name.split("/")
+                memory.setdefault(int(index), {})[what] = value.clone()
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": memory})
+
+    def _gradient_norms(self) -> dict[str, Tensor]:
+        """The norms of actors and of critics, which are clipped if that is switched on."""
+        norms = {}
+        for kind, parameters in (("actor", self.actor_params), ("qvalue", self.critic_params)):
+            for group, params in parameters.items():
+                norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+                if self.max_grad_norm is not None:
+                    torch.nn.utils.clip_grads_with_norm_(params, self.max_grad_norm, norm)
+                norms[f"{group}/grad_norm/{kind}"] = norm
+        return norms
+
+    def _check_finite(self, logged: Mapping[str, Tensor], loss: Tensor, batch: TensorDictBase) -> None:
+        norms = [value for name, value in logged.items() if "/grad_norm/" in name]
+        if bool(torch.stack([loss, *norms]).isfinite().all()):  # one look, as it waits for the device
+            return
+        terms = [name for name, value in logged.items() if not bool(value.isfinite())]
+        raise NonFiniteError(terms or ["loss"], batch)

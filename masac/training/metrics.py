@@ -10,33 +10,41 @@ from torch import Tensor
 from masac.groups import GroupSpec
 from masac.training.episodes import EpisodeTracker, Evaluation
 
-LOGGED = ("loss/qvalue", "loss/actor", "loss/alpha", "alpha", "entropy")
-"""What a learning group's loss says of itself."""
+STAGES = ("collect", "sample", "update", "evaluate", "checkpoint")
+"""What the time of an iteration goes to."""
 
-CLIPPED = ("grad_norm/actor", "grad_norm/qvalue")
-"""What is logged where gradients are clipped."""
+RUN = (
+    *("frames", "updates", "updates_skipped", "wall_time_s", "frames_per_second", "updates_per_second"),
+    *("buffer/rows", "buffer/fill", "train/return_mean", "train/episode_length_mean"),
+    *("eval/return_mean", "eval/return_std", "eval/episode_length_mean"),
+)
+"""What is said of the run as a whole."""
+
+LOGGED = (
+    *("loss/qvalue", "loss/actor", "loss/alpha", "alpha", "entropy", "target_entropy", "qvalue", "td_error"),
+    *("grad_norm/actor", "grad_norm/qvalue", "fraction_masked", "fraction_terminal", "fraction_skipped"),
+)
+"""What is said of a learning group's updates."""
 
 Row = dict[str, float | int | None]
 
 
-def columns(groups: Sequence[GroupSpec], learning: Sequence[str], *, success: bool, clipped: bool) -> list[str]:
+def columns(groups: Sequence[GroupSpec], learning: Sequence[str], *, success: bool) -> list[str]:
     """The names of all numbers, in order."""
-    names = ["frames", "updates", "wall_time_s", "train/return_mean", "eval/return_mean", "eval/return_std"]
-    names += ["eval/episode_length_mean", *(["eval/success_rate"] if success else [])]
+    names = [*RUN, *(["eval/success_rate"] if success else []), *(f"time/{stage}_s" for stage in STAGES)]
     for group in groups:
         agents = [str(index) for index in range(group.n_agents)]
-        learned = (*LOGGED, *(CLIPPED if clipped else ())) if group.name in learning else ()
         for name in (
             *("train/return_mean", *(f"train/return/{agent}" for agent in agents)),
             *("eval/return_mean", "eval/return_std", "eval/life_mean", *(f"eval/return/{agent}" for agent in agents)),
-            *learned,
+            *(LOGGED if group.name in learning else ()),
         ):
             names.append(f"{group.name}/{name}")
     return names
 
 
 def training_numbers(episodes: EpisodeTracker, learning: Sequence[str]) -> Row:
-    """Mean returns over the last finished episodes: of the agents that learn, of every group and agent."""
+    """Means over the last finished episodes: returns of the agents that learn, of every group and agent, and length."""
     numbers: Row = {}
     learners: list[Tensor] = []
     for group in episodes.groups:
@@ -46,7 +54,8 @@ def training_numbers(episodes: EpisodeTracker, learning: Sequence[str]) -> Row:
         numbers[f"{group.name}/train/return_mean"] = returns.mean().item()
         numbers.update({f"{group.name}/train/return/{i}": value for i, value in enumerate(returns.tolist())})
         learners += [returns] if group.name in learning else []
-    return {"train/return_mean": torch.cat(learners).mean().item(), **numbers}
+    mean = torch.cat(learners).mean().item()
+    return {"train/return_mean": mean, "train/episode_length_mean": episodes.length(), **numbers}
 
 
 def evaluation_numbers(evaluation: Evaluation, learning: Sequence[str]) -> Row:
@@ -62,11 +71,37 @@ def evaluation_numbers(evaluation: Evaluation, learning: Sequence[str]) -> Row:
     return numbers
 
 
-def learning_numbers(updates: Sequence[Mapping[str, Tensor]]) -> Row:
-    """The mean over the updates of an iteration of everything they logged."""
+def learning_numbers(updates: Sequence[Mapping[str, Tensor]], *, skips: bool) -> Row:
+    """The mean over the updates of an iteration of everything they logged.
+
+    Args:
+        updates: what each logged.
+        skips: whether the next states of agents that end are skipped.
+    """
     if not updates:
         return {}
-    return {name: torch.stack([one[name] for one in updates]).mean().item() for name in updates[0]}
+    numbers: Row = {name: torch.stack([one[name] for one in updates]).mean().item() for name in updates[0]}
+    for name, value in list(numbers.items()):
+        if name.endswith("/fraction_terminal"):
+            numbers[name.replace("terminal", "skipped")] = value if skips else 0.0
+    return numbers
+
+
+def speed_numbers(seconds: Mapping[str, float], passed: float, *, frames: int, updates: int) -> Row:
+    """Where the time of an iteration went, and frames and updates a second.
+
+    Args:
+        seconds: by stage.
+        passed: in all.
+        frames: collected meanwhile.
+        updates: applied meanwhile.
+    """
+    updating = seconds.get("sample", 0.0) + seconds.get("update", 0.0)
+    return {
+        **{f"time/{stage}_s": seconds.get(stage, 0.0) for stage in STAGES},
+        "frames_per_second": frames / passed,
+        "updates_per_second": updates / updating if updates else None,
+    }
 
 
 def of_group(numbers: Row, group: GroupSpec, prefix: str) -> Row:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchrl.modules import ProbabilisticActor
 
 from masac import functional
+from masac.checks import ConfigError
 from masac.groups import GroupSpec
 from masac.training.normalization import RunningNormalizer
 
@@ -98,3 +99,20 @@ def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:
     logits = torch.zeros(*lead, sum(sizes), device=observation.device)
     _, probs, _ = functional.discrete_policy(logits, legal, sizes)
     return group.discrete.from_one_hot(functional.draw_one_hot(probs, sizes), sizes).to(spec.dtype)
+
+
+def learning_groups(groups: list[GroupSpec], names: tuple[str, ...] | None) -> list[GroupSpec]:
+    """The groups that learn: those named, or all.
+
+    Raises:
+        ConfigError: for a name that no group has.
+    """
+    if names is None:
+        return groups
+    known = [group.name for group in groups]
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"training.learning_groups must name groups of the task; got {name!r}. There are: {', '.join(known)}."
+            )
+    return [group for group in groups if group.name in names]

@@ -18,13 +18,21 @@ class ProgressDisplay:
     Args:
         logging: which kind, and how often.
         title: of the run.
+        done_frames: where it begins.
         total_frames: where it ends.
         groups: whose returns to show.
         console: where to print.
     """
 
     def __init__(
-        self, logging: LoggingConfig, *, title: str, total_frames: int, groups: Sequence[str], console: Console
+        self,
+        logging: LoggingConfig,
+        *,
+        title: str,
+        done_frames: int,
+        total_frames: int,
+        groups: Sequence[str],
+        console: Console,
     ) -> None:
         kind = logging.progress
         if kind == "auto":
@@ -33,6 +41,7 @@ class ProgressDisplay:
         self.console = console
         self.title = title
         self.groups = tuple(groups)
+        self.done_frames = done_frames
         self.total_frames = total_frames
         self.line_every_s = logging.line_every_s
         self.started = self.last_line = time.perf_counter()
@@ -60,7 +69,7 @@ class ProgressDisplay:
         """Show the newest row of metrics, and the returns of the last evaluation."""
         now = time.perf_counter()
         frames = int(row["frames"] or 0)
-        rate = frames / max(now - self.started, 1e-9)
+        rate = (frames - self.done_frames) / max(now - self.started, 1e-9)
         text = "  ".join([f"{frames:,} frames", f"{rate:,.0f}/s", *self._numbers({**row, **evaluation})])
         self.live.update(self.bar, completed=frames, text=text)
         done = frames >= self.total_frames

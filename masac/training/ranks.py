@@ -1,13 +1,15 @@
-"""Which of several processes this one is, and the randomness that follows from it."""
+"""Which of several processes this one is, and the state of its randomness."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +24,9 @@ class Rank:
         """Whether this process evaluates and writes files."""
         return self.index == 0
 
-    def seed(self, seed: int) -> int:
-        """A seed of this rank's own."""
-        return int(np.random.SeedSequence([seed, self.index]).generate_state(1)[0] % 2**31)
+    def seed(self, seed: int, *more: int) -> int:
+        """A seed of this rank's own, and of what else tells it from others."""
+        return int(np.random.SeedSequence([seed, self.index, *more]).generate_state(1)[0] % 2**31)
 
 
 def current_rank() -> Rank:
@@ -37,3 +39,33 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
+
+
+def random_state() -> dict[str, Tensor]:
+    """The states of PyTorch's (every device's), NumPy's and Python's random numbers, as tensors."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    assert version == 3
+    assert name == "MT19937"
+    state = {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor(words, dtype=torch.int64),
+        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+        "numpy": torch.tensor([*keys.tolist(), position, has_gauss], dtype=torch.int64),
+        "numpy_gauss": torch.tensor(cached, dtype=torch.float64),
+    }
+    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+        state[f"cuda{index}"] = torch.cuda.get_rng_state(index)
+    return state
+
+
+def set_random_state(state: Mapping[str, Tensor]) -> None:
+    """Go on with the random numbers of :func:`random_state`; devices that are not here are left out."""
+    torch.set_rng_state(state["torch"])
+    gauss = state["python_gauss"].tolist()
+    random.setstate((3, tuple(state["python"].tolist()), gauss[0] if gauss else None))
+    *keys, position, has_gauss = state["numpy"].tolist()
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, state["numpy_gauss"].item()))
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"cuda{index}" in state:
+            torch.cuda.set_rng_state(state[f"cuda{index}"], index)

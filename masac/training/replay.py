@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
 from masac.groups import GroupSpec
@@ -19,10 +20,15 @@ class Replay:
         size: rows it holds; the oldest give way.
         batch_size: rows a sample.
         device: where the rows are kept.
+
+    Attributes:
+        written: rows it ever got.
     """
 
     def __init__(self, groups: Sequence[GroupSpec], *, size: int, batch_size: int, device: str) -> None:
         self.groups = tuple(groups)
+        self.size = size
+        self.written = 0
         self.buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(size, device=device), batch_size=batch_size)
 
     def __len__(self) -> int:
@@ -35,21 +41,55 @@ class Replay:
         living = [mask.flatten(1).any(1) for mask in masks if mask is not None]
         if len(living) == len(masks):  # a group without a mask is alive in every row
             rows = rows[torch.stack(living).any(0)]
+        rows = rows[-self.size :]
         if rows.numel():
             self.buffer.extend(self._transitions(rows))
+            self.written += rows.numel()
 
     def sample(self) -> TensorDictBase:
         """``batch_size`` rows, drawn with replacement."""
         return self.buffer.sample()
 
-    def _transitions(self, rows: TensorDictBase) -> TensorDict:
-        """Observations, actions and masks, and the next rewards, terminated flags and observations; no more."""
-        batch = rows.batch_size
+    def rows(self, first: int, end: int) -> TensorDictBase:
+        """The rows from ``first`` up to ``end``, counted from the first one it ever got; they must be there still."""
+        return self.buffer.storage.get(torch.arange(first, end) % self.size)
+
+    def rows_from(self, tensors: Mapping[str, Tensor]) -> TensorDict:
+        """Rows from the tensors of :meth:`rows`, ``"next/agents/reward"`` and so on."""
+        batch = [next(iter(tensors.values())).shape[0]]
+        out = self._empty(batch)
+        for name, value in tensors.items():
+            out.set(tuple(name.split("/")), value)
+        return out
+
+    def restore(self, rows: TensorDictBase, *, written: int) -> None:
+        """Fill the empty buffer with the last rows of ``written``, each at the place where it was."""
+        held = rows.numel()
+        places = torch.arange(written - held, written) % self.size
+        in_place = rows[places.argsort()]
+        self.buffer.extend(in_place)
+        again = written % self.size
+        if held == self.size and again:  # the next row is to overwrite the oldest one, not the first
+            self.buffer.extend(in_place[:again])
+        self.written = written
+
+    def bytes_per_row(self, example: TensorDictBase) -> int:
+        """What a row takes, given collected data (of any batch size) to look at."""
+        row = self._transitions(example.reshape(-1)[:1])
+        return sum(value.numel() * value.element_size() for value in row.values(True, True))
+
+    def _empty(self, batch: Sequence[int]) -> TensorDict:
         out = TensorDict({"next": TensorDict({}, batch)}, batch)
         for group in self.groups:
-            name, size = group.name, [*batch, group.n_agents]
-            out.set(name, TensorDict({}, size))
-            out.set(("next", name), TensorDict({}, size))
+            out.set(group.name, TensorDict({}, [*batch, group.n_agents]))
+            out.set(("next", group.name), TensorDict({}, [*batch, group.n_agents]))
+        return out
+
+    def _transitions(self, rows: TensorDictBase) -> TensorDict:
+        """Observations, actions and masks, and the next rewards, terminated flags and observations; no more."""
+        out = self._empty(rows.batch_size)
+        for group in self.groups:
+            name = group.name
             kept = [(name, entry) for entry in ("observation", "action", "mask", "action_mask")]
             kept += [("next", name, entry) for entry in ("observation", "action_mask")]
             for signal in ("reward", "terminated"):

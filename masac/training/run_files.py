@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -12,9 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
+from tensordict import TensorDictBase
 
 from masac.checks import ConfigError
+from masac.keys import as_path
 from masac.training.atomic import write_atomically
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
@@ -31,33 +35,52 @@ class RunFiles:
         run_dir: their folder, made if need be.
         writes: whether this process is the one that writes; the methods of another do nothing.
 
+        resumes: whether the folder is to hold a run already.
+
     Raises:
-        ConfigError: if a run is there already.
+        ConfigError: if a run is there already, and should not be.
     """
 
-    def __init__(self, run_dir: Path, *, writes: bool = True) -> None:
+    def __init__(self, run_dir: Path, *, writes: bool = True, resumes: bool = False) -> None:
         self.run_dir = run_dir
         self.writes = writes
         if not writes:
             return
-        if (run_dir / "metrics.csv").exists():
-            raise ConfigError(f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=...")
+        if not resumes and any((run_dir / name).exists() for name in ("config.yaml", "metrics.csv")):
+            raise ConfigError(
+                f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=..., or go on with "
+                f"masac train --resume {run_dir}"
+            )
         run_dir.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: ExperimentConfig) -> None:
         """Write ``config.yaml``, which ``masac`` can read back."""
         if not self.writes:
             return
-        (self.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+        text = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+        write_atomically(self.run_dir / "config.yaml", lambda file: file.write(text.encode()))
 
-    def open_metrics(self, columns: list[str]) -> Metrics:
-        """Start ``metrics.csv``."""
-        return Metrics(self.run_dir / "metrics.csv" if self.writes else Path(os.devnull), columns)
+    def open_metrics(self, columns: list[str], *, frames: int) -> Metrics:
+        """Start ``metrics.csv``, or go on with it from ``frames``."""
+        if not self.writes:
+            return Metrics(Path(os.devnull), columns)
+        path = self.run_dir / "metrics.csv"
+        if frames:
+            cut_metrics(path, columns, frames)
+        return Metrics(path, columns, append=frames > 0)
 
     def write_policy(self, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
         """Write ``policy.pt``."""
         if self.writes:
             save_policy(self.run_dir / "policy.pt", policy, config, frames=frames)
+
+    def write_batch(self, batch: TensorDictBase) -> Path:
+        """Write ``nonfinite_batch.pt``, a batch's tensors by name."""
+        path = self.run_dir / "nonfinite_batch.pt"
+        tensors = {"/".join(as_path(key)): value.detach().cpu() for key, value in batch.items(True, True)}
+        if self.writes:
+            write_atomically(path, lambda file: torch.save(tensors, file))
+        return path
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
@@ -68,7 +91,7 @@ class RunFiles:
             with suppress(PackageNotFoundError):
                 installed[name] = version(name)
         text = json.dumps({**summary, "versions": installed}, indent=2)
-        write_atomically(self.run_dir / "summary.json", lambda path: path.write_text(text + "\n"))
+        write_atomically(self.run_dir / "summary.json", lambda file: file.write(f"{text}\n".encode()))
 
 
 class Metrics:
@@ -79,20 +102,42 @@ class Metrics:
         columns: its header.
     """
 
-    def __init__(self, path: Path, columns: list[str]) -> None:
-        self._file = path.open("w", newline="", buffering=1)
+    def __init__(self, path: Path, columns: list[str], *, append: bool = False) -> None:
+        self._file = path.open("a" if append else "w", newline="", buffering=1)
         self._writer = csv.DictWriter(self._file, columns)
-        self._writer.writeheader()
+        if not append:
+            self._writer.writeheader()
 
     def write(self, row: Mapping[str, float | int | None]) -> None:
         """Append a row; what is None stays empty."""
         self._writer.writerow({name: _text(value) for name, value in row.items()})
+
+    def flush(self) -> None:
+        """Have all rows on the disk."""
+        self._file.flush()
+        with suppress(OSError):  # os.devnull has no disk
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> Metrics:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
+    """Keep the rows of ``metrics.csv`` up to ``frames``: those beyond are of what a resumed run does again."""
+    kept: list[dict[str, str]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            # A row that was cut short by the end of the process is one beyond, or has too few numbers.
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+            kept = [{name: row.get(name, "") for name in columns} for row in rows if int(row["frames"]) <= frames]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(kept)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _text(value: float | int | None) -> str:

@@ -15,6 +15,7 @@ from masac.checks import ConfigError
 from masac.envs.registry import make_env
 from masac.groups import GroupSpec, read_groups
 from masac.training.atomic import write_atomically
+from masac.training.checkpoints import best_of, newest_of
 from masac.training.config import ExperimentConfig, read_config
 from masac.training.normalization import RunningNormalizer
 from masac.training.policy import Policy
@@ -71,9 +72,11 @@ def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path
         if not path.is_file():
             raise ConfigError(f"checkpoint must be last, best or a path; there is no file {str(path)!r}.")
         return path
-    path = run_dir / "policy.pt"
-    if not path.is_file():
-        raise ConfigError(f"a run must have a policy.pt to be loaded; {str(run_dir)!r} has none.")
+    found = best_of(run_dir) if checkpoint == "best" else newest_of(run_dir)
+    path = run_dir / "policy.pt" if found is None else found.folder / "policy.pt"
+    if not path.is_file() or (checkpoint == "best" and found is None):
+        rule = "a checkpoint with an evaluation" if checkpoint == "best" else "a policy.pt or a checkpoint"
+        raise ConfigError(f"a run must have {rule} for its {checkpoint} policy; {str(run_dir)!r} has none.")
     return path
 
 

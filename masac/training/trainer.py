@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.algorithm import make_loss
-from masac.checks import ConfigError, RunFailedError
+from masac.checks import RunFailedError
 from masac.envs.registry import make_env
-from masac.groups import GroupSpec, read_groups
+from masac.groups import read_groups
 from masac.training import metrics
+from masac.training.atomic import disk_is_full
+from masac.training.checkpoints import Checkpoint, Checkpoints
 from masac.training.collection import batches, check_observations, make_collector
-from masac.training.config import ExperimentConfig
+from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents, evaluate
-from masac.training.learner import Learner
+from masac.training.learner import Learner, NonFiniteError
+from masac.training.loggers import Loggers
+from masac.training.memory import check_buffer_fits
 from masac.training.normalization import RunningNormalizer
 from masac.training.plots import plot_learning_curve
+from masac.training.policy import learning_groups
 from masac.training.progress import ProgressDisplay
 from masac.training.ranks import current_rank, seed_everything
 from masac.training.replay import Replay
+from masac.training.resume import load_newest, set_random_state_from, set_state, state_of
 from masac.training.run_files import RunFiles
-from masac.training.saved_policy import make_policy
-from masac.training.signals_to_stop import stop_on_signals
+from masac.training.saved_policy import make_policy, save_policy
+from masac.training.signals_to_stop import StopRequest, stop_on_signals
+from masac.training.summary import summarize
+from masac.training.timers import Timers
 
 
 class Trainer:
@@ -37,21 +45,24 @@ class Trainer:
 
     Args:
         config: the run.
-        run_dir: the folder for what it writes; it must not hold a run yet.
+        run_dir: the folder for what it writes; it must not hold a run yet, unless that one is resumed.
         console: where to print.
+        resumes: go on from the newest whole checkpoint in ``run_dir``, or from the start if there is none.
     """
 
-    def __init__(self, config: ExperimentConfig, run_dir: Path, *, console: Console | None = None) -> None:
+    def __init__(
+        self, config: ExperimentConfig, run_dir: Path, *, console: Console | None = None, resumes: bool = False
+    ) -> None:
         self.config = config
         self.rank = current_rank()
         self.console = console or Console()
         training, task, device = config.training, config.task, resolve_device(config.training.device)
-        self.files = RunFiles(run_dir, writes=self.rank.writes)
+        self.files = RunFiles(run_dir, writes=self.rank.writes, resumes=resumes)
         seed = self.rank.seed(config.seed)
         seed_everything(seed)
 
-        env = make_env(task, num_envs=task.num_envs, seed=seed, device=device)
-        self.groups = read_groups(env)
+        self.env = make_env(task, num_envs=task.num_envs, seed=seed, device=device)
+        self.groups = read_groups(self.env)
         self.learning = learning_groups(self.groups, training.learning_groups)
         self.policy = make_policy(self.groups, self.learning, config)
         loss = make_loss(dict(self.policy.actors), self.learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
@@ -59,15 +70,16 @@ class Trainer:
         self.policy.to(device)
         self.learner = Learner(loss, training, tau=config.algorithm.tau)
         self.replay = Replay(self.learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
-
-        frames_per_iteration = task.num_envs * training.steps_per_iteration
-        iterations = math.ceil(training.total_frames / frames_per_iteration)
-        self.warmup_frames = math.ceil(training.warmup_frames / frames_per_iteration) * frames_per_iteration
-        self.total_frames = iterations * frames_per_iteration
-        self.collector = make_collector(
-            env, self.policy, frames_per_iteration=frames_per_iteration, total_frames=self.total_frames
-        )
+        self.bytes_per_row = self.replay.bytes_per_row(self.env.fake_tensordict())
+        check_buffer_fits(training.buffer_size, self.bytes_per_row, device)
         self.episodes = EpisodeTracker(task.num_envs, self.groups)
+        self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
+
+        self.frames_per_iteration = step = task.num_envs * training.steps_per_iteration
+        self.warmup_frames = math.ceil(training.warmup_frames / step) * step
+        self.total_frames = math.ceil(training.total_frames / step) * step
+        self.frames = self.skipped_updates = 0
+        self.seconds_before = 0.0
         episodes = config.evaluation.episodes
         shares = task.num_workers > 0 and episodes % task.num_workers == 0
         self.evaluation_env = make_env(
@@ -77,9 +89,16 @@ class Trainer:
             device=device,
             one_episode=True,
         )
-        self.frames = 0
-        self.next_evaluation = config.evaluation.every_frames or math.inf
+        self.collector = make_collector(
+            self.env, self.policy, frames_per_iteration=step, total_frames=self.total_frames
+        )
+        self.started = time.perf_counter()
+        self.resumed_from = self._resume() if resumes else None
         self.files.write_config(config)
+        self.last_evaluation: metrics.Row = {}
+        self.last_checkpoint = (self.frames, time.perf_counter())
+        self.failure: RunFailedError | None = None
+        self.timers = Timers()
 
     @property
     def learning_names(self) -> list[str]:
@@ -92,44 +111,71 @@ class Trainer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self) -> dict[str, object]:
-        """Train to the end, or until somebody asks to stop; write the files; return the summary."""
-        try:
-            seconds, interrupted = self._train()
-            return self._finish(seconds, interrupted=interrupted)
-        except Exception:
-            self.files.write_policy(self.policy, self.config, frames=self.frames)  # what was learned is not lost
-            raise
-
     def close(self) -> None:
         """Close the environments, and the processes they run in."""
         self.collector.shutdown()
         if not self.evaluation_env.is_closed:
             self.evaluation_env.close(raise_if_closed=False)
 
-    def _train(self) -> tuple[float, bool]:
-        """The loop. Returns how long it took in seconds, and whether somebody asked to stop."""
-        started = time.perf_counter()
-        last_evaluation: metrics.Row = {}
+    def run(self) -> dict[str, object]:
+        """Train to the end, or until somebody asks to stop; write the files; return the summary."""
+        try:
+            interrupted = self._train()
+        except Exception as error:
+            with suppress(OSError):  # what was learned is not lost
+                self.files.write_policy(self.policy, self.config, frames=self.frames)
+            if disk_is_full(error):
+                raise RunFailedError(
+                    f"the disk must have room for what a run writes; there is none left below {self.files.run_dir}. "
+                    f"The last whole checkpoint is {self.checkpoints.newest or 'none'}. Make room, then go on with "
+                    f"masac train --resume {self.files.run_dir}"
+                ) from error
+            raise
+        return self._finish(interrupted=interrupted)
+
+    def _train(self) -> bool:
+        """The loop. Returns whether somebody asked to stop."""
+        self.started = time.perf_counter()
         self._warm_up()
-        with self.files.open_metrics(self._columns()) as table, self._display() as display, stop_on_signals() as stop:
-            for collected in batches(self.collector):
+        with (
+            self.files.open_metrics(self._columns(), frames=self.frames) as table,
+            Loggers(self.config, self.files.run_dir, frames=self.frames, writes=self.rank.writes) as loggers,
+            self._display() as display,
+            stop_on_signals() as stop,
+        ):
+            for collected in self.timers.each("collect", self._collected()):
                 self._observe(collected)
                 self.replay.extend(collected)
-                logged = [self.learner.update(self._prepare(self.replay.sample())) for _ in range(self._updates_due())]
-                evaluation = self._evaluation() if self._evaluation_due() else {}
-                last_evaluation = evaluation or last_evaluation
-                row = self._row(time.perf_counter() - started, logged, evaluation)
+                updates = self._update()
+                evaluation = self._evaluation() if self._evaluation_due(stop) else {}
+                row = self._row(updates, evaluation)
                 table.write(row)
-                display.show(row, evaluation=last_evaluation)
-                self._check_finite(row)
-                if stop.requested:
+                loggers.log(row)
+                display.show(row, evaluation=self.last_evaluation)
+                if self._checkpoint_due(evaluation, stop):
+                    table.flush()
+                    self._checkpoint(evaluation)
+                if self.failure is not None:
+                    raise self.failure
+                if stop.requested or self.frames >= self.total_frames:
                     break
-        return time.perf_counter() - started, stop.requested
+        return stop.requested
+
+    # -- collect ------------------------------------------------------------------------------------------------------
+
+    def _collected(self) -> Iterator[TensorDictBase]:
+        """Batches ``[environments, steps]``. If an environment fails, what was learned so far is checkpointed."""
+        try:
+            for collected in batches(self.collector):
+                if self.config.training.check_observations:
+                    check_observations(collected, self.groups, self.frames)
+                yield collected
+        except Exception:
+            if self.frames:
+                self._save({})
+            raise
 
     def _observe(self, collected: TensorDictBase) -> None:
-        if self.config.training.check_observations:
-            check_observations(collected, self.groups, self.frames)
         self.frames += collected.numel()
         self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
@@ -144,11 +190,28 @@ class Trainer:
         """Let all groups act at random until the warm-up is over."""
         self.policy.random_groups = self.policy.group_names if self.frames < self.warmup_frames else frozenset()
 
+    # -- update -------------------------------------------------------------------------------------------------------
+
+    def _update(self) -> list[dict[str, Tensor]]:
+        """Take the updates that are due; returns what they log."""
+        logged = []
+        for _ in range(self._updates_due()):
+            with self.timers("sample"):
+                batch = self._prepare(self.replay.sample())
+            with self.timers("update"):
+                try:
+                    logged.append(self.learner.update(batch))
+                except NonFiniteError as error:
+                    self.failure = self._not_finite(error)
+            if self.failure is not None:
+                break
+        return logged
+
     def _updates_due(self) -> int:
         if self.frames < self.warmup_frames or not len(self.replay):
             return 0
         due = (self.frames - self.warmup_frames) * self.config.training.updates_per_frame
-        return int(due) - self.learner.updates
+        return int(due) - self.learner.updates - self.skipped_updates
 
     def _prepare(self, batch: TensorDictBase) -> TensorDictBase:
         """Normalize observations and scale rewards, where that is switched on."""
@@ -161,15 +224,36 @@ class Trainer:
                     batch.set(key, reward * scale)
         return batch
 
-    def _evaluation_due(self) -> bool:
-        if not self.rank.writes or self.frames < self.next_evaluation:
+    def _not_finite(self, error: NonFiniteError) -> RunFailedError | None:
+        """Count an update that was not applied; returns why the run is to end, if it is."""
+        self.skipped_updates += 1
+        training = self.config.training
+        if training.on_nonfinite == "skip" and self.skipped_updates <= training.nonfinite_limit:
+            return None
+        file = self.files.write_batch(error.batch)
+        keys = [key for key, value in error.batch.items(True, True) if not bool(value.isfinite().all())]
+        return RunFailedError(
+            f"losses and gradients must be finite; got others in {', '.join(error.terms)}, at update "
+            f"{self.learner.updates + 1} (frame {self.frames}), which was not applied. In its batch {keys or 'none'} "
+            f"are not finite; it is in {file}. Everything before is saved in {self.files.run_dir}. Check the "
+            "environment's rewards and observations, lower training.critic_lr and training.actor_lr, set "
+            "training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip"
+        )
+
+    # -- evaluate -----------------------------------------------------------------------------------------------------
+
+    def _evaluation_due(self, stop: StopRequest) -> bool:
+        """At every multiple of ``evaluation.every_frames`` and at the end, but not where somebody waits for that."""
+        if not self.rank.writes or stop.requested:
             return False
         every = self.config.evaluation.every_frames
-        self.next_evaluation = (self.frames // every + 1) * every
-        return True
+        before = self.frames - self.frames_per_iteration
+        return self.frames >= self.total_frames or (every > 0 and self.frames // every > before // every)
 
     def _evaluation(self) -> metrics.Row:
-        return metrics.evaluation_numbers(self.evaluate(), self.learning_names)
+        with self.timers("evaluate"):
+            self.last_evaluation = metrics.evaluation_numbers(self.evaluate(), self.learning_names)
+        return self.last_evaluation
 
     def evaluate(self, *, random_groups: Collection[str] = ()) -> Evaluation:
         """Evaluate the policy without noise on the episodes of the config's evaluation seed.
@@ -184,90 +268,131 @@ class Trainer:
         finally:
             self.policy.random_groups = before
 
-    def _columns(self) -> list[str]:
-        config = self.config
-        clipped = config.training.max_grad_norm is not None
-        return metrics.columns(
-            self.groups, self.learning_names, success=config.task.success is not None, clipped=clipped
+    # -- checkpoint ---------------------------------------------------------------------------------------------------
+
+    def _checkpoint_due(self, evaluation: metrics.Row, stop: StopRequest) -> bool:
+        """Now and then, where an evaluation is the best so far, and whenever the run ends."""
+        if not self.rank.writes:
+            return False
+        training, (frames, when) = self.config.training, self.last_checkpoint
+        return (
+            stop.requested
+            or self.failure is not None
+            or self.frames >= self.total_frames
+            or self.frames - frames >= training.checkpoint_frames
+            or time.perf_counter() - when >= training.checkpoint_seconds
+            or self._is_best(evaluation)
         )
 
-    def _row(self, wall_time_s: float, logged: list[dict[str, Tensor]], evaluation: metrics.Row) -> metrics.Row:
+    def _is_best(self, evaluation: metrics.Row) -> bool:
+        value = evaluation.get("eval/return_mean")
+        return value is not None and value > self.checkpoints.best_return
+
+    def _checkpoint(self, evaluation: metrics.Row) -> None:
+        with self.timers("checkpoint"):
+            state = self._save(evaluation)
+            if self.config.checkpoint.reset_environments:
+                self._restart(state)
+
+    def _save(self, evaluation: metrics.Row) -> dict[str, Tensor]:
+        """Write a checkpoint; returns the state in it."""
+        state = state_of(self.learner, self.policy, self.episodes)
+        if self.rank.writes:
+            self.checkpoints.save(
+                state,
+                lambda path: save_policy(path, self.policy, self.config, frames=self.frames),
+                self.replay,
+                about={
+                    "frames": self.frames,
+                    "updates": self.learner.updates,
+                    "skipped": self.skipped_updates,
+                    "wall_time_s": self.wall_time_s,
+                    "eval_return": evaluation.get("eval/return_mean"),
+                    "config": asdict(self.config),
+                },
+            )
+        self.last_checkpoint = (self.frames, time.perf_counter())
+        return state
+
+    def _resume(self) -> Checkpoint | None:
+        """Go on from the newest whole checkpoint, if there is one."""
+
+        def load(checkpoint: Checkpoint) -> None:
+            state = checkpoint.tensors()
+            self.checkpoints.load_buffer(checkpoint, self.replay)
+            set_state(state, self.learner, self.policy, self.episodes)
+            self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
+            self.skipped_updates, self.seconds_before = checkpoint.skipped, checkpoint.wall_time_s
+            self._restart(state)
+
+        return load_newest(self.checkpoints, self.config, load, warn=self._warn)
+
+    def _restart(self, state: Mapping[str, Tensor]) -> None:
+        """Begin new episodes, which depend on the frames so far and nothing else."""
+        self.env.set_seed(self.rank.seed(self.config.seed, self.frames))
+        self.collector.reset()
+        self.episodes.restart()
+        set_random_state_from(state)
+
+    def _warn(self, message: str) -> None:
+        self.console.print(f"warning: {message}", highlight=False, soft_wrap=True)
+
+    # -- report -------------------------------------------------------------------------------------------------------
+
+    @property
+    def wall_time_s(self) -> float:
+        """How long the run took so far, before it was resumed too."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def _columns(self) -> list[str]:
+        return metrics.columns(self.groups, self.learning_names, success=self.config.task.success is not None)
+
+    def _row(self, updates: list[dict[str, Tensor]], evaluation: metrics.Row) -> metrics.Row:
         row: metrics.Row = {
             "frames": self.frames,
             "updates": self.learner.updates,
-            "wall_time_s": round(wall_time_s, 3),
+            "updates_skipped": self.skipped_updates,
+            "wall_time_s": round(self.wall_time_s, 3),
+            "buffer/rows": len(self.replay),
+            "buffer/fill": len(self.replay) / self.replay.size,
             **metrics.training_numbers(self.episodes, self.learning_names),
             **evaluation,
-            **metrics.learning_numbers(logged),
+            **metrics.learning_numbers(updates, skips=self.config.algorithm.skip_done_states != "off"),
+            **metrics.speed_numbers(*self.timers.take(), frames=self.frames_per_iteration, updates=len(updates)),
         }
         return {name: row.get(name) for name in self._columns()}
-
-    def _check_finite(self, row: metrics.Row) -> None:
-        for group in self.learning:
-            for name in metrics.LOGGED:
-                value = row[f"{group.name}/{name}"]
-                if value is not None and not math.isfinite(value):
-                    raise RunFailedError(
-                        f"{name} of group {group.name!r} must be finite; got {value} after {self.learner.updates} "
-                        f"updates ({self.frames} frames). The last policy is in {self.files.run_dir}. Check the "
-                        "environment's rewards and observations, lower training.critic_lr and training.actor_lr, or "
-                        "set training.max_grad_norm=10"
-                    )
 
     def _display(self) -> ProgressDisplay:
         config = self.config
         title = f"{config.task.name} · {config.algorithm.name} · seed {config.seed}"
         names = [group.name for group in self.groups]
         return ProgressDisplay(
-            config.logging, title=title, total_frames=self.total_frames, groups=names, console=self.console
+            config.logging,
+            title=title,
+            done_frames=self.frames,
+            total_frames=self.total_frames,
+            groups=names,
+            console=self.console,
         )
 
-    def _finish(self, wall_time_s: float, *, interrupted: bool) -> dict[str, object]:
+    def _finish(self, *, interrupted: bool) -> dict[str, object]:
         if not self.rank.writes:
             return {}
-        config = self.config
-        self.files.write_policy(self.policy, config, frames=self.frames)
-        numbers = self._evaluation()
-        summary: dict[str, object] = {
-            "task": f"{config.task.suite}/{config.task.name}",
-            "algorithm": config.algorithm.name,
-            "seed": config.seed,
-            **{name.replace("eval/", "eval_"): value for name, value in numbers.items() if name.startswith("eval/")},
-            "groups": {group.name: metrics.of_group(numbers, group, "eval/") for group in self.groups},
-            "eval_episodes": config.evaluation.episodes,
-            "frames": self.frames,
-            "updates": self.learner.updates,
-            "wall_time_s": round(wall_time_s, 3),
-            "frames_per_second": round(self.frames / wall_time_s, 1),
-            "interrupted": interrupted,
-        }
+        self.files.write_policy(self.policy, self.config, frames=self.frames)
+        summary = summarize(
+            self.config,
+            self.groups,
+            self.last_evaluation,
+            frames=self.frames,
+            updates=self.learner.updates,
+            skipped=self.skipped_updates,
+            wall_time_s=self.wall_time_s,
+            interrupted=interrupted,
+            checkpoint_bytes=self.checkpoints.bytes_on_disk(),
+        )
         self.files.write_summary(summary)
         run_dir = self.files.run_dir
-        title = f"{summary['task']} · {config.algorithm.name} · seed {config.seed}"
+        title = f"{summary['task']} · {self.config.algorithm.name} · seed {self.config.seed}"
         names = [group.name for group in self.groups]
         plot_learning_curve(run_dir / "metrics.csv", run_dir / "learning_curve.png", title=title, groups=names)
         return summary
-
-
-def resolve_device(device: str) -> str:
-    """The device for ``auto``: CUDA where there is one."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def learning_groups(groups: list[GroupSpec], names: tuple[str, ...] | None) -> list[GroupSpec]:
-    """The groups that learn: those named, or all.
-
-    Raises:
-        ConfigError: for a name that no group has.
-    """
-    if names is None:
-        return groups
-    known = [group.name for group in groups]
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"training.learning_groups must name groups of the task; got {name!r}. There are: {', '.join(known)}."
-            )
-    return [group for group in groups if group.name in names]

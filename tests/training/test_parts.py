@@ -1,8 +1,10 @@
 """The parts of the trainer, one by one."""
 
 import math
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
@@ -18,9 +20,10 @@ from masac.training import metrics
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 from masac.training.episodes import EpisodeTracker, evaluate
 from masac.training.learner import Learner
+from masac.training.memory import check_buffer_fits
 from masac.training.normalization import RunningNormalizer
 from masac.training.policy import Policy
-from masac.training.ranks import Rank
+from masac.training.ranks import Rank, random_state, seed_everything, set_random_state
 from masac.training.replay import Replay
 from masac.training.run_files import RunFiles
 from tests.losses.common import A, F, N, make_batch
@@ -104,12 +107,17 @@ def test_training_returns_are_those_of_finished_episodes():
     done[0, 0] = done[0, 2] = True
     batch = TensorDict({"next": {"agents": {"reward": reward}, "done": done}}, [2, 3])
     tracker.observe(batch)
-    assert [one["agents"].tolist() for one in tracker.finished] == [[1.0, 3.0], [2.0, 6.0]]  # one step, then two
+    assert [one.returns["agents"].tolist() for one in tracker.finished] == [[1.0, 3.0], [2.0, 6.0]]
+    assert [one.length for one in tracker.finished] == [1, 2]
     done = torch.zeros(2, 1, 1, dtype=torch.bool)
     done[1] = True
     tracker.observe(TensorDict({"next": {"agents": {"reward": reward[:, :1]}, "done": done}}, [2, 1]))
-    assert tracker.finished[2]["agents"].tolist() == [4.0, 12.0]  # four steps of environment 1, over two batches
+    assert tracker.finished[2].returns["agents"].tolist() == [
+        4.0,
+        12.0,
+    ]  # four steps of environment 1, over two batches
     assert tracker.returns("agents").tolist() == pytest.approx([7 / 3, 21 / 3])
+    assert tracker.length() == pytest.approx(7 / 3)
 
 
 def test_what_an_environment_pays_the_dead_is_not_their_return():
@@ -121,7 +129,7 @@ def test_what_an_environment_pays_the_dead_is_not_their_return():
     tracker.observe(
         TensorDict({"agents": {"mask": mask}, "next": {"agents": {"reward": reward}, "done": done}}, [1, 3])
     )
-    assert tracker.finished[0]["agents"].tolist() == [3.0, 1.0]
+    assert tracker.finished[0].returns["agents"].tolist() == [3.0, 1.0]
 
 
 class Still(torch.nn.Module):
@@ -173,7 +181,7 @@ def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_cr
     constant = ("alpha_init", "_target_entropy", "__batch_size", "__device")
     assert [name for name in still if not any(part in name for part in constant)] == []
     assert logged[-1]["agents/loss/qvalue"] < logged[0]["agents/loss/qvalue"]
-    assert set(logged[0]) == {f"agents/{name}" for name in (*metrics.LOGGED, *metrics.CLIPPED)}
+    assert set(logged[0]) == {f"agents/{name}" for name in metrics.LOGGED} - {"agents/fraction_skipped"}
 
 
 def test_clipping_bounds_the_gradient():
@@ -195,7 +203,7 @@ def test_a_process_of_another_rank_writes_nothing(tmp_path):
     files = RunFiles(tmp_path / "run", writes=False)
     files.write_config(ExperimentConfig())
     files.write_summary({})
-    with files.open_metrics(["frames"]) as table:
+    with files.open_metrics(["frames"], frames=0) as table:
         table.write({"frames": 1})
     assert list(tmp_path.iterdir()) == []
 
@@ -227,3 +235,50 @@ def test_a_bad_value_names_the_override_to_change(make, name):
     with pytest.raises(ConfigError, match=f"^{name} must .*; got .*Change it with {name}=") as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_random_numbers_go_on_from_their_state():
+    seed_everything(3)
+    random.gauss(0, 1), np.random.normal()  # both keep a second number back
+    state = random_state()
+    expected = [
+        torch.rand(2).tolist(),
+        random.random(),
+        random.gauss(0, 1),
+        np.random.rand(2).tolist(),
+        np.random.normal(),
+    ]
+    set_random_state(state)
+    assert expected == [
+        *(torch.rand(2).tolist(), random.random(), random.gauss(0, 1)),
+        *(np.random.rand(2).tolist(), np.random.normal()),
+    ]
+
+
+def test_a_buffer_that_cannot_fit_is_refused_with_the_numbers():
+    rows = 10**12
+    with pytest.raises(ConfigError, match=r"1,000,000,000,000 rows of 100 bytes take 90.9 TiB, and .* are free on cpu"):
+        check_buffer_fits(rows, 100, "cpu")
+    check_buffer_fits(1000, 100, "cpu")
+
+
+def test_a_buffer_says_what_a_row_takes():
+    # Observations [3, 4] twice, actions [3, 2] and rewards [3, 1] in float32, ends [3, 1] as bytes, of three agents.
+    replay = Replay([GROUP], size=10, batch_size=2, device="cpu")
+    replay.extend(make_batch(batch=(4,)).unsqueeze(0))
+    assert replay.bytes_per_row(make_batch(batch=(4,))) == sum(
+        value.numel() * value.element_size() for value in replay.rows(0, 1).values(True, True)
+    )
+
+
+@pytest.mark.parametrize("held", [7, 10])
+def test_a_restored_buffer_holds_every_row_where_it_was_and_goes_on_there(held):
+    made, restored = (Replay([GROUP], size=10, batch_size=2, device="cpu") for _ in range(2))
+    for number in range(17 if held == 10 else 7):
+        made.extend(make_batch(seed=number, batch=(1,)).unsqueeze(0))
+    restored.restore(made.rows(made.written - held, made.written), written=made.written)
+    for replay in (made, restored):
+        replay.extend(make_batch(seed=99, batch=(2,)).unsqueeze(0))
+    assert restored.written == made.written
+    for key, value in made.buffer[:].items(True, True):
+        assert torch.equal(restored.buffer[:][key], value), key

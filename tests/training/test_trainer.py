@@ -22,6 +22,10 @@ from masac.training.policy import Policy
 from masac.training.trainer import Trainer
 
 QUIET = Console(quiet=True)
+FILES = {
+    *("config.yaml", "metrics.csv", "learning_curve.png", "summary.json", "policy.pt"),
+    *("checkpoints", "tensorboard"),
+}
 
 
 def tiny(**kwargs):
@@ -39,7 +43,7 @@ def tiny(**kwargs):
         model=ModelConfig(hidden=(16,)),
         training=TrainingConfig(**training),
         evaluation=EvaluationConfig(every_frames=100, episodes=4),
-        logging=LoggingConfig(progress="off"),
+        logging=LoggingConfig(progress="off", loggers=kwargs.pop("loggers", ())),
         **kwargs,
     )
 
@@ -53,10 +57,15 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def untimed(table):
+    """Rows without what depends on the clock."""
+    return [{key: value for key, value in row.items() if not key.endswith(("_s", "_per_second"))} for row in table]
+
+
 def test_a_run_leaves_its_files(tmp_path):
-    summary = run(tiny(), tmp_path)
+    summary = run(tiny(loggers=("tensorboard",)), tmp_path)
     files = {file.name for file in tmp_path.iterdir()}
-    assert files == {"config.yaml", "metrics.csv", "learning_curve.png", "summary.json", "policy.pt"}
+    assert files == FILES
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written.items() >= summary.items()
     for name in (
@@ -71,10 +80,10 @@ def test_a_run_leaves_its_files(tmp_path):
         assert name in written
     assert written["versions"]["torch"] == version("torch")
     table = rows(tmp_path)
-    assert list(table[0])[:3] == ["frames", "updates", "wall_time_s"]
+    assert list(table[0])[:3] == ["frames", "updates", "updates_skipped"]
     assert [int(row["frames"]) for row in table] == list(range(32, 257, 32))
     assert [int(row["updates"]) for row in table] == [0, 0, 4, 8, 12, 16, 20, 24]
-    assert [bool(row["eval/return_mean"]) for row in table] == [False, False, False, True, False, False, True, False]
+    assert [bool(row["eval/return_mean"]) for row in table] == [False, False, False, True, False, False, True, True]
     assert all(math.isfinite(float(row["agents/loss/qvalue"])) for row in table[2:])
 
 
@@ -82,9 +91,7 @@ def test_the_same_seed_gives_the_same_metrics_apart_from_times(tmp_path):
     tables = []
     for name in ("a", "b"):
         run(tiny(seed=3, training={"normalize_observations": True}), tmp_path / name)
-        tables.append(
-            [{key: value for key, value in row.items() if key != "wall_time_s"} for row in rows(tmp_path / name)]
-        )
+        tables.append(untimed(rows(tmp_path / name)))
     assert tables[0] == tables[1]
     run(tiny(seed=4), tmp_path / "c")
     assert rows(tmp_path / "c")[-1]["agents/loss/qvalue"] != tables[0][-1]["agents/loss/qvalue"]
@@ -208,20 +215,6 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
     with pytest.raises(ConfigError, match="run_dir must not hold a run yet"):
         Trainer(tiny(), tmp_path, console=QUIET)
     assert (tmp_path / "metrics.csv").read_text() == before
-
-
-def test_a_loss_that_is_not_finite_ends_the_run_with_its_name_and_the_policy_saved(tmp_path):
-    trainer = Trainer(tiny(), tmp_path, console=QUIET)
-    observe = trainer._observe
-
-    def poison(collected):
-        observe(collected)
-        collected["next", "agents", "reward"].fill_(math.nan)
-
-    trainer._observe = poison
-    with pytest.raises(RunFailedError, match=r"loss/qvalue of group 'agents' must be finite; got nan"):
-        trainer.run()
-    assert (tmp_path / "policy.pt").exists()
 
 
 def test_an_environment_that_fails_ends_the_run_with_the_policy_saved(tmp_path):

@@ -1,0 +1,140 @@
+"""Going on with a run: its state from a checkpoint, under a config that does not contradict it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from yaml import YAMLError
+
+from masac.checks import ConfigError
+from masac.training.checkpoints import Checkpoint, Checkpoints, found_in, read_checkpoint
+from masac.training.config import ExperimentConfig, read_config
+from masac.training.damage import DamagedError
+from masac.training.episodes import EpisodeTracker
+from masac.training.learner import Learner
+from masac.training.policy import Policy
+from masac.training.ranks import random_state, set_random_state
+
+MAY_CHANGE = (
+    *("run_dir", "logging", "evaluation", "checkpoint.keep", "task.num_workers"),
+    *("training.total_frames", "training.device", "training.checkpoint_every"),
+    *("training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
+)
+"""The keys (or parts of the config) that a resumed run may change: they leave what was learned as it is."""
+
+
+def read_run_config(run_dir: Path) -> ExperimentConfig:
+    """The config of a run.
+
+    Raises:
+        ConfigError: if there is none, or it is damaged.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"a run must be a folder with a config.yaml that masac train wrote; {str(run_dir)!r} has none."
+        )
+    try:
+        return read_config(OmegaConf.load(path))  # pyright: ignore[reportArgumentType]
+    except (OmegaConfBaseException, YAMLError, OSError, AssertionError) as error:
+        raise ConfigError(f"{str(path)!r} must be a config that masac wrote; got {error}") from None
+
+
+def contradictions(config: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which a config contradicts that of the run it is to go on with: what it has, and what the run had."""
+    new, old = _flat(config), _flat(before)
+    return {
+        key: (new.get(key), old.get(key))
+        for key in {**old, **new}
+        if new.get(key) != old.get(key) and not _may_change(key)
+    }
+
+
+def load_newest(
+    checkpoints: Checkpoints,
+    config: ExperimentConfig,
+    load: Callable[[Checkpoint], None],
+    *,
+    warn: Callable[[str], None],
+) -> Checkpoint | None:
+    """Load the newest whole checkpoint of a run; None if there is none at all.
+
+    Args:
+        checkpoints: the run's.
+        config: what to go on with.
+        load: loads one, all or nothing; raises :class:`DamagedError` if it cannot.
+        warn: is told of every checkpoint that is passed over.
+
+    Raises:
+        ConfigError: if there are checkpoints, but none that is whole.
+    """
+    folders = found_in(checkpoints.folder)
+    for folder in folders:
+        try:
+            checkpoint = read_checkpoint(folder)
+            foreign = contradictions(asdict(config), checkpoint.config)
+            if foreign:
+                raise DamagedError(f"it is of another run: {', '.join(foreign)} differ")
+            load(checkpoint)
+        except DamagedError as error:
+            warn(f"the checkpoint {folder} cannot be used: {error}")
+            continue
+        checkpoints.go_on_from(checkpoint)
+        return checkpoint
+    if folders:
+        raise ConfigError(f"a run must have a whole checkpoint to go on from; none in {str(checkpoints.folder)!r} is.")
+    return None
+
+
+def state_of(learner: Learner, policy: Policy, episodes: EpisodeTracker) -> dict[str, Tensor]:
+    """All that learning depends on besides the buffer, as tensors by name."""
+    parts = {
+        "learner": learner.state(),
+        "normalizers": dict(policy.normalizers.state_dict()),
+        "episodes": episodes.state(),
+        "random": random_state(),
+    }
+    return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+
+def set_state(state: Mapping[str, Tensor], learner: Learner, policy: Policy, episodes: EpisodeTracker) -> None:
+    """Go on from :func:`state_of`, but for the random numbers, which come last: :func:`set_random_state_from`.
+
+    Raises:
+        DamagedError: if the state is of other networks.
+    """
+    try:
+        learner.set_state(_part(state, "learner"))
+        policy.normalizers.load_state_dict(_part(state, "normalizers"))
+        episodes.set_state(_part(state, "episodes"))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise DamagedError(f"its state does not fit this run ({str(error).splitlines()[0]})") from None
+
+
+def set_random_state_from(state: Mapping[str, Tensor]) -> None:
+    """Go on with the random numbers of :func:`state_of`."""
+    set_random_state(_part(state, "random"))
+
+
+def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys, values as JSON has them (lists for tuples); ``task.kwargs`` as a whole."""
+    flat: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(config)).items():
+        key = f"{prefix}{name}"
+        flat |= _flat(value, f"{key}.") if isinstance(value, dict) and key != "task.kwargs" else {key: value}
+    return flat
+
+
+def _may_change(key: str) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in MAY_CHANGE)

@@ -1,0 +1,52 @@
+"""The summary of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from masac.groups import GroupSpec
+from masac.training import metrics
+from masac.training.config import ExperimentConfig
+
+
+def summarize(
+    config: ExperimentConfig,
+    groups: Sequence[GroupSpec],
+    evaluation: metrics.Row,
+    *,
+    frames: int,
+    updates: int,
+    skipped: int,
+    wall_time_s: float,
+    interrupted: bool,
+    checkpoint_bytes: int,
+) -> dict[str, object]:
+    """What a run came to, for ``summary.json``.
+
+    Args:
+        config: of the run.
+        groups: all of its groups.
+        evaluation: the numbers of the last evaluation; none if there was none.
+        frames: collected.
+        updates: applied.
+        skipped: updates that were not.
+        wall_time_s: how long it took.
+        interrupted: whether somebody asked it to stop.
+        checkpoint_bytes: what its checkpoints take on the disk.
+    """
+    named = {name.replace("eval/", "eval_"): value for name, value in evaluation.items() if name.startswith("eval/")}
+    return {
+        "task": f"{config.task.suite}/{config.task.name}",
+        "algorithm": config.algorithm.name,
+        "seed": config.seed,
+        **named,
+        "groups": {group.name: metrics.of_group(evaluation, group, "eval/") for group in groups},
+        "eval_episodes": config.evaluation.episodes,
+        "frames": frames,
+        "updates": updates,
+        "updates_skipped": skipped,
+        "wall_time_s": round(wall_time_s, 3),
+        "frames_per_second": round(frames / wall_time_s, 1),
+        "checkpoint_bytes": checkpoint_bytes,
+        "interrupted": interrupted,
+    }

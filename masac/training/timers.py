@@ -1,0 +1,45 @@
+"""Where the time of an iteration goes."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Timers:
+    """Seconds by stage since they were last taken."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what is inside."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[stage] += time.perf_counter() - started
+
+    def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Time how long every item takes to come."""
+        iterator = iter(items)
+        while True:
+            with self(stage):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+    def take(self) -> tuple[dict[str, float], float]:
+        """The seconds of every stage, and all that passed, since the last time; begins anew."""
+        seconds, now = dict(self._seconds), time.perf_counter()
+        passed, self._since = now - self._since, now
+        self._seconds.clear()
+        return seconds, passed
