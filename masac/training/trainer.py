@@ -242,10 +242,7 @@ class Trainer:
             "interrupted": interrupted,
         }
         self.files.write_summary(summary)
-        run_dir = self.files.run_dir
-        title = f"{summary['task']} · {config.algorithm.name} · seed {config.seed}"
-        names = [group.name for group in self.groups]
-        plot_learning_curve(run_dir / "metrics.csv", run_dir / "learning_curve.png", title=title, groups=names)
+        plot_learning_curve(self.files.run_dir)
         return summary
 
 
