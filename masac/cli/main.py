@@ -17,11 +17,12 @@ Usage: masac COMMAND [ARGUMENTS]
 Commands:
   train     train groups of agents: masac train task=vmas/navigation
   tasks     list the environments there are, or look at one: masac tasks pettingzoo/simple_tag
+  plot      draw the learning curves of runs: masac plot runs
 
   masac COMMAND --help explains a command; masac --version prints the version.
 """
 
-COMMANDS = ("train", "tasks")
+COMMANDS = ("train", "tasks", "plot")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

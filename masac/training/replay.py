@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from masac.groups import GroupSpec
 
@@ -29,7 +29,7 @@ class Replay:
         self.groups = tuple(groups)
         self.size = size
         self.written = 0
-        self.buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(size, device=device), batch_size=batch_size)
+        self.buffer = ReplayBuffer(storage=LazyTensorStorage(size, device=device), batch_size=batch_size)
 
     def __len__(self) -> int:
         return len(self.buffer)

@@ -391,8 +391,5 @@ class Trainer:
             checkpoint_bytes=self.checkpoints.bytes_on_disk(),
         )
         self.files.write_summary(summary)
-        run_dir = self.files.run_dir
-        title = f"{summary['task']} · {self.config.algorithm.name} · seed {self.config.seed}"
-        names = [group.name for group in self.groups]
-        plot_learning_curve(run_dir / "metrics.csv", run_dir / "learning_curve.png", title=title, groups=names)
+        plot_learning_curve(self.files.run_dir)
         return summary

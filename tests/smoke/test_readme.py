@@ -20,16 +20,29 @@ def test_python_blocks_run(code, capsys):
     assert printed == promised
 
 
+def shell_lines(command):
+    """The arguments of the lines that call a command of masac."""
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
+    found = [shlex.split(line.partition("#")[0])[2:] for line in lines if line.startswith(f"masac {command}")]
+    assert found
+    return found
+
+
 def test_shell_lines_are_arguments_that_masac_takes():
     from dataclasses import asdict
 
     from masac.training.config import ExperimentConfig
 
-    lines = [line for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
-    trained = [shlex.split(line.partition("#")[0])[2:] for line in lines if line.startswith("masac train")]
-    assert trained
+    trained = shell_lines("train")
     for arguments in trained:
         check_overrides([word for word in arguments if not word.startswith("-")], asdict(ExperimentConfig()))
+
+
+def test_lines_that_plot_are_arguments_that_masac_takes():
+    from masac.cli.plot import parser
+
+    for arguments in shell_lines("plot"):
+        parser().parse_args(arguments)
 
 
 def test_the_lines_for_newcomers_are_there():

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -47,10 +48,8 @@ def train(config, path, *, resumes=False, until=None, console=QUIET):
             observe(collected)
 
         trainer._observe = kill
-        try:
+        with suppress(Killed):
             trainer.run()
-        except Killed:
-            pass
         return trainer
 
 
