@@ -89,7 +89,7 @@ def _wandb(config: ExperimentConfig, run_dir: Path, frames: int) -> tuple[Logger
 
 
 def _mlflow(config: ExperimentConfig, run_dir: Path, frames: int) -> tuple[Logger, Callable[[], object]]:
-    import mlflow
+    import mlflow  # pyright: ignore[reportMissingImports]  an extra
     from torchrl.record.loggers.mlflow import MLFlowLogger
 
     # MLflow takes no folder any more, but a database.

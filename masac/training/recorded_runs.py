@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +52,9 @@ class RecordedRun:
         algorithm: its name.
         seed: of everything random.
         config: all of config.yaml.
-        table: the columns of metrics.csv by name, NaN where a cell is empty. The final evaluation is the last row, also
-            where only summary.json has it.
+        table: the columns of metrics.csv by name, NaN where a cell is empty.
         groups: the groups of agents, in order.
-        finished: whether it ended (summary.json is there).
+        finished: whether it has all the frames that its config asks for.
     """
 
     path: Path
@@ -116,13 +114,12 @@ def read_run(path: Path) -> RecordedRun:
         ConfigError: if one of its files is not what ``masac train`` writes.
     """
     config = _read_config(path / "config.yaml")
-    summary = _read_summary(path / "summary.json")
     table = _read_table(path / "metrics.csv")
     groups = tuple(name.removesuffix(f"/{EVALUATION}") for name in table if name.endswith(f"/{EVALUATION}"))
     try:
         task, algorithm, seed = config["task"], str(config["algorithm"]["name"]), int(config["seed"])
         suite, name = task["suite"], task_name(task["suite"], task.get("scenario"), task.get("factory"))
-        table = _with_final_evaluation(table, summary, groups) if summary is not None else table
+        finished = bool((table["frames"] >= config["training"]["total_frames"]).any())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from None
     return RecordedRun(
@@ -134,7 +131,7 @@ def read_run(path: Path) -> RecordedRun:
         config=config,
         table=table,
         groups=groups,
-        finished=summary is not None,
+        finished=finished,
     )
 
 
@@ -154,18 +151,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _read_summary(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        summary = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise _unreadable(path, str(error)) from None
-    if not isinstance(summary, dict):
-        raise _unreadable(path, f"a {type(summary).__name__} in summary.json")
-    return summary
-
-
 def _read_table(path: Path) -> dict[str, Floats]:
     try:
         lines = path.read_text().splitlines(keepends=True)
@@ -183,25 +168,7 @@ def _read_table(path: Path) -> dict[str, Floats]:
     table = dict(zip(names, cells.T, strict=True))
     if missing := [name for name in X_COLUMNS.values() if name not in table]:
         raise _unreadable(path, f"no column {missing[0]} in metrics.csv")
-    # Where frames start again earlier, the rows from there on count, and every curve runs from left to right.
-    later = np.minimum.accumulate(np.append(table["frames"][1:], np.inf)[::-1])[::-1]
-    return {name: column[table["frames"] < later] for name, column in table.items()}
-
-
-def _with_final_evaluation(
-    table: dict[str, Floats], summary: Mapping[str, Any], groups: Sequence[str]
-) -> dict[str, Floats]:
-    """The table with the evaluation of the summary as a last row, unless that row has one already."""
-    evaluated = table["frames"][np.isfinite(table.get(EVALUATION, np.full(len(table["frames"]), np.nan)))]
-    if len(evaluated) and evaluated[-1] >= summary["frames"]:
-        return table
-    final = {
-        "frames": summary["frames"],
-        "wall_time_s": summary["wall_time_s"],
-        EVALUATION: summary["eval_return_mean"],
-    }
-    final |= {f"{group}/{EVALUATION}": summary["groups"][group]["return_mean"] for group in groups}
-    return {name: np.append(column, float(final.get(name, np.nan))) for name, column in table.items()}
+    return table
 
 
 def _unreadable(path: Path, why: str) -> ConfigError:

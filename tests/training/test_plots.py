@@ -17,7 +17,7 @@ from masac.training.marl_eval import marl_eval_data, unmet_conditions
 from masac.training.plots import plot_learning_curve, plot_runs
 from masac.training.recorded_runs import Curve, find_runs, read_run, sample_size
 from masac.training.trainer import Trainer
-from tests.training.recorded import write_run, write_summary
+from tests.training.recorded import write_run
 from tests.training.test_trainer import QUIET, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -62,14 +62,6 @@ def test_a_run_is_read_as_its_files_tell(tmp_path):
     assert points(run.evaluation("nobody")) == ([], [])
 
 
-def test_the_final_evaluation_counts_where_only_the_summary_has_it(tmp_path):
-    run_dir = write_run(tmp_path / "a", groups=("wolf", "prey"), evaluations={100: 1.0, 200: 2.0})
-    assert points(read_run(run_dir).evaluation()) == ([100, 200], [1, 2])  # there already
-    write_summary(run_dir, frames=250, returns={"wolf": 4.0, "prey": 8.0})
-    assert points(read_run(run_dir).evaluation()) == ([100, 200, 250], [1, 2, 6])
-    assert points(read_run(run_dir).evaluation("wolf", x="time")) == ([0.5, 1, 1.25], [1, 2, 4])
-
-
 def test_a_run_that_goes_on_is_read_up_to_its_last_whole_row(tmp_path):
     run_dir = write_run(tmp_path / "a", evaluations={100: 1.0, 200: 2.0}, finished=False)
     text = (run_dir / "metrics.csv").read_text()
@@ -80,14 +72,6 @@ def test_a_run_that_goes_on_is_read_up_to_its_last_whole_row(tmp_path):
     (run_dir / "metrics.csv").write_text("")
     with pytest.raises(ConfigError, match=r"no column frames in metrics.csv\. Leave it out"):
         read_run(run_dir)
-
-
-def test_rows_that_were_trained_again_count_once(tmp_path):
-    run_dir = write_run(tmp_path / "a", evaluations={100: 1.0, 200: 2.0, 300: 3.0}, finished=False)
-    header, *rows = (run_dir / "metrics.csv").read_text().splitlines()
-    again = [rows[1].replace("2.0", "5.0")]
-    (run_dir / "metrics.csv").write_text("\n".join([header, *rows, *again]) + "\n")
-    assert points(read_run(run_dir).evaluation()) == ([100, 200], [1, 5])
 
 
 def test_runs_are_found_below_folders_each_once_and_in_order(tmp_path):
@@ -106,9 +90,6 @@ def test_runs_are_found_below_folders_each_once_and_in_order(tmp_path):
         ("config.yaml", "a: [", "config.yaml"),
         ("config.yaml", "- 1\n- 2", "a list in config.yaml"),
         ("config.yaml", "seed: 0", "KeyError: 'task'"),
-        ("summary.json", "{", "summary.json"),
-        ("summary.json", "[]", "a list in summary.json"),
-        ("summary.json", "{}", "KeyError: 'frames'"),
         ("metrics.csv", "frames,wall_time_s\n1,much\n", "could not convert string to float: 'much'"),
         ("metrics.csv", "frames,wall_time_s\n1,2\n3,4,5\n", "metrics.csv"),
         ("metrics.csv", "frames,eval/return_mean\n1,2\n", "no column wall_time_s"),
