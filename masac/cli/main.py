@@ -17,11 +17,12 @@ Usage: masac COMMAND [ARGUMENTS]
 Commands:
   train     train groups of agents: masac train task=vmas/navigation
   tasks     list the environments there are, or look at one: masac tasks pettingzoo/simple_tag
+  render    watch a trained policy: masac render RUN_DIR -o video.gif
 
   masac COMMAND --help explains a command; masac --version prints the version.
 """
 
-COMMANDS = ("train", "tasks")
+COMMANDS = ("train", "tasks", "render")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
