@@ -18,11 +18,12 @@ Commands:
   train     train groups of agents: masac train task=vmas/navigation
   tasks     list the environments there are, or look at one: masac tasks pettingzoo/simple_tag
   render    watch a trained policy: masac render RUN_DIR -o video.gif
+  export    take a trained policy elsewhere: masac export RUN_DIR -o policy.onnx
 
   masac COMMAND --help explains a command; masac --version prints the version.
 """
 
-COMMANDS = ("train", "tasks", "render")
+COMMANDS = ("train", "tasks", "render", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

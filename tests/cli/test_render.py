@@ -77,7 +77,7 @@ def test_a_mistake_gets_a_clear_line_and_exit_code_two(tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["render"])
+@pytest.mark.parametrize("command", ["render", "export"])
 def test_help_needs_no_torch(command):
     code = (
         f"import sys, masac.cli.main\ntry: masac.cli.main.main(['{command}', '--help'])\n"
