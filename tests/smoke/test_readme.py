@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_shell_lines_are_arguments_that_masac_takes():
     assert trained
     for arguments in trained:
         check_overrides([word for word in arguments if not word.startswith("-")], asdict(ExperimentConfig()))
+
+
+@pytest.mark.parametrize("command", ["render", "export"])
+def test_other_shell_lines_are_arguments_that_the_command_takes(command):
+    parser = import_module(f"masac.cli.{command}").parser()
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.partition("#")[0] for block in blocks for line in block.splitlines()]
+    given = [shlex.split(line)[2:] for line in lines if line.startswith(f"masac {command} ")]
+    assert given
+    for arguments in given:
+        if arguments != ["--help"]:
+            parser.parse_args(arguments)
 
 
 def test_the_lines_for_newcomers_are_there():
