@@ -16,13 +16,16 @@ Usage: masac COMMAND [ARGUMENTS]
 
 Commands:
   train     train groups of agents: masac train task=vmas/navigation
-  tasks     list the environments there are, or look at one: masac tasks pettingzoo/simple_tag
+  evaluate  returns of a trained policy: masac evaluate RUN_DIR
   plot      draw the learning curves of runs: masac plot runs
+  render    watch a trained policy: masac render RUN_DIR -o video.gif
+  export    take a trained policy elsewhere: masac export RUN_DIR -o policy.onnx
+  tasks     list the environments there are, or look at one: masac tasks pettingzoo/simple_tag
 
   masac COMMAND --help explains a command; masac --version prints the version.
 """
 
-COMMANDS = ("train", "tasks", "plot")
+COMMANDS = ("train", "evaluate", "plot", "render", "export", "tasks")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -31,26 +33,45 @@ def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | En
     Raises:
         ConfigError: if there is no such environment, or it cannot be used.
     """
-    _open_no_windows(task)
     kwargs = dict(task.kwargs)
-    with warnings.catch_warnings():
-        # PettingZoo 1.27 announces a registry in place of its modules, which mpe2's environments are not in.
-        warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
-        if task.factory is not None:
-            name, make = f"task.factory={task.factory}", _find_factory(task.factory)
-            if "num_envs" in inspect.signature(make).parameters:
-                kwargs.setdefault("num_envs", num_envs)
-        else:
-            name, make = f"task.scenario={task.scenario}", _find_module(str(task.scenario))
+    name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
+    with _quiet(task):
+        make = _find(task)
+        if task.factory is not None and "num_envs" in inspect.signature(make).parameters:
+            kwargs.setdefault("num_envs", num_envs)
         env = _call(make, kwargs, name)
     return _as_parallel(env, name)
 
 
-def _open_no_windows(task: TaskConfig) -> None:
+def with_render_mode(task: TaskConfig) -> TaskConfig:
+    """The task with ``render_mode="rgb_array"`` among its keywords, where what makes its environment takes that.
+
+    Raises:
+        ConfigError: if there is no such module or factory.
+    """
+    with _quiet(task):
+        make = _find(task)
+    parameters = inspect.signature(make).parameters.values()
+    if not any(one.name == "render_mode" or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return task
+    return replace(task, kwargs={**task.kwargs, "render_mode": "rgb_array"})
+
+
+@contextmanager
+def _quiet(task: TaskConfig) -> Iterator[None]:
+    """No windows, no sound, no announcements."""
     os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "hide"
     if task.kwargs.get("render_mode") != "human":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         os.environ["SDL_AUDIODRIVER"] = "dummy"  # importing pettingzoo sets one that may not be there
+    with warnings.catch_warnings():
+        # PettingZoo 1.27 announces a registry in place of its modules, which mpe2's environments are not in.
+        warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
+        yield
+
+
+def _find(task: TaskConfig) -> Callable[..., Any]:
+    return _find_module(str(task.scenario)) if task.factory is None else _find_factory(task.factory)
 
 
 def _find_factory(name: str) -> Callable[..., Any]:

@@ -117,14 +117,17 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None) -> Evaluation:
-    """Run one episode without noise in every environment of ``env``, side by side.
+def evaluate(
+    policy: Policy, env: EnvBase, *, seed: int, success: str | None, stochastic: bool = False
+) -> Evaluation:
+    """Run one episode in every environment of ``env``, side by side.
 
     Args:
-        policy: acts, without noise.
+        policy: acts.
         env: E vectorised environments with a horizon, reset here with ``seed``.
         seed: the same seed gives the same episodes.
         success: ``"terminated"`` if that is a success, else None.
+        stochastic: whether actions are drawn from the policy, which else acts without noise.
     """
     env.set_seed(seed)
     data = env.reset()
@@ -134,7 +137,7 @@ def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None) ->
     lives = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.int64) for group in policy.groups}
     lengths = torch.zeros(batch, dtype=torch.int64)
     terminated = torch.zeros(batch, dtype=torch.bool)
-    with set_exploration_type(ExplorationType.DETERMINISTIC):
+    with set_exploration_type(ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC):
         while running.any():
             # Environments whose episode is over rest or start another; either counts for nothing.
             stepped, data = env.step_and_maybe_reset(policy(data))

@@ -1,6 +1,8 @@
-"""Statistics over few runs: the interquartile mean and its bootstrap interval. NumPy only."""
+"""Statistics over few runs or episodes: means and their bootstrap intervals. NumPy only."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,9 +37,14 @@ def interquartile_mean(values: ArrayLike, axis: int = 0) -> Floats:
 
 
 def bootstrap_interval(
-    values: ArrayLike, *, repeats: int = 2000, seed: int = 0, confidence: float = 0.95
+    values: ArrayLike,
+    *,
+    statistic: Callable[..., Floats] = interquartile_mean,
+    repeats: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """The percentile bootstrap interval of the interquartile mean.
+    """The percentile bootstrap interval of a statistic.
 
     Runs are drawn with replacement, the same ones for all columns: the interval of a curve is as smooth as the curve.
 
@@ -45,6 +52,7 @@ def bootstrap_interval(
 
     Args:
         values: [runs, ...].
+        statistic: of an array and ``axis``; the interquartile mean if none is given.
         repeats: how often to draw.
         seed: of the draws.
         confidence: the interval holds this share of the drawn means.
@@ -63,6 +71,17 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     ends = np.empty((2, values[0].size))
     for index, column in enumerate(values.reshape(runs, -1).T):  # one by one: all at once can fill the memory
-        ends[:, index] = np.quantile(interquartile_mean(column[drawn], axis=1), [tail, 1 - tail])
+        ends[:, index] = np.quantile(statistic(column[drawn], axis=1), [tail, 1 - tail])
     low, high = ends.reshape(2, *values.shape[1:])
     return low, high
+
+
+def of_sample(values: ArrayLike) -> dict[str, float]:
+    """Mean and standard deviation of a sample, and the 95% bootstrap interval of its mean.
+
+    Args:
+        values: [n]. The interval of a single one is that one.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    low, high = bootstrap_interval(values, statistic=np.mean) if len(values) > 1 else (values[0], values[0])
+    return {"mean": float(values.mean()), "std": float(values.std()), "low": float(low), "high": float(high)}

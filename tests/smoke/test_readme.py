@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,12 @@ def test_shell_lines_are_arguments_that_masac_takes():
         check_overrides([word for word in arguments if not word.startswith("-")], asdict(ExperimentConfig()))
 
 
-def test_lines_that_plot_are_arguments_that_masac_takes():
-    from masac.cli.plot import parser
-
-    for arguments in shell_lines("plot"):
-        parser().parse_args(arguments)
+@pytest.mark.parametrize("command", ["evaluate", "plot", "render", "export"])
+def test_lines_of_other_commands_are_arguments_that_they_take(command):
+    parser = import_module(f"masac.cli.{command}").parser()
+    for arguments in shell_lines(command):
+        if arguments != ["--help"]:
+            parser.parse_args(arguments)
 
 
 def test_the_lines_for_newcomers_are_there():

@@ -1,0 +1,147 @@
+"""``masac evaluate``: the returns of a trained policy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masac.checks import ConfigError
+from masac.cli.errors import errors_as_lines
+
+if TYPE_CHECKING:
+    from masac.training.episodes import Evaluation
+    from masac.training.saved_policy import SavedPolicy
+
+EPILOG = """\
+Examples:
+  masac evaluate runs/mine                          100 episodes of the last policy, without noise
+  masac evaluate runs/mine --checkpoint best        the one with the best evaluation in training
+  masac evaluate runs/mine --stochastic --seed 7    with noise, on other episodes
+  masac evaluate runs/mine --json                   for a program to read
+
+The seed is evaluation.seed of the run if none is given: the episodes that training was evaluated on.
+"""
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Run ``masac evaluate`` with its arguments; exits with 2 for a mistake in them."""
+    options = parser().parse_args(list(arguments))
+    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
+    with errors_as_lines("masac evaluate"):
+        found = _evaluate(options)
+        if options.json:
+            print(json.dumps(found, indent=2))
+        else:
+            _print(found)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    it = argparse.ArgumentParser(
+        prog="masac evaluate",
+        description="Run episodes with a trained policy and print their returns.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    it.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
+    it.add_argument("--episodes", type=int, default=100, metavar="N", help="how many, side by side (100)")
+    it.add_argument("--seed", type=int, metavar="S", help="of the environments (the run's evaluation.seed)")
+    it.add_argument("--stochastic", action="store_true", help="draw actions as in training (without noise)")
+    it.add_argument("--json", action="store_true", help="print JSON")
+    return it
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    import torch  # imported when needed: help is immediate without
+
+    from masac.envs.registry import make_env
+    from masac.training import episodes
+    from masac.training.saved_policy import find_policy, read_policy
+
+    if options.episodes < 1:
+        raise ConfigError(f"--episodes must be at least 1; got {options.episodes}.")
+    if options.seed is not None and not 0 <= options.seed < 2**31:
+        raise ConfigError(f"--seed must be at least 0 and below 2**31; got {options.seed}.")
+    saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+    task = saved.config.task
+    seed = saved.config.evaluation.seed if options.seed is None else options.seed
+    torch.manual_seed(seed)  # of drawn actions, and of groups that act at random
+    env = make_env(task, num_envs=options.episodes, seed=seed, one_episode=True)
+    try:
+        evaluation = episodes.evaluate(
+            saved.policy, env, seed=seed, success=task.success, stochastic=options.stochastic
+        )
+    finally:
+        env.close(raise_if_closed=False)
+    return _numbers(saved, evaluation, seed=seed, stochastic=options.stochastic)
+
+
+def _numbers(saved: SavedPolicy, evaluation: Evaluation, *, seed: int, stochastic: bool) -> dict[str, Any]:
+    from masac.training.statistics import of_sample
+
+    learned = [name for name in evaluation.returns if name in saved.policy.actors]
+    groups = {
+        name: {
+            "return": of_sample(returns.mean(-1).numpy()),
+            "agents": [of_sample(agent.numpy()) for agent in returns.unbind(-1)],
+            "life": of_sample(evaluation.lives[name].double().mean(-1).numpy()),
+            "learned": name in learned,
+        }
+        for name, returns in evaluation.returns.items()
+    }
+    found = {
+        "task": f"{saved.config.task.suite}/{saved.config.task.name}",
+        "algorithm": saved.config.algorithm.name,
+        "policy": str(saved.file),
+        "frames": saved.frames,
+        "episodes": len(evaluation.lengths),
+        "seed": seed,
+        "stochastic": stochastic,
+        "return": of_sample(evaluation.episode_returns(learned).numpy()),
+        "episode_length": of_sample(evaluation.lengths.double().numpy()),
+        "groups": groups,
+    }
+    if evaluation.successes is not None:
+        found["success_rate"] = evaluation.successes.double().mean().item()
+    return found
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    noise = "with noise" if found["stochastic"] else "no noise"
+    console.print(
+        f"{found['task']}, {found['algorithm']}, {found['policy']} ({found['frames']:,} frames): "
+        f"{found['episodes']} episodes, {noise}, seed {found['seed']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "mean", "std", "95% interval of the mean"):
+        table.add_column(name, justify="left" if not name else "right")
+
+    def add(name: str, numbers: dict[str, float]) -> None:
+        interval = f"[{numbers['low']:.3f}, {numbers['high']:.3f}]"
+        table.add_row(name, f"{numbers['mean']:.3f}", f"{numbers['std']:.3f}", interval)
+
+    add("return an agent", found["return"])
+    for name, group in found["groups"].items():
+        random = "" if group["learned"] else " (random)"
+        if len(found["groups"]) > 1:
+            add(f"  {name}{random}", group["return"])
+        for index, numbers in enumerate(group["agents"]):
+            add(f"    {name} {index}", numbers)
+        if len(group["agents"]) > 1 and group["life"]["mean"] < found["episode_length"]["mean"]:
+            add(f"    steps alive, {name}", group["life"])
+    add("episode length", found["episode_length"])
+    console.print(table)
+    if "success_rate" in found:
+        console.print(f"success rate {found['success_rate']:.0%}", highlight=False)

@@ -1,0 +1,54 @@
+"""``masac export``: trained policies as files that run without masac."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from masac.cli.errors import errors_as_lines
+
+EPILOG = """\
+Inputs and outputs are plain tensors: observation [batch, agents, features] to action [batch, agents, ...] in the
+environment's own units, without noise. FILE.json beside each file has their shapes and bounds.
+
+Examples:
+  masac export runs/mine -o policy.onnx   for ONNX Runtime and others
+  masac export runs/mine -o policy.pt2    for torch.export.load
+"""
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Run ``masac export`` with its arguments; exits with 2 for a mistake in them."""
+    options = parser().parse_args(list(arguments))
+    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
+    with errors_as_lines("masac export"):
+        from masac.training.export import check_export_file, export_policy  # imported when needed: PyTorch
+        from masac.training.saved_policy import find_policy, read_policy
+
+        check_export_file(options.output)
+        saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+        for file in export_policy(saved, options.output):
+            print(f"{file} (its inputs and outputs: {file}.json)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    it = argparse.ArgumentParser(
+        prog="masac export",
+        description="Take a trained policy elsewhere: a file a group that runs without masac.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    it.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    it.add_argument(
+        *("-o", "--output"),
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="policy.onnx or policy.pt2; with several groups policy.GROUP.onnx for each",
+    )
+    it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
+    return it

@@ -1,0 +1,92 @@
+"""``masac render``: episodes of a trained policy as a video."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from masac.checks import ConfigError
+from masac.cli.errors import errors_as_lines
+
+DEFAULT_FPS = 15.0
+
+EPILOG = """\
+Examples:
+  masac render runs/mine                         an episode, as runs/mine/episode.mp4
+  masac render runs/mine -o swarm.gif --seed 3   another episode, as a gif
+  masac render runs/mine --episodes 5            five episodes, one after another
+  masac render runs/mine -o s.gif --width 300    a small file
+"""
+
+
+def render(arguments: Sequence[str]) -> None:
+    """Run ``masac render`` with its arguments; exits with 2 for a mistake in them, 1 where it cannot draw."""
+    options = parser().parse_args(list(arguments))
+    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
+    with errors_as_lines("masac render"):
+        print(_render(options))
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    it = argparse.ArgumentParser(
+        prog="masac render",
+        description="Watch a trained policy: writes a video of episodes. Needs no screen.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    it.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    it.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help=".mp4 or .gif (RUN_DIR/episode.mp4; .gif without PyAV)"
+    )
+    it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
+    it.add_argument("--episodes", type=int, default=1, metavar="N", help="episodes to show (1)")
+    it.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other episodes (0)")
+    it.add_argument("--steps", type=int, metavar="MAX", help="steps of an episode at most (its own end)")
+    it.add_argument("--fps", type=float, help=f"steps a second (the environment's, else {DEFAULT_FPS:g})")
+    it.add_argument("--width", type=int, metavar="PIXELS", help="of the video (the environment's)")
+    it.add_argument("--stochastic", action="store_true", help="draw actions as in training (without noise)")
+    return it
+
+
+def _render(options: argparse.Namespace) -> str:
+    import torch  # imported when needed: help is immediate without
+
+    from masac.envs.drawing import make_drawn_env
+    from masac.training.playback import Playback
+    from masac.training.saved_policy import find_policy, read_policy
+    from masac.training.video import can_write_mp4, check_video_file, scaled, write_video
+
+    _check(options)
+    file = options.output or options.run_dir / ("episode.mp4" if can_write_mp4() else "episode.gif")
+    check_video_file(file)
+    saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+    drawn = make_drawn_env(saved.config.task, seed=options.seed)
+    torch.manual_seed(options.seed)  # of drawn actions, and of groups that act at random
+    played = Playback(
+        saved.policy, drawn, episodes=options.episodes, max_steps=options.steps, stochastic=options.stochastic
+    )
+    pictures = played if options.width is None else scaled(played, options.width)
+    try:
+        write_video(file, pictures, fps=options.fps or drawn.fps or DEFAULT_FPS)
+    finally:
+        drawn.env.close(raise_if_closed=False)
+    returns = ", ".join(f"{name} {sum(values) / len(values):.3g}" for name, values in played.returns.items())
+    episodes = f"{options.episodes} episode{'s' if options.episodes != 1 else ''}"
+    return f"{file}: {episodes}, {sum(played.lengths)} steps, mean return an agent: {returns}"
+
+
+def _check(options: argparse.Namespace) -> None:
+    rules = [
+        ("--episodes", options.episodes, options.episodes >= 1, "at least 1"),
+        ("--seed", options.seed, 0 <= options.seed < 2**31, "at least 0 and below 2**31"),
+        ("--steps", options.steps, options.steps is None or options.steps >= 1, "at least 1"),
+        ("--width", options.width, options.width is None or 2 <= options.width <= 8192, "from 2 to 8192"),
+        ("--fps", options.fps, options.fps is None or 0 < options.fps <= 240, "above 0 and at most 240"),
+    ]
+    for name, value, holds, rule in rules:
+        if not holds:
+            raise ConfigError(f"{name} must be {rule}; got {value}.")
