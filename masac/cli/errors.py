@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,16 +26,21 @@ def errors_as_lines(command: str) -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
-    except ConfigError as error:
-        _fail(command, str(error), 2)
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        _fail(command, explained(error), 2)
     except RunFailedError as error:
-        _fail(command, str(error), 1)
-    except MissingConfigException as error:
-        _fail(command, explain_missing(error), 2)
-    except (HydraException, OmegaConfBaseException) as error:
-        _fail(command, str(error), 2)
+        _fail(command, explained(error), 1)
     except KeyboardInterrupt:
         _fail(command, "stopped at once; the run's files are those of the last iteration", 130)
+
+
+def explained(error: Exception) -> str:
+    """What to say of an error: its message if it is one of ours or of the config, else where it came from too."""
+    if isinstance(error, MissingConfigException):
+        return explain_missing(error)
+    if isinstance(error, ConfigError | RunFailedError | HydraException | OmegaConfBaseException):
+        return str(error)
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _fail(command: str, message: str, code: int) -> None:

@@ -4,58 +4,143 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.table import Table
 
-from masac.training.config import read_config
+from masac.checks import ConfigError
+from masac.training.config import ExperimentConfig, read_config
+from masac.training.memory import in_units
+from masac.training.resume import contradictions, flat, read_run_config
 from masac.training.trainer import Trainer
 
 
 def run_experiment(composed: DictConfig, run_dir: str) -> None:
     """Train as configured; writes into ``run_dir``."""
+    _run(replace(read_config(composed), run_dir=run_dir), resumes=False)
+
+
+def resume_experiment(run_dir: Path, words: Sequence[str]) -> None:
+    """Go on with the run in ``run_dir``, with a config changed where that may be.
+
+    Args:
+        run_dir: the run's folder.
+        words: overrides, checked already.
+
+    Raises:
+        ConfigError: for an override that contradicts the run.
+    """
+    config = replace(read_run_config(run_dir), run_dir=str(run_dir))
+    _run(changed(config, words) if words else config, resumes=True)
+
+
+def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
+    """The config of a run with what overrides say, where they do not contradict it.
+
+    Raises:
+        ConfigError: naming the first key in which they do.
+    """
+    from masac.cli.train import hydra_arguments
+
+    with initialize_config_module("masac.conf", version_base="1.3"):
+        defaults = flat(asdict(read_config(compose("config"))))
+        wanted = flat(asdict(read_config(compose("config", overrides=hydra_arguments(words)))))
+    named = {word.partition("=")[0].lstrip("+~") for word in words}
+    # What is meant: the keys that are named, all of a task or algorithm that is named, and what these change.
+    meant = {
+        key
+        for key in wanted
+        if wanted[key] != defaults.get(key)
+        or any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in named)
+    } - {"run_dir"}
+    before = flat(asdict(config))
+    after = {**before, **{key: wanted[key] for key in meant}}
+    for key, (new, old) in contradictions(after, before).items():
+        raise ConfigError(
+            f"{key} must stay what it was when a run is resumed; got {new}, the run in {config.run_dir} has {old}. "
+            "Leave it out, or begin another run"
+        )
+    return read_config(_nested(after))
+
+
+def _run(config: ExperimentConfig, *, resumes: bool) -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
-    config = replace(read_config(composed), run_dir=run_dir)
-    console = Console()
-    shown_dir = _shown(run_dir)
-    with Trainer(config, Path(run_dir), console=console) as trainer:
+    assert config.run_dir is not None
+    console, shown_dir = Console(), _shown(config.run_dir)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    with Trainer(config, Path(config.run_dir), console=console, resumes=resumes) as trainer:
         agents = ", ".join(
             f"{group.n_agents} {group.name}{'' if group in trainer.learning else ' (random)'}"
             for group in trainer.groups
         )
-        console.print(
+        say(
             f"masac train: {config.task.suite}/{config.task.name}, {agents}, {config.task.num_envs} "
-            f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}",
-            highlight=False,
-            soft_wrap=True,
+            f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}"
         )
+        rows, size = config.training.buffer_size, trainer.bytes_per_row
+        say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
+        if trainer.resumed_from is not None:
+            say(f"going on from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
+        elif resumes:
+            say("there is no checkpoint yet: beginning again")
+        if trainer.frames >= trainer.total_frames:
+            say(
+                f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume {shown_dir} "
+                f"training.total_frames={2 * trainer.total_frames}"
+            )
+            return
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
 
 
 def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> None:
-    """The end of a run in four lines."""
+    """What a run came to, where it is, and what to type next."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     seconds = summary["wall_time_s"]
     verb = "interrupted" if summary["interrupted"] else "done"
-    lines = [
-        f"{verb}: {summary['frames']:,} frames, {summary['updates']:,} updates in {seconds:.1f} s "
-        f"({summary['frames_per_second']:,.0f} frames/s)",
-        f"evaluation over {summary['eval_episodes']} episodes, no noise: mean return per agent "
-        f"{summary['eval_return_mean']:.3f} (std over episodes {summary['eval_return_std']:.3f}), "
-        f"mean length {summary['eval_episode_length_mean']:.1f} steps",
-        f"files in {run_dir}: config.yaml, metrics.csv, learning_curve.png, summary.json, policy.pt",
-    ]
-    if len(summary["groups"]) > 1:
-        returns = ", ".join(f"{name} {numbers['return_mean']:.3f}" for name, numbers in summary["groups"].items())
-        lines.insert(2, f"by group: {returns}")
+    speed = f"{summary['frames_per_second']:,.0f} frames/s"
+    table.add_row(verb, f"{summary['frames']:,} frames, {summary['updates']:,} updates in {seconds:.1f} s ({speed})")
+    if summary["updates_skipped"]:
+        table.add_row("skipped", f"{summary['updates_skipped']:,} updates that were not finite")
+    if "eval_return_mean" in summary:
+        table.add_row(
+            "evaluation",
+            f"mean return per agent {summary['eval_return_mean']:.3f} (std {summary['eval_return_std']:.3f} over "
+            f"{summary['eval_episodes']} episodes without noise, of {summary['eval_episode_length_mean']:.1f} steps)",
+        )
     if "eval_success_rate" in summary:
-        lines.insert(2, f"success rate {summary['eval_success_rate']:.0%}")
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        table.add_row("success rate", f"{summary['eval_success_rate']:.0%}")
+    if len(summary["groups"]) > 1 and "eval_return_mean" in summary:
+        returns = ", ".join(f"{name} {numbers['return_mean']:.3f}" for name, numbers in summary["groups"].items())
+        table.add_row("by group", returns)
+    size = in_units(summary["checkpoint_bytes"])
+    table.add_row("files", f"{run_dir}: learning_curve.png, metrics.csv, summary.json, policy.pt, checkpoints ({size})")
+    go_on = f"masac train --resume {run_dir}"
+    table.add_row("next", go_on if summary["interrupted"] else f"masac render {run_dir}, masac evaluate {run_dir}")
+    console.print(table, highlight=False)
+
+
+def _nested(flat_config: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat_config.items():
+        *parts, last = key.split(".")
+        inner = nested
+        for part in parts:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return nested
 
 
 def _shown(path: str) -> str:

@@ -13,6 +13,7 @@ HEAD = """\
 masac train: train groups of agents
 
 Usage: masac train [key=value ...]
+       masac train --resume RUN_DIR [key=value ...]
 
 Examples:
   masac train                                               three agents on VMAS navigation, solved in a minute or so
@@ -24,10 +25,14 @@ Examples:
   masac train task=pettingzoo/custom task.factory=my_package.my_module:make
   masac train -m seed=0,1,2                                 three runs one after another, each in a folder of its own
   masac train -m 'seed=range(5)'                            quoted: ( and ) are the shell's
+  masac train --resume runs/mine                            go on with a run that stopped, however it did
+  masac train --resume runs/mine training.total_frames=400000
   masac train --cfg job                                     print the composed config and stop
 
-A run writes config.yaml, metrics.csv (a row an iteration), learning_curve.png, summary.json and policy.pt into run_dir.
-Ctrl-C ends it after the iteration at hand with all of them written; a second one ends it at once.
+A run writes config.yaml, metrics.csv (a row an iteration), tensorboard/, checkpoints/ and, at its end, summary.json,
+learning_curve.png and policy.pt into run_dir. Ctrl-C (or SIGTERM) ends it after the iteration at hand with all of them
+written; a second one ends it at once. --resume goes on from the newest whole checkpoint.
+In a sweep (-m) a job that fails does not stop the others; hydra/launcher=joblib runs several at once.
 
 Presets:
 {tasks}

@@ -14,6 +14,9 @@ from masac.envs.catalogue import hint, short_names
 from masac.envs.config import task_name
 from masac.envs.scenarios import close_names, vmas_scenarios
 
+# On import: a sweep's jobs may run in processes that only import this.
+OmegaConf.register_new_resolver("masac.task_name", task_name, replace=True)
+
 PETTINGZOO_DEFAULTS: dict[str, Any] = {
     "task": {"suite": "pettingzoo", "num_envs": 8, "horizon": None},
     "evaluation": {"episodes": 32, "every_frames": 10_000},
@@ -37,7 +40,6 @@ def register_presets() -> None:
     store = ConfigStore.instance()
     defaults: dict[str, Any] = asdict(ExperimentConfig())
     store.store(name="experiment_schema", node=defaults)
-    OmegaConf.register_new_resolver("masac.task_name", task_name, replace=True)
     tuned = presets("vmas")
     for scenario in vmas_scenarios():
         if scenario not in tuned:

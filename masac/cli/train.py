@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from masac.cli.errors import errors_as_lines
+from masac.checks import ConfigError, RunFailedError
+from masac.cli.errors import errors_as_lines, explained
 from masac.cli.help import train_help
 from masac.cli.overrides import check_overrides
 from masac.cli.presets import register_presets
 
 HYDRA_FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-dir", "-cd")
+MULTIRUN = ("-m", "--multirun")
+RESUME = "--resume"
+ERROR_LOG = "error.log"
+"""What a job of a sweep that failed leaves in its folder."""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -26,17 +33,55 @@ def train(arguments: Sequence[str]) -> None:
     sys.path.append(os.getcwd())  # where a user's own scenario is, whichever way masac was started
     with errors_as_lines("masac train"):
         register_presets()
-        sys.argv = ["masac train", *hydra_arguments(arguments)]
+        run_dir, words = split_resume(arguments)
+        if run_dir is not None:
+            from masac.cli.experiment import resume_experiment  # imported when needed: PyTorch
+
+            resume_experiment(run_dir, words)
+            return
+        sys.argv = ["masac train", *hydra_arguments(words)]
         _run_job()
+        sweep = next((word.partition("=")[2] for word in sys.argv if word.startswith("hydra.sweep.dir=")), None)
+        if sweep is not None:
+            _list_failed_jobs(Path(sweep))
 
 
 @hydra.main(config_path="pkg://masac.conf", config_name="config", version_base="1.3")
 def _run_job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from masac.cli.experiment import run_experiment  # imported when needed: PyTorch
 
-    run_experiment(composed, HydraConfig.get().runtime.output_dir)
+    settings = HydraConfig.get()
+    run_dir = settings.runtime.output_dir
+    if settings.mode is not RunMode.MULTIRUN:
+        run_experiment(composed, run_dir)
+        return
+    try:
+        run_experiment(composed, run_dir)
+    except Exception as error:  # a job that fails must not stop the others
+        message = explained(error)
+        Path(run_dir, ERROR_LOG).write_text(message + "\n")
+        print(f"masac train: job {settings.job.num} failed: {message.splitlines()[-1]}", file=sys.stderr, flush=True)
+
+
+def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The folder after ``--resume``, if that is there, and the other arguments.
+
+    Raises:
+        ConfigError: if no folder follows, or a sweep is asked for at once.
+    """
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith(f"{RESUME}=") else [word])]
+    if RESUME not in words:
+        return None, words
+    at = words.index(RESUME)
+    if at + 1 == len(words) or "=" in words[at + 1] or words[at + 1].startswith("-"):
+        raise ConfigError("--resume must be followed by the folder of a run: masac train --resume runs/mine")
+    rest = words[:at] + words[at + 2 :]
+    if any(word.startswith("-") for word in rest):
+        raise ConfigError(f"--resume goes on with one run; it cannot be had with {rest}. Leave the flags out.")
+    return Path(words[at + 1]), rest
 
 
 def hydra_arguments(arguments: Sequence[str]) -> list[str]:
@@ -54,9 +99,20 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
         else:
             overrides.append(word)
     checked = check_overrides(overrides, asdict(ExperimentConfig()))
-    if "-m" in flags or "--multirun" in flags:
+    if any(flag in MULTIRUN for flag in flags):
         # In a sweep run_dir is the folder of all jobs; each gets one of its own inside.
         checked = [
             f"hydra.sweep.dir={word.partition('=')[2]}" if word.startswith("run_dir=") else word for word in checked
         ]
+        if not any(word.startswith("hydra.sweep.dir=") for word in checked):
+            checked.append(f"hydra.sweep.dir={time.strftime('runs/sweep-%Y%m%d-%H%M%S')}")
     return [*flags, *checked]
+
+
+def _list_failed_jobs(sweep: Path) -> None:
+    failed = sorted(sweep.glob(f"*/{ERROR_LOG}"))
+    if failed:
+        lines = [f"  {log}: {log.read_text().splitlines()[-1]}" for log in failed]
+        raise RunFailedError("\n".join([f"{len(failed)} of the jobs failed:", *lines]))
+    if any(sweep.glob("*/metrics.csv")):
+        print(f"all jobs are done; next: masac plot {sweep}")

@@ -117,9 +117,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
-    policy: Policy, env: EnvBase, *, seed: int, success: str | None, stochastic: bool = False
-) -> Evaluation:
+def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None, stochastic: bool = False) -> Evaluation:
     """Run one episode in every environment of ``env``, side by side.
 
     Args:

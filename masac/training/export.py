@@ -67,10 +67,9 @@ def export_policy(saved: SavedPolicy, path: Path) -> list[Path]:
         about = json.dumps(describe(saved, group), indent=2) + "\n"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, lambda temporary, content=content: temporary.write_bytes(content))
-            write_atomically(
-                file.with_name(f"{file.name}.json"), lambda temporary, about=about: temporary.write_text(about)
-            )
+            write_atomically(file, lambda out, content=content: out.write(content))
+            beside = file.with_name(f"{file.name}.json")
+            write_atomically(beside, lambda out, about=about: out.write(about.encode()))
         except OSError as error:
             raise ConfigError(f"an export must be a file that can be written; {error}. Change it with -o.") from error
     return files

@@ -49,14 +49,14 @@ class Loggers:
         self.last, frames = now, int(row["frames"] or 0)
         for name, value in row.items():
             if value is not None and name != "frames" and math.isfinite(value):
-                for logger, _ in self.loggers:
+                for logger, _close in self.loggers:
                     logger.log_scalar(name, value, step=frames)
 
     def __enter__(self) -> Loggers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _, close in self.loggers:
+        for _logger, close in self.loggers:
             close()
 
 

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +45,9 @@ def seed_everything(seed: int) -> None:
 def random_state() -> dict[str, Tensor]:
     """The states of PyTorch's (every device's), NumPy's and Python's random numbers, as tensors."""
     version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    assert version == 3
-    assert name == "MT19937"
+    numpy_state: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, cached = numpy_state
+    assert (version, name) == (3, "MT19937")
     state = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor(words, dtype=torch.int64),

@@ -52,7 +52,7 @@ class Replay:
 
     def rows(self, first: int, end: int) -> TensorDictBase:
         """The rows from ``first`` up to ``end``, counted from the first one it ever got; they must be there still."""
-        return self.buffer.storage.get(torch.arange(first, end) % self.size)
+        return self.buffer.storage.get(torch.arange(first, end) % self.size)  # pyright: ignore[reportArgumentType]
 
     def rows_from(self, tensors: Mapping[str, Tensor]) -> TensorDict:
         """Rows from the tensors of :meth:`rows`, ``"next/agents/reward"`` and so on."""
@@ -67,16 +67,17 @@ class Replay:
         held = rows.numel()
         places = torch.arange(written - held, written) % self.size
         in_place = rows[places.argsort()]
-        self.buffer.extend(in_place)
+        self.buffer.extend(in_place)  # pyright: ignore[reportArgumentType]
         again = written % self.size
         if held == self.size and again:  # the next row is to overwrite the oldest one, not the first
-            self.buffer.extend(in_place[:again])
+            self.buffer.extend(in_place[:again])  # pyright: ignore[reportArgumentType]
         self.written = written
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
         """What a row takes, given collected data (of any batch size) to look at."""
         row = self._transitions(example.reshape(-1)[:1])
-        return sum(value.numel() * value.element_size() for value in row.values(True, True))
+        tensors: list[Tensor] = list(row.values(True, True))  # pyright: ignore[reportAssignmentType]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def _empty(self, batch: Sequence[int]) -> TensorDict:
         out = TensorDict({"next": TensorDict({}, batch)}, batch)

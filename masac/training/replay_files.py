@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.keys import as_path
@@ -68,7 +68,7 @@ class ReplayFiles:
             DamagedError: if a segment is missing or not as it was written.
         """
         self.segments = list(segments)
-        rows: list[TensorDictBase] = []
+        rows: list[Any] = []
         for segment in segments:
             path = self.folder / segment.file
             check_digest(path, segment.digest)
@@ -77,7 +77,7 @@ class ReplayFiles:
         if held and (not segments or segments[0].first > written - held or segments[-1].end != written):
             raise DamagedError(f"the segments in {str(self.folder)!r} must hold the last {held} of {written} rows")
         if held:
-            replay.restore(torch.cat(rows)[-held:], written=written)
+            replay.restore(torch.cat(rows)[-held:], written=written)  # pyright: ignore[reportArgumentType]
 
     def delete_all_but(self, kept: Iterable[Segment]) -> None:
         """Delete the files of all other segments, and what an interrupted write left."""

@@ -47,9 +47,16 @@ def read_run_config(run_dir: Path) -> ExperimentConfig:
         raise ConfigError(f"{str(path)!r} must be a config that masac wrote; got {error}") from None
 
 
-def contradictions(config: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys in which a config contradicts that of the run it is to go on with: what it has, and what the run had."""
-    new, old = _flat(config), _flat(before)
+def contradictions(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which a config contradicts that of the run it is to go on with.
+
+    Args:
+        new: the config, by dotted keys.
+        old: that of the run.
+
+    Returns:
+        Of every key what the config has, and what the run had.
+    """
     return {
         key: (new.get(key), old.get(key))
         for key in {**old, **new}
@@ -79,7 +86,7 @@ def load_newest(
     for folder in folders:
         try:
             checkpoint = read_checkpoint(folder)
-            foreign = contradictions(asdict(config), checkpoint.config)
+            foreign = contradictions(flat(asdict(config)), flat(checkpoint.config))
             if foreign:
                 raise DamagedError(f"it is of another run: {', '.join(foreign)} differ")
             load(checkpoint)
@@ -127,13 +134,13 @@ def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")}
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys, values as JSON has them (lists for tuples); ``task.kwargs`` as a whole."""
-    flat: dict[str, Any] = {}
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config by dotted keys, values as JSON has them (lists for tuples); ``task.kwargs`` as a whole."""
+    found: dict[str, Any] = {}
     for name, value in json.loads(json.dumps(config)).items():
         key = f"{prefix}{name}"
-        flat |= _flat(value, f"{key}.") if isinstance(value, dict) and key != "task.kwargs" else {key: value}
-    return flat
+        found |= flat(value, f"{key}.") if isinstance(value, dict) and key != "task.kwargs" else {key: value}
+    return found
 
 
 def _may_change(key: str) -> bool:

@@ -116,6 +116,7 @@ class Trainer:
         self.collector.shutdown()
         if not self.evaluation_env.is_closed:
             self.evaluation_env.close(raise_if_closed=False)
+        self.files.close()
 
     def run(self) -> dict[str, object]:
         """Train to the end, or until somebody asks to stop; write the files; return the summary."""

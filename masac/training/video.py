@@ -8,7 +8,7 @@ from fractions import Fraction
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -54,7 +54,7 @@ def write_video(path: Path, pictures: Iterable[Picture], *, fps: float) -> None:
     check_video_file(path)
     write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_gif
     _check_writable(path)
-    write_atomically(path, lambda temporary: write(temporary, _of_one_size(pictures), fps))
+    write_atomically(path, lambda out: write(out, _of_one_size(pictures), fps))
 
 
 def _check_writable(path: Path) -> None:
@@ -88,19 +88,20 @@ def _of_one_size(pictures: Iterable[Picture]) -> Iterator[Picture]:
         yield picture
 
 
-def _write_gif(path: Path, pictures: Iterator[Picture], fps: float) -> None:
+def _write_gif(out: BinaryIO, pictures: Iterator[Picture], fps: float) -> None:
     images = (Image.fromarray(picture).quantize(COLORS_IN_GIF, dither=Image.Dither.NONE) for picture in pictures)
     hundredths = max(round(100 / fps), 2)  # browsers slow down what is faster
     next(images).save(
-        path, format="gif", save_all=True, append_images=images, duration=10 * hundredths, loop=0, optimize=True
+        out, format="gif", save_all=True, append_images=images, duration=10 * hundredths, loop=0, optimize=True
     )
 
 
-def _write_mp4(path: Path, pictures: Iterator[Picture], fps: float) -> None:
+def _write_mp4(out: BinaryIO, pictures: Iterator[Picture], fps: float) -> None:
     import av  # imported when needed: an extra
 
     first = next(pictures)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as file:
+    # By its name: to put the index in front (faststart), FFmpeg opens the file a second time.
+    with av.open(out.name, "w", format="mp4", options={"movflags": "+faststart"}) as file:
         stream = cast(Any, file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000)))
         stream.height, stream.width = (side + side % 2 for side in first.shape[:2])  # yuv420p halves both sides
         stream.pix_fmt = "yuv420p"  # what every player shows

@@ -239,7 +239,8 @@ def test_a_bad_value_names_the_override_to_change(make, name):
 
 def test_random_numbers_go_on_from_their_state():
     seed_everything(3)
-    random.gauss(0, 1), np.random.normal()  # both keep a second number back
+    random.gauss(0, 1)
+    np.random.normal()  # both keep a second number back
     state = random_state()
     expected = [
         torch.rand(2).tolist(),
