@@ -7,12 +7,13 @@ import io
 import json
 import os
 import sys
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -53,12 +54,12 @@ class RunFiles:
                 f"masac train --resume {run_dir}"
             )
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(run_dir)
+        self._unlock = weakref.finalize(self, os.close, _lock(run_dir))
 
     def close(self) -> None:
         """Let another process go on with the run."""
         if self.writes:
-            self._lock.close()
+            self._unlock()
 
     def write_config(self, config: ExperimentConfig) -> None:
         """Write ``config.yaml``, which ``masac`` can read back."""
@@ -147,21 +148,21 @@ def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def _lock(run_dir: Path) -> TextIO:
-    """Keep others from writing into a run's folder until the file that is returned is closed, or the process ends."""
-    file = (run_dir / ".lock").open("w")
+def _lock(run_dir: Path) -> int:
+    """Keep other processes from training in a folder until the descriptor that is returned is closed."""
+    descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT)
     if sys.platform != "win32":
         import fcntl
 
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
             raise ConfigError(
                 f"a run must be trained by one process at a time; another one is at {str(run_dir)!r}. Wait for it, or "
                 "end it"
             ) from None
-    return file
+    return descriptor
 
 
 def _text(value: float | int | None) -> str:

@@ -68,6 +68,9 @@ def test_a_run_from_the_command_line(tmp_path):
         "learning_curve.png",
         "summary.json",
         "policy.pt",
+        "checkpoints",
+        "tensorboard",
+        ".lock",
     }
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert config["task"]["kwargs"]["n_agents"] == 2
@@ -82,6 +85,84 @@ def test_a_sweep_gives_every_job_a_folder_of_its_own(tmp_path):
     assert done.returncode == 0, done.stderr
     seeds = [json.loads(file.read_text())["seed"] for file in sorted((tmp_path / "sweep").glob("*/summary.json"))]
     assert seeds == [0, 1]
+
+
+def test_a_job_that_fails_does_not_stop_the_others_and_is_listed_with_its_log(tmp_path):
+    done = masac("train", "-m", *TINY, "task.kwargs.n_agents=2,0,3", "run_dir=sweep", cwd=tmp_path)
+    assert done.returncode == 1
+    assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 2
+    assert "1 of the jobs failed:" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("  sweep/1/error.log: ")]
+    assert (tmp_path / "sweep" / "1" / "error.log").read_text().splitlines()[-1] in line
+
+
+def test_a_run_is_resumed_from_the_command_line(tmp_path):
+    assert masac("train", *TINY, "run_dir=out", "seed=3", cwd=tmp_path).returncode == 0
+    again = masac("train", "--resume", "out", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "the run has all of its 160 frames. To go on: masac train --resume out training.total_frames=320" in (
+        again.stdout
+    )
+    more = masac("train", "seed=3", "--resume=out", "training.total_frames=320", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert "going on from out/checkpoints/frames-000000000160: 160 frames" in more.stdout
+    frames = [line.split(",")[0] for line in (tmp_path / "out" / "metrics.csv").read_text().splitlines()[1:]]
+    assert frames == [str(frame) for frame in range(32, 321, 32)]
+    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["training"]["total_frames"] == 320
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume must be followed by the folder of a run"),
+        (["--resume", "seed=1"], "--resume must be followed by the folder of a run"),
+        (["--resume", "nowhere"], "a run must be a folder with a config.yaml"),
+        (["--resume", "out", "-m", "seed=1,2"], "--resume goes on with one run"),
+        (
+            ["--resume", "out", "seed=4"],
+            "seed must stay what it was when a run is resumed; got 4, the run in out has 3",
+        ),
+        (["--resume", "out", "task=vmas/balance"], "task.scenario must stay"),
+        (["--resume", "out", "task=vmas/navigation"], "must stay"),  # of the preset: 64 environments, say
+        (["--resume", "out", "algorithm=masac"], "algorithm.gamma must stay"),
+        (["--resume", "out", "task.kwargs.n_agents=2"], "task.kwargs must stay"),
+        (["--resume", "out", "traning.total_frames=1"], "traning.total_frames is no key"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another_one(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    config = {"seed": 3, "task": {"num_envs": 8, "kwargs": {"n_agents": 4}}, "training": {"total_frames": 160}}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as exit_code:
+        main(["train", *arguments])
+    assert exit_code.value.code == 2
+    assert message in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["config.yaml"]
+
+
+def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
+    training = subprocess.Popen(
+        [sys.executable, "-m", "masac", "train", *TINY, "training.total_frames=1000000", "run_dir=out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while not (tmp_path / "out" / "metrics.csv").exists():
+            assert training.poll() is None
+            time.sleep(0.05)
+        done = masac("train", "--resume", "out", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "a run must be trained by one process at a time" in done.stderr
+        training.terminate()  # SIGTERM: the iteration is finished, a checkpoint written
+        assert training.wait(60) == 0
+        resumed = masac("train", "--resume", "out", "training.total_frames=32", cwd=tmp_path)
+        assert "going on from out/checkpoints/frames-" in resumed.stdout
+    finally:
+        training.kill()
+        training.wait()
 
 
 def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):

@@ -24,7 +24,7 @@ from masac.training.trainer import Trainer
 QUIET = Console(quiet=True)
 FILES = {
     *("config.yaml", "metrics.csv", "learning_curve.png", "summary.json", "policy.pt"),
-    *("checkpoints", "tensorboard"),
+    *("checkpoints", "tensorboard", ".lock"),
 }
 
 
