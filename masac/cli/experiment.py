@@ -21,9 +21,9 @@ from masac.training.resume import contradictions, flat, read_run_config
 from masac.training.trainer import Trainer
 
 
-def run_experiment(composed: DictConfig, run_dir: str) -> None:
-    """Train as configured; writes into ``run_dir``."""
-    _run(replace(read_config(composed), run_dir=run_dir), resumes=False)
+def run_experiment(composed: DictConfig, run_dir: str) -> bool:
+    """Train as configured; writes into ``run_dir``. Returns whether somebody asked to stop."""
+    return _run(replace(read_config(composed), run_dir=run_dir), resumes=False)
 
 
 def resume_experiment(run_dir: Path, words: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
     return read_config(_nested(after))
 
 
-def _run(config: ExperimentConfig, *, resumes: bool) -> None:
+def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     assert config.run_dir is not None
     console, shown_dir = Console(), _shown(config.run_dir)
@@ -97,10 +97,11 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> None:
                 f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume {shown_dir} "
                 f"training.total_frames={2 * trainer.total_frames}"
             )
-            return
+            return False
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
+    return bool(summary.get("interrupted"))
 
 
 def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> None:

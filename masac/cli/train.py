@@ -59,11 +59,15 @@ def _run_job(composed: DictConfig) -> None:
         run_experiment(composed, run_dir)
         return
     try:
-        run_experiment(composed, run_dir)
+        interrupted = run_experiment(composed, run_dir)
     except Exception as error:  # a job that fails must not stop the others
         message = explained(error)
         Path(run_dir, ERROR_LOG).write_text(message + "\n")
         print(f"masac train: job {settings.job.num} failed: {message.splitlines()[-1]}", file=sys.stderr, flush=True)
+        return
+    if interrupted:
+        print("masac train: the sweep is stopped; jobs after this one are not begun", flush=True)
+        raise SystemExit(0)
 
 
 def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:

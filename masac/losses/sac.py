@@ -85,12 +85,14 @@ class GroupSACLoss(GroupLoss):
             For a team critic both are the same.
         delay_qvalue: target critics, to be updated by ``SoftUpdate`` or ``HardUpdate``.
         reduction: ``"mean"`` or ``"sum"`` over the living, or ``"none"``: values of shape ``[*B, N]`` (team critic:
-            ``[*B]``), 0 for the dead, without ``alpha`` and ``entropy`` in the output.
+            ``[*B]``), 0 for the dead, and no other entries in the output.
         deactivate_vmap: loop over critics, for modules vmap cannot handle.
         use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
 
-    ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``. It
-    also writes the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
+    ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``, and
+    to be logged ``target_entropy``, ``qvalue`` (the mean value of what was done), ``td_error`` (the mean priority),
+    ``fraction_masked`` (dead pairs of row and agent) and ``fraction_terminal`` (living ones that end). It also writes
+    the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
 
     Examples:
         >>> loss = GroupSACLoss(actor, critic, action_spec=env.full_action_spec, skip_done_states="fill")

@@ -37,7 +37,7 @@ class Loggers:
             if find_spec(name) is None:
                 raise ConfigError(
                     f"logging.loggers={name} must have its package; it is not installed. Install it with "
-                    f"pip install {name}, or change logging.loggers=[...]"
+                    f'pip install "masac[{name}]", or change logging.loggers=[...]'
                 )
             self.loggers.append(makers[name](config, run_dir, frames))
 

@@ -481,8 +481,31 @@ def test_shapes_are_those_of_the_design():
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"))
     batch = make_batch()
     losses = loss(batch)
-    assert set(losses.keys()) == {"loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"}
+    terms = {"loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"}
+    assert set(loss.out_keys) == terms
+    said = {"target_entropy", "qvalue", "td_error", "fraction_masked", "fraction_terminal"}
+    assert set(losses.keys()) == terms | said
     assert all(value.shape == () for value in losses.values())
     assert loss.target_value(batch).shape == (B, N, 1)
     assert not loss.target_value(batch).requires_grad
     assert batch["td_error"].shape == (B,)
+
+
+def test_what_a_loss_says_of_itself_is_of_the_living():
+    mask = torch.ones(B, N, 1, dtype=torch.bool)
+    mask[0] = False
+    mask[1, 1:] = False
+    loss = noisy_loss(noisy_actor(True), our_critic(False, "independent"), target_entropy=-1.5)
+    batch = make_batch(mask=mask, terminated=flags((0, 0), (1, 0), (2, 1)))
+    losses = loss(batch)
+    living = B * N - N - (N - 1)
+    assert losses["fraction_masked"].item() == pytest.approx(1 - living / (B * N))
+    assert losses["fraction_terminal"].item() == pytest.approx(2 / living)  # that of row 0 is dead
+    assert losses["target_entropy"].item() == -1.5
+    assert losses["td_error"].item() == pytest.approx(batch["td_error"].mean().item())
+    # Of agents that are dead wherever they are looked at, values do not count.
+    for leaf in loss.qvalue_network_params.values(True, True):
+        leaf.data.zero_()
+    biases = [leaf for path, leaf in loss.qvalue_network_params.items(True, True) if path[-1] == "bias"]
+    biases[-1].data += 3.0
+    assert loss(batch)["qvalue"].item() == pytest.approx(3.0)

@@ -32,11 +32,13 @@ def shell_lines(command):
 def test_shell_lines_are_arguments_that_masac_takes():
     from dataclasses import asdict
 
+    from masac.cli.train import split_resume
     from masac.training.config import ExperimentConfig
 
     trained = shell_lines("train")
     for arguments in trained:
-        check_overrides([word for word in arguments if not word.startswith("-")], asdict(ExperimentConfig()))
+        words = split_resume(arguments)[1]
+        check_overrides([word for word in words if not word.startswith("-")], asdict(ExperimentConfig()))
 
 
 @pytest.mark.parametrize("command", ["evaluate", "plot", "render", "export"])
