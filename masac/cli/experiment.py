@@ -97,7 +97,6 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
                 f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume {shown_dir} "
                 f"training.total_frames={2 * trainer.total_frames}"
             )
-            return False
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)

@@ -89,10 +89,10 @@ class GroupSACLoss(GroupLoss):
         deactivate_vmap: loop over critics, for modules vmap cannot handle.
         use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
 
-    ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``, and
-    to be logged ``target_entropy``, ``qvalue`` (the mean value of what was done), ``td_error`` (the mean priority),
-    ``fraction_masked`` (dead pairs of row and agent) and ``fraction_terminal`` (living ones that end). It also writes
-    the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
+    ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``; to
+    be logged there are ``target_entropy``, ``qvalue`` (the mean value of what was done), ``td_error`` (the mean
+    priority), ``fraction_masked`` (dead pairs of row and agent) and ``fraction_terminal`` (living ones that end). It
+    also writes the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
 
     Examples:
         >>> loss = GroupSACLoss(actor, critic, action_spec=env.full_action_spec, skip_done_states="fill")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,8 @@ def write_through(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def flush_names(folder: Path) -> None:
     """Have the system write the names in a folder onto the disk."""
+    if sys.platform == "win32":  # there a folder cannot be opened
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -23,7 +23,7 @@ from masac.training.policy import Policy
 from masac.training.ranks import random_state, set_random_state
 
 MAY_CHANGE = (
-    *("run_dir", "logging", "evaluation", "checkpoint.keep", "task.num_workers"),
+    *("run_dir", "logging", "evaluation.every_frames", "checkpoint.keep", "task.num_workers"),
     *("training.total_frames", "training.device", "training.checkpoint_every"),
     *("training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
 )

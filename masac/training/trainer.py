@@ -132,6 +132,8 @@ class Trainer:
                     f"masac train --resume {self.files.run_dir}"
                 ) from error
             raise
+        if not interrupted and not self.last_evaluation and self.rank.writes:
+            self._evaluation()  # the run was resumed after its end
         return self._finish(interrupted=interrupted)
 
     def _train(self) -> bool:
@@ -158,7 +160,7 @@ class Trainer:
                     self._checkpoint(evaluation)
                 if self.failure is not None:
                     raise self.failure
-                if stop.requested or self.frames >= self.total_frames:
+                if stop.requested:
                     break
         return stop.requested
 
@@ -166,13 +168,17 @@ class Trainer:
 
     def _collected(self) -> Iterator[TensorDictBase]:
         """Batches ``[environments, steps]``. If an environment fails, what was learned so far is checkpointed."""
+        if self.frames >= self.total_frames:  # a run that was resumed after its end
+            return
         try:
             for collected in batches(self.collector):
                 if self.config.training.check_observations:
                     check_observations(collected, self.groups, self.frames)
                 yield collected
+                if self.frames >= self.total_frames:
+                    return
         except Exception:
-            if self.frames:
+            if self.frames > self.last_checkpoint[0]:
                 self._save({})
             raise
 

@@ -107,6 +107,20 @@ def test_without_resets_a_resumed_run_goes_on_with_all_it_had(tmp_path):
     assert times == sorted(times)
 
 
+def test_a_run_that_was_killed_before_its_summary_gets_it(tmp_path):
+    train(config(), tmp_path)
+    expected = json.loads((tmp_path / "summary.json").read_text())
+    before = (tmp_path / "metrics.csv").read_text()
+    for name in ("summary.json", "policy.pt", "learning_curve.png"):
+        (tmp_path / name).unlink()
+    train(config(), tmp_path, resumes=True)
+    found = json.loads((tmp_path / "summary.json").read_text())
+    for name in ("eval_return_mean", "frames", "updates", "groups"):
+        assert found[name] == expected[name]
+    assert (tmp_path / "metrics.csv").read_text() == before
+    assert {"policy.pt", "learning_curve.png"} <= {file.name for file in tmp_path.iterdir()}
+
+
 def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     late = config(training={"checkpoint_every": None})
     train(late, tmp_path, until=64)
