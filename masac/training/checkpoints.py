@@ -44,6 +44,7 @@ class Checkpoint:
         wall_time_s: how long the run took so far.
         eval_return: mean evaluation return at these frames; None if there was no evaluation.
         config: of the run.
+        versions: of the packages it was written with.
         written: rows the buffer ever got.
         segments: the files of the buffer; None if it was left out.
         digests: SHA-256 of its files.
@@ -56,6 +57,7 @@ class Checkpoint:
     wall_time_s: float
     eval_return: float | None
     config: Mapping[str, Any]
+    versions: Mapping[str, str]
     written: int
     segments: Sequence[Segment] | None
     digests: Mapping[str, str]

@@ -21,6 +21,7 @@ from masac.training.episodes import EpisodeTracker
 from masac.training.learner import Learner
 from masac.training.policy import Policy
 from masac.training.ranks import random_state, set_random_state
+from masac.training.run_files import installed_versions
 
 MAY_CHANGE = (
     *("run_dir", "logging", "evaluation.every_frames", "checkpoint.keep", "task.num_workers"),
@@ -94,6 +95,11 @@ def load_newest(
             warn(f"the checkpoint {folder} cannot be used: {error}")
             continue
         checkpoints.go_on_from(checkpoint)
+        now = installed_versions()
+        for name in sorted({*now, *checkpoint.versions}):
+            before, here = checkpoint.versions.get(name), now.get(name)
+            if before != here:
+                warn(f"the checkpoint was written with {name} {before}, here is {here}: numbers may differ")
         return checkpoint
     if folders:
         raise ConfigError(f"a run must have a whole checkpoint to go on from; none in {str(checkpoints.folder)!r} is.")

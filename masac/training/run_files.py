@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import platform
 import sys
 import weakref
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from masac.training.policy import Policy
 from masac.training.saved_policy import save_policy
 
 PACKAGES = ("masac", "torch", "torchrl", "tensordict", "numpy", "vmas", "pettingzoo", "mpe2")
-"""The packages whose versions a summary records, where they are installed."""
+"""The packages whose versions a summary and a checkpoint record, where they are installed."""
 
 
 class RunFiles:
@@ -94,11 +95,7 @@ class RunFiles:
         """Write ``summary.json``."""
         if not self.writes:
             return
-        installed = {}
-        for name in PACKAGES:
-            with suppress(PackageNotFoundError):
-                installed[name] = version(name)
-        text = json.dumps({**summary, "versions": installed}, indent=2)
+        text = json.dumps({**summary, "versions": installed_versions()}, indent=2)
         write_atomically(self.run_dir / "summary.json", lambda file: file.write(f"{text}\n".encode()))
 
 
@@ -131,6 +128,15 @@ class Metrics:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of the packages that decide what a run does, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def cut_metrics(path: Path, columns: list[str], frames: int) -> None:

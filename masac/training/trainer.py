@@ -33,7 +33,7 @@ from masac.training.progress import ProgressDisplay
 from masac.training.ranks import current_rank, seed_everything
 from masac.training.replay import Replay
 from masac.training.resume import load_newest, set_random_state_from, set_state, state_of
-from masac.training.run_files import RunFiles
+from masac.training.run_files import RunFiles, installed_versions
 from masac.training.saved_policy import make_policy, save_policy
 from masac.training.signals_to_stop import StopRequest, stop_on_signals
 from masac.training.summary import summarize
@@ -316,6 +316,7 @@ class Trainer:
                     "wall_time_s": self.wall_time_s,
                     "eval_return": evaluation.get("eval/return_mean"),
                     "config": asdict(self.config),
+                    "versions": installed_versions(),
                 },
             )
         self.last_checkpoint = (self.frames, time.perf_counter())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -147,7 +148,8 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
         [sys.executable, "-m", "masac", "train", *TINY, "training.total_frames=1000000", "run_dir=out"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         while not (tmp_path / "out" / "metrics.csv").exists():
@@ -157,7 +159,10 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
         assert done.returncode == 2
         assert "a run must be trained by one process at a time" in done.stderr
         training.terminate()  # SIGTERM: the iteration is finished, a checkpoint written
-        assert training.wait(60) == 0
+        output = training.communicate(timeout=60)[0]
+        assert training.returncode == 0
+        assert re.search(r"^interrupted .* frames", output, flags=re.MULTILINE)
+        assert re.search(r"^next .*masac train --resume out", output, flags=re.MULTILINE)
         resumed = masac("train", "--resume", "out", "training.total_frames=32", cwd=tmp_path)
         assert "going on from out/checkpoints/frames-" in resumed.stdout
     finally:

@@ -327,6 +327,15 @@ def test_a_config_survives_its_file(tmp_path):
     )
 
 
+def test_other_versions_of_packages_are_said(tmp_path, monkeypatch):
+    train(config(), tmp_path, until=224)
+    console = Console(record=True, width=500)
+    monkeypatch.setattr("masac.training.resume.installed_versions", lambda: {"torch": "9.9"})
+    train(config(), tmp_path, resumes=True, console=console)
+    here = read_checkpoint(found_in(tmp_path / "checkpoints")[-1].parent / "frames-000000000064").versions["torch"]
+    assert f"the checkpoint was written with torch {here}, here is 9.9" in console.export_text()
+
+
 def test_bytes_on_disk_are_those_of_the_files(tmp_path):
     train(config(), tmp_path)
     checkpoints = Checkpoints(tmp_path, keep=1, with_buffer=True)
