@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives import SoftUpdate
 
+from masac.keys import as_path
 from masac.losses.base import GroupLoss
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
@@ -128,4 +130,24 @@ class Learner:
         if bool(torch.stack([loss, *norms]).isfinite().all()):  # one look, as it waits for the device
             return
         terms = [name for name, value in logged.items() if not bool(value.isfinite())]
-        raise NonFiniteError(terms or ["loss"], batch)
+        # Without the priority, which the loss wrote into it.
+        raise NonFiniteError(terms or ["loss"], batch.exclude(self.loss.tensor_keys.priority))
+
+
+def explain(error: NonFiniteError, *, where: str, file: Path, run_dir: Path) -> str:
+    """What to say of an update that was not applied, where it ends a run.
+
+    Args:
+        error: what happened.
+        where: which update.
+        file: where its batch is.
+        run_dir: where everything before is.
+    """
+    keys = [as_path(key) for key, value in error.batch.items(True, True) if not bool(value.isfinite().all())]
+    entries = ", ".join("/".join(key) for key in keys) or "no entries"
+    return (
+        f"losses and gradients must be finite; got others in {', '.join(error.terms)}, at {where}, which was not "
+        f"applied. In its batch, {file}, {entries} are not finite. Everything before is saved in {run_dir}. Check the "
+        "environment's rewards and observations, lower training.critic_lr and training.actor_lr, set "
+        "training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip"
+    )

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +22,9 @@ from masac.training.atomic import disk_is_full
 from masac.training.checkpoints import Checkpoint, Checkpoints
 from masac.training.collection import batches, check_observations, make_collector
 from masac.training.config import ExperimentConfig, resolve_device
-from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents, evaluate
-from masac.training.learner import Learner, NonFiniteError
+from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents
+from masac.training.evaluator import Evaluator
+from masac.training.learner import Learner, NonFiniteError, explain
 from masac.training.loggers import Loggers
 from masac.training.memory import check_buffer_fits
 from masac.training.normalization import RunningNormalizer
@@ -80,15 +81,7 @@ class Trainer:
         self.total_frames = math.ceil(training.total_frames / step) * step
         self.frames = self.skipped_updates = 0
         self.seconds_before = 0.0
-        episodes = config.evaluation.episodes
-        shares = task.num_workers > 0 and episodes % task.num_workers == 0
-        self.evaluation_env = make_env(
-            task if shares else replace(task, num_workers=0),
-            num_envs=episodes,
-            seed=config.evaluation.seed,
-            device=device,
-            one_episode=True,
-        )
+        self.evaluator = Evaluator(config, device=device)
         self.collector = make_collector(
             self.env, self.policy, frames_per_iteration=step, total_frames=self.total_frames
         )
@@ -114,8 +107,7 @@ class Trainer:
     def close(self) -> None:
         """Close the environments, and the processes they run in."""
         self.collector.shutdown()
-        if not self.evaluation_env.is_closed:
-            self.evaluation_env.close(raise_if_closed=False)
+        self.evaluator.close()
         self.files.close()
 
     def run(self) -> dict[str, object]:
@@ -238,24 +230,18 @@ class Trainer:
         if training.on_nonfinite == "skip" and self.skipped_updates <= training.nonfinite_limit:
             return None
         file = self.files.write_batch(error.batch)
-        keys = [key for key, value in error.batch.items(True, True) if not bool(value.isfinite().all())]
-        return RunFailedError(
-            f"losses and gradients must be finite; got others in {', '.join(error.terms)}, at update "
-            f"{self.learner.updates + 1} (frame {self.frames}), which was not applied. In its batch {keys or 'none'} "
-            f"are not finite; it is in {file}. Everything before is saved in {self.files.run_dir}. Check the "
-            "environment's rewards and observations, lower training.critic_lr and training.actor_lr, set "
-            "training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip"
-        )
+        where = f"update {self.learner.updates + 1} (frame {self.frames})"
+        return RunFailedError(explain(error, where=where, file=file, run_dir=self.files.run_dir))
 
     # -- evaluate -----------------------------------------------------------------------------------------------------
 
     def _evaluation_due(self, stop: StopRequest) -> bool:
-        """At every multiple of ``evaluation.every_frames`` and at the end, but not where somebody waits for that."""
+        """Now and then and at the end, but not where somebody waits for that."""
         if not self.rank.writes or stop.requested:
             return False
-        every = self.config.evaluation.every_frames
-        before = self.frames - self.frames_per_iteration
-        return self.frames >= self.total_frames or (every > 0 and self.frames // every > before // every)
+        return self.frames >= self.total_frames or self.evaluator.due(
+            self.frames - self.frames_per_iteration, self.frames
+        )
 
     def _evaluation(self) -> metrics.Row:
         with self.timers("evaluate"):
@@ -268,12 +254,7 @@ class Trainer:
         Args:
             random_groups: groups that act uniformly at random instead.
         """
-        config, before = self.config, self.policy.random_groups
-        self.policy.random_groups = frozenset(random_groups)
-        try:
-            return evaluate(self.policy, self.evaluation_env, seed=config.evaluation.seed, success=config.task.success)
-        finally:
-            self.policy.random_groups = before
+        return self.evaluator.evaluate(self.policy, random_groups=random_groups)
 
     # -- checkpoint ---------------------------------------------------------------------------------------------------
 
