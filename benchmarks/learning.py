@@ -27,7 +27,7 @@ TASKS: dict[str, list[str]] = {
     "simple_tag, random prey": ["task=pettingzoo/simple_tag", "training.learning_groups=[adversary]"],
     "simple_tag, both learn": ["task=pettingzoo/simple_tag"],
     "knights_archers_zombies": ["task=pettingzoo/knights_archers_zombies"],
-    "multiwalker": ["task=pettingzoo/multiwalker"],
+    "multiwalker": ["task=pettingzoo/multiwalker", "training.total_frames=12000"],
 }
 COMPETING = ("simple_tag, both learn",)
 """Tasks whose groups play against each other."""

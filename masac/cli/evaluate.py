@@ -52,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
     it.add_argument("--episodes", type=int, default=100, metavar="N", help="how many, side by side (100)")
     it.add_argument("--seed", type=int, metavar="S", help="of the environments (the run's evaluation.seed)")
-    it.add_argument("--stochastic", action="store_true", help="draw actions as in training (without noise)")
+    it.add_argument(
+        "--stochastic",
+        action=argparse.BooleanOptionalAction,
+        help="draw actions as in training (the run's evaluation.stochastic)",
+    )
     it.add_argument("--json", action="store_true", help="print JSON")
     return it
 
@@ -70,16 +74,16 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--seed must be at least 0 and below 2**31; got {options.seed}.")
     saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
     task = saved.config.task
-    seed = saved.config.evaluation.seed if options.seed is None else options.seed
+    evaluation = saved.config.evaluation
+    seed = evaluation.seed if options.seed is None else options.seed
+    stochastic = evaluation.stochastic if options.stochastic is None else options.stochastic
     torch.manual_seed(seed)  # of drawn actions, and of groups that act at random
     env = make_env(task, num_envs=options.episodes, seed=seed, one_episode=True)
     try:
-        evaluation = episodes.evaluate(
-            saved.policy, env, seed=seed, success=task.success, stochastic=options.stochastic
-        )
+        found = episodes.evaluate(saved.policy, env, seed=seed, success=task.success, stochastic=stochastic)
     finally:
         env.close(raise_if_closed=False)
-    return _numbers(saved, evaluation, seed=seed, stochastic=options.stochastic)
+    return _numbers(saved, found, seed=seed, stochastic=stochastic)
 
 
 def _numbers(saved: SavedPolicy, evaluation: Evaluation, *, seed: int, stochastic: bool) -> dict[str, Any]:

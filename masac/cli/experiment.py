@@ -114,11 +114,12 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
     table.add_row(verb, f"{summary['frames']:,} frames, {summary['updates']:,} updates in {seconds:.1f} s ({speed})")
     if summary["updates_skipped"]:
         table.add_row("skipped", f"{summary['updates_skipped']:,} updates that were not finite")
+    noise = "with noise" if summary["eval_stochastic"] else "without noise"
     if "eval_return_mean" in summary:
         table.add_row(
             "evaluation",
             f"mean return per agent {summary['eval_return_mean']:.3f} (std {summary['eval_return_std']:.3f} over "
-            f"{summary['eval_episodes']} episodes without noise, of {summary['eval_episode_length_mean']:.1f} steps)",
+            f"{summary['eval_episodes']} episodes {noise}, of {summary['eval_episode_length_mean']:.1f} steps)",
         )
     if "eval_success_rate" in summary:
         table.add_row("success rate", f"{summary['eval_success_rate']:.0%}")

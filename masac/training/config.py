@@ -134,17 +134,19 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Evaluation: the policy without noise, on environments of its own, always the same episodes.
+    """Evaluation: the policy, without noise unless told otherwise, on environments of its own, always the same episodes.
 
     Args:
         every_frames: frames between evaluations, 0 for one at the end only.
         episodes: episodes an evaluation, run side by side.
         seed: of the evaluation environments.
+        stochastic: draw actions from the policy as in training: for games in which the best action alone gets stuck.
     """
 
     every_frames: int = 10_000
     episodes: int = 100
     seed: int = 1_000_000
+    stochastic: bool = False
 
     def __post_init__(self) -> None:
         check("evaluation.every_frames", self.every_frames, self.every_frames >= 0, "be at least 0")

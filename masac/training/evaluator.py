@@ -12,7 +12,7 @@ from masac.training.policy import Policy
 
 
 class Evaluator:
-    """Evaluates a policy without noise, always on the same episodes.
+    """Evaluates a policy, always on the same episodes.
 
     Args:
         config: the run; its evaluation environments are made here.
@@ -46,7 +46,13 @@ class Evaluator:
         before = policy.random_groups
         policy.random_groups = frozenset(random_groups)
         try:
-            return evaluate(policy, self.env, seed=self.config.evaluation.seed, success=self.config.task.success)
+            return evaluate(
+                policy,
+                self.env,
+                seed=self.config.evaluation.seed,
+                success=self.config.task.success,
+                stochastic=self.config.evaluation.stochastic,
+            )
         finally:
             policy.random_groups = before
 

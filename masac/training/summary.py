@@ -42,6 +42,7 @@ def summarize(
         **named,
         "groups": {group.name: metrics.of_group(evaluation, group, "eval/") for group in groups},
         "eval_episodes": config.evaluation.episodes,
+        "eval_stochastic": config.evaluation.stochastic,
         "frames": frames,
         "updates": updates,
         "updates_skipped": skipped,

@@ -249,7 +249,7 @@ class Trainer:
         return self.last_evaluation
 
     def evaluate(self, *, random_groups: Collection[str] = ()) -> Evaluation:
-        """Evaluate the policy without noise on the episodes of the config's evaluation seed.
+        """Evaluate the policy on the episodes of the config's evaluation seed.
 
         Args:
             random_groups: groups that act uniformly at random instead.
