@@ -62,9 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    import torch  # imported when needed: help is immediate without
-
-    from masac.envs.registry import make_env
+    from masac.envs.registry import make_env  # imported when needed: help is immediate without PyTorch
     from masac.training import episodes
     from masac.training.saved_policy import find_policy, read_policy
 
@@ -77,7 +75,6 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     evaluation = saved.config.evaluation
     seed = evaluation.seed if options.seed is None else options.seed
     stochastic = evaluation.stochastic if options.stochastic is None else options.stochastic
-    torch.manual_seed(seed)  # of drawn actions, and of groups that act at random
     env = make_env(task, num_envs=options.episodes, seed=seed, one_episode=True)
     try:
         found = episodes.evaluate(saved.policy, env, seed=seed, success=task.success, stochastic=stochastic)

@@ -134,13 +134,13 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Evaluation: the policy, without noise unless told otherwise, on environments of its own, always the same episodes.
+    """Evaluation: the policy on environments of its own, always the same episodes.
 
     Args:
         every_frames: frames between evaluations, 0 for one at the end only.
         episodes: episodes an evaluation, run side by side.
         seed: of the evaluation environments.
-        stochastic: draw actions from the policy as in training: for games in which the best action alone gets stuck.
+        stochastic: draw actions from the policy as in training, where the best action alone gets stuck; else no noise.
     """
 
     every_frames: int = 10_000

@@ -135,7 +135,11 @@ def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None, st
     lives = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.int64) for group in policy.groups}
     lengths = torch.zeros(batch, dtype=torch.int64)
     terminated = torch.zeros(batch, dtype=torch.bool)
-    with set_exploration_type(ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC):
+    exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
+    cuda = [data.device] if data.device is not None and data.device.type == "cuda" else []
+    # Random numbers of its own: the same seed draws the same actions, and training goes on as if nothing had been drawn.
+    with torch.random.fork_rng(cuda), set_exploration_type(exploration):
+        torch.manual_seed(seed)
         while running.any():
             # Environments whose episode is over rest or start another; either counts for nothing.
             stepped, data = env.step_and_maybe_reset(policy(data))

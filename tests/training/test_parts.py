@@ -171,6 +171,20 @@ def test_evaluating_twice_gives_the_same():
     assert not torch.equal(other.returns["agents"], first.returns["agents"])
 
 
+def test_drawn_actions_are_those_of_the_seed_and_leave_the_training_alone():
+    env = make_vmas_env(TaskConfig(horizon=20), num_envs=8, seed=0)
+    (group,) = read_groups(env)
+    policy = Policy([group], {"agents": make_actor(group, AlgorithmConfig(), SMALL)}, {})
+    state = torch.get_rng_state()
+    first = evaluate(policy, env, seed=3, success=None, stochastic=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(5)
+    second = evaluate(policy, env, seed=3, success=None, stochastic=True)
+    assert torch.equal(first.returns["agents"], second.returns["agents"])
+    plain = evaluate(policy, env, seed=3, success=None)
+    assert not torch.equal(first.returns["agents"], plain.returns["agents"])
+
+
 def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_critic_loss():
     loss = small_loss()
     learner = Learner(loss, TrainingConfig(max_grad_norm=1.0), tau=0.01)
