@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from masac.checks import ConfigError, RunFailedError
 from masac.cli.presets import explain_missing
+from masac.training.atomic import disk_is_full
 
 
 @contextmanager
@@ -30,6 +31,10 @@ def errors_as_lines(command: str) -> Iterator[None]:
         _fail(command, explained(error), 2)
     except RunFailedError as error:
         _fail(command, explained(error), 1)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        _fail(command, f"the disk must have room for what is written; {error}. Make room, then try again", 1)
     except KeyboardInterrupt:
         _fail(command, "stopped at once; the run's files are those of the last iteration", 130)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -72,10 +73,10 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
 def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     assert config.run_dir is not None
-    console, shown_dir = Console(), _shown(config.run_dir)
+    console, shown_dir = Console(markup=False, highlight=False), _shown(config.run_dir)
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     with Trainer(config, Path(config.run_dir), console=console, resumes=resumes) as trainer:
         agents = ", ".join(
@@ -94,8 +95,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
             say("there is no checkpoint yet: beginning again")
         if trainer.frames >= trainer.total_frames:
             say(
-                f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume {shown_dir} "
-                f"training.total_frames={2 * trainer.total_frames}"
+                f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume "
+                f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
         summary = trainer.run()
     if summary:
@@ -115,12 +116,14 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
     if summary["updates_skipped"]:
         table.add_row("skipped", f"{summary['updates_skipped']:,} updates that were not finite")
     noise = "with noise" if summary["eval_stochastic"] else "without noise"
+    when = summary["eval_frames"]
+    earlier = f", after {when:,} frames" if when not in (None, summary["frames"]) else ""
     if "eval_return_mean" in summary:
-        table.add_row(
-            "evaluation",
-            f"mean return per agent {summary['eval_return_mean']:.3f} (std {summary['eval_return_std']:.3f} over "
-            f"{summary['eval_episodes']} episodes {noise}, of {summary['eval_episode_length_mean']:.1f} steps)",
+        over = (
+            f"{summary['eval_episodes']} episodes {noise}, of {summary['eval_episode_length_mean']:.1f} steps{earlier}"
         )
+        mean, std = summary["eval_return_mean"], summary["eval_return_std"]
+        table.add_row("evaluation", f"mean return per agent {mean:.3f} (std {std:.3f} over {over})")
     if "eval_success_rate" in summary:
         table.add_row("success rate", f"{summary['eval_success_rate']:.0%}")
     if len(summary["groups"]) > 1 and "eval_return_mean" in summary:
@@ -128,9 +131,13 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
         table.add_row("by group", returns)
     size = in_units(summary["checkpoint_bytes"])
     table.add_row("files", f"{run_dir}: learning_curve.png, metrics.csv, summary.json, policy.pt, checkpoints ({size})")
-    go_on = f"masac train --resume {run_dir}"
-    table.add_row("next", go_on if summary["interrupted"] else f"masac render {run_dir}, masac evaluate {run_dir}")
-    console.print(table, highlight=False)
+    console.print(table)
+    # Not in the table, which would fold what is to be copied.
+    commands = [f"masac train --resume {shlex.quote(run_dir)}"]
+    if not summary["interrupted"]:
+        commands = [f"masac evaluate {shlex.quote(run_dir)}", f"masac render {shlex.quote(run_dir)}"]
+    for command in commands:
+        console.print(f"next: {command}", soft_wrap=True)
 
 
 def _nested(flat_config: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import setup_globals
+from omegaconf import DictConfig, OmegaConf
 
 from masac.checks import ConfigError, RunFailedError
 from masac.cli.errors import errors_as_lines, explained
@@ -21,6 +24,8 @@ from masac.cli.presets import register_presets
 HYDRA_FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-dir", "-cd")
 MULTIRUN = ("-m", "--multirun")
 RESUME = "--resume"
+SWEEP_DIR = "hydra.sweep.dir="
+DEFAULT_SWEEP_DIR = "runs/sweep-${now:%Y%m%d-%H%M%S}"
 ERROR_LOG = "error.log"
 """What a job of a sweep that failed leaves in its folder."""
 
@@ -40,10 +45,15 @@ def train(arguments: Sequence[str]) -> None:
             resume_experiment(run_dir, words)
             return
         sys.argv = ["masac train", *hydra_arguments(words)]
-        _run_job()
-        sweep = next((word.partition("=")[2] for word in sys.argv if word.startswith("hydra.sweep.dir=")), None)
+        sweep, started, stopped = sweep_folder(sys.argv[1:]), time.time(), False
+        try:
+            _run_job()
+        except SweepStopped:
+            stopped = True
         if sweep is not None:
-            _list_failed_jobs(Path(sweep))
+            _list_failed_jobs(sweep, started)
+            if not stopped:
+                print(f"all jobs are done; next: masac plot {shlex.quote(str(sweep))}")
 
 
 @hydra.main(config_path="pkg://masac.conf", config_name="config", version_base="1.3")
@@ -58,6 +68,7 @@ def _run_job(composed: DictConfig) -> None:
     if settings.mode is not RunMode.MULTIRUN:
         run_experiment(composed, run_dir)
         return
+    Path(run_dir, ERROR_LOG).unlink(missing_ok=True)  # of an earlier sweep into the same folder
     try:
         interrupted = run_experiment(composed, run_dir)
     except Exception as error:  # a job that fails must not stop the others
@@ -67,7 +78,11 @@ def _run_job(composed: DictConfig) -> None:
         return
     if interrupted:
         print("masac train: the sweep is stopped; jobs after this one are not begun", flush=True)
-        raise SystemExit(0)
+        raise SweepStopped
+
+
+class SweepStopped(BaseException):
+    """Somebody asked a job of a sweep to stop."""
 
 
 def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -80,12 +95,16 @@ def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
     if RESUME not in words:
         return None, words
     at = words.index(RESUME)
-    if at + 1 == len(words) or "=" in words[at + 1] or words[at + 1].startswith("-"):
+    folder = words[at + 1] if at + 1 < len(words) else "-"
+    if folder.startswith("-") or ("=" in folder and not Path(folder).is_dir()):
         raise ConfigError("--resume must be followed by the folder of a run: masac train --resume runs/mine")
     rest = words[:at] + words[at + 2 :]
-    if any(word.startswith("-") for word in rest):
-        raise ConfigError(f"--resume goes on with one run; it cannot be had with {rest}. Leave the flags out.")
-    return Path(words[at + 1]), rest
+    useless = [word for word in rest if word.startswith(("-", "hydra", "run_dir="))]
+    if useless:
+        raise ConfigError(
+            f"--resume goes on with one run, where it is; it cannot be had with {useless}. Leave that out."
+        )
+    return Path(folder), rest
 
 
 def hydra_arguments(arguments: Sequence[str]) -> list[str]:
@@ -105,18 +124,23 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
     checked = check_overrides(overrides, asdict(ExperimentConfig()))
     if any(flag in MULTIRUN for flag in flags):
         # In a sweep run_dir is the folder of all jobs; each gets one of its own inside.
-        checked = [
-            f"hydra.sweep.dir={word.partition('=')[2]}" if word.startswith("run_dir=") else word for word in checked
-        ]
-        if not any(word.startswith("hydra.sweep.dir=") for word in checked):
-            checked.append(f"hydra.sweep.dir={time.strftime('runs/sweep-%Y%m%d-%H%M%S')}")
+        given = [word for word in checked if word.startswith(("run_dir=", SWEEP_DIR))]
+        value = OverridesParser.create().parse_override(given[-1]).value() if given else DEFAULT_SWEEP_DIR
+        setup_globals()  # ${now:...}
+        folder = str(OmegaConf.create({"folder": value})["folder"])
+        checked = [word for word in checked if word not in given]
+        checked.append(SWEEP_DIR + "'" + folder.replace("\\", "\\\\").replace("'", "\\'") + "'")
     return [*flags, *checked]
 
 
-def _list_failed_jobs(sweep: Path) -> None:
-    failed = sorted(sweep.glob(f"*/{ERROR_LOG}"))
+def sweep_folder(arguments: Sequence[str]) -> Path | None:
+    """The folder of a sweep's jobs, given Hydra's arguments; None if it is no sweep."""
+    given = [word for word in arguments if word.startswith(SWEEP_DIR)]
+    return Path(str(OverridesParser.create().parse_override(given[-1]).value())) if given else None
+
+
+def _list_failed_jobs(sweep: Path, started: float) -> None:
+    failed = [log for log in sorted(sweep.glob(f"*/{ERROR_LOG}")) if log.stat().st_mtime >= started - 1]
     if failed:
         lines = [f"  {log}: {log.read_text().splitlines()[-1]}" for log in failed]
         raise RunFailedError("\n".join([f"{len(failed)} of the jobs failed:", *lines]))
-    if any(sweep.glob("*/metrics.csv")):
-        print(f"all jobs are done; next: masac plot {sweep}")

@@ -125,15 +125,13 @@ class Checkpoints:
             text = json.dumps({"format": FORMAT, "digest": _digest(fields), "checkpoint": fields}, indent=1)
             write_through(temporary / "checkpoint.json", lambda file: file.write(text.encode()))
             flush_names(temporary)
-            _remove(folder)  # of a run that was resumed from an older one
             os.replace(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         flush_names(self.folder)
+        flush_names(self.folder.parent)
         self.newest = folder
-        if about["eval_return"] is not None:
-            self.best_return = max(self.best_return, about["eval_return"])
         self._prune()
         return folder
 
@@ -142,7 +140,7 @@ class Checkpoints:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def load_buffer(self, checkpoint: Checkpoint, replay: Replay) -> None:
-        """Fill an empty buffer with that of a checkpoint, if it has one.
+        """Fill a buffer with that of a checkpoint, if it has one.
 
         Raises:
             DamagedError: if a file of the buffer is missing or not as it was written.
@@ -158,19 +156,24 @@ class Checkpoints:
                 aside = folder.with_name(f"damaged-{folder.name}")
                 _remove(aside)
                 os.replace(folder, aside)
-        returns = [one.eval_return for one in _readable(self.folder) if one.eval_return is not None]
-        self.best_return = max(returns, default=-math.inf)
+        best = _best(_readable(self.folder))
+        self.best_return = -math.inf if best is None or best.eval_return is None else best.eval_return
 
     def _prune(self) -> None:
         """Delete all but the newest and the best, then the rows that none of them needs."""
         whole = _readable(self.folder)  # newest first
-        rated = [one for one in whole if one.eval_return is not None]
-        best = max(rated, key=lambda one: (one.eval_return, one.frames), default=None)
+        best = _best(whole)
+        if best is not None and best.eval_return is not None:
+            self.best_return = best.eval_return
         kept = [one for index, one in enumerate(whole) if index < self.keep or one is best]
         for one in whole:
             if one not in kept:
                 _remove(one.folder)
-        if self.replay_files is not None:
+        for path in self.folder.iterdir():
+            if path.name.startswith(".frames-"):  # of a process that was killed
+                shutil.rmtree(path, ignore_errors=True)
+        # What cannot be read for now may need rows too.
+        if self.replay_files is not None and len(found_in(self.folder)) == len(kept):
             self.replay_files.delete_all_but(segment for one in kept for segment in one.segments or ())
 
 
@@ -188,7 +191,11 @@ def newest_of(run_dir: Path) -> Checkpoint | None:
 
 def best_of(run_dir: Path) -> Checkpoint | None:
     """The checkpoint of a run with the highest evaluation return; of several the newest."""
-    rated = [one for one in _readable(run_dir / FOLDER) if one.eval_return is not None]
+    return _best(_readable(run_dir / FOLDER))
+
+
+def _best(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+    rated = [one for one in checkpoints if one.eval_return is not None and math.isfinite(one.eval_return)]
     return max(rated, key=lambda one: (one.eval_return, one.frames), default=None)
 
 
@@ -214,15 +221,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise DamagedError(f"it has format {content['format']}, this version of masac reads {FORMAT}")
         if content["digest"] != _digest(fields):
             raise DamagedError("checkpoint.json is not as it was written")
+        segments = fields["segments"]
+        names = Checkpoint.__dataclass_fields__
+        return Checkpoint(
+            folder=folder,
+            segments=None if segments is None else [Segment(**segment) for segment in segments],
+            **{name: fields[name] for name in names if name not in ("folder", "segments")},
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"checkpoint.json cannot be read ({type(error).__name__}: {error})") from None
-    segments = fields["segments"]
-    names = Checkpoint.__dataclass_fields__
-    return Checkpoint(
-        folder=folder,
-        segments=None if segments is None else [Segment(**segment) for segment in segments],
-        **{name: fields[name] for name in names if name not in ("folder", "segments")},
-    )
 
 
 def _digest(fields: Mapping[str, Any]) -> str:

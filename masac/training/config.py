@@ -98,7 +98,7 @@ class TrainingConfig:
         rule = "be stop or skip"
         check("training.on_nonfinite", self.on_nonfinite, self.on_nonfinite in ("stop", "skip"), rule)
         at_least("nonfinite_limit", 0)
-        check("training.device", self.device, _is_device(self.device), "be auto or a device PyTorch has here")
+        check("training.device", self.device, _is_device(self.device), "be auto or the name of a device")
 
     @property
     def checkpoint_frames(self) -> float:
@@ -240,10 +240,21 @@ def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
 
 
 def resolve_device(device: str) -> str:
-    """The device for ``auto``: CUDA where there is one."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device to use: for ``auto`` CUDA where there is one.
+
+    Raises:
+        ConfigError: for a device that is not here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros((), device=device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            f"training.device must be auto or a device that PyTorch has here; got {device!r}. Change it with "
+            "training.device=..."
+        ) from None
+    return device
 
 
 def _is_interval(every: str) -> bool:
@@ -257,8 +268,8 @@ def _is_device(name: str) -> bool:
     if name == "auto":
         return True
     try:
-        torch.zeros((), device=name)
-    except (RuntimeError, AssertionError):
+        torch.device(name)
+    except RuntimeError:
         return False
     return True
 

@@ -26,7 +26,11 @@ def check_digest(path: Path, digest: str) -> None:
     """Raise :class:`DamagedError` unless a file is as it was written."""
     if not path.is_file():
         raise DamagedError(f"{path.name} is missing")
-    if digest_of(path) != digest:
+    try:
+        found = digest_of(path)
+    except OSError as error:
+        raise DamagedError(f"{path.name} cannot be read ({error})") from None
+    if found != digest:
         raise DamagedError(f"{path.name} is not as it was written")
 
 

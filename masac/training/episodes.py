@@ -137,7 +137,7 @@ def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None, st
     terminated = torch.zeros(batch, dtype=torch.bool)
     exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
     cuda = [data.device] if data.device is not None and data.device.type == "cuda" else []
-    # Random numbers of its own: the same seed draws the same actions, and training goes on as if nothing had been drawn.
+    # Random numbers of its own: a seed always draws the same actions, and training goes on as if nothing was drawn.
     with torch.random.fork_rng(cuda), set_exploration_type(exploration):
         torch.manual_seed(seed)
         while running.any():

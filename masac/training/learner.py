@@ -49,13 +49,13 @@ class Learner:
         losses: dict[str, GroupLoss] = dict(loss.losses.items())  # pyright: ignore[reportAssignmentType]
         self.actor_params = {name: list(one.actor_network_params.parameters()) for name, one in losses.items()}
         self.critic_params = {name: list(one.qvalue_network_params.parameters()) for name, one in losses.items()}
-        temperatures = [one.log_alpha for one in losses.values() if one.log_alpha.requires_grad]
+        self.temperatures = {name: one.log_alpha for name, one in losses.items() if one.log_alpha.requires_grad}
         groups = [
             {"params": [p for params in self.actor_params.values() for p in params], "lr": training.actor_lr},
             {"params": [p for params in self.critic_params.values() for p in params], "lr": training.critic_lr},
         ]
-        if temperatures:
-            groups.append({"params": temperatures, "lr": training.alpha_lr})
+        if self.temperatures:
+            groups.append({"params": list(self.temperatures.values()), "lr": training.alpha_lr})
         self.optimizer = torch.optim.Adam(groups, fused=True)
         self.target_updater = SoftUpdate(loss, tau=tau)
         self.initial_lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -126,10 +126,13 @@ class Learner:
         return norms
 
     def _check_finite(self, logged: Mapping[str, Tensor], loss: Tensor, batch: TensorDictBase) -> None:
-        norms = [value for name, value in logged.items() if "/grad_norm/" in name]
-        if bool(torch.stack([loss, *norms]).isfinite().all()):  # one look, as it waits for the device
+        norms = {name: value for name, value in logged.items() if "/grad_norm/" in name}
+        for name, log_alpha in self.temperatures.items():
+            if log_alpha.grad is not None:
+                norms[f"{name}/grad_norm/alpha"] = log_alpha.grad.norm()
+        if bool(torch.stack([loss, *norms.values()]).isfinite().all()):  # one look, as it waits for the device
             return
-        terms = [name for name, value in logged.items() if not bool(value.isfinite())]
+        terms = [name for name, value in {**logged, **norms}.items() if not bool(value.isfinite())]
         # Without the priority, which the loss wrote into it.
         raise NonFiniteError(terms or ["loss"], batch.exclude(self.loss.tensor_keys.priority))
 
@@ -149,5 +152,6 @@ def explain(error: NonFiniteError, *, where: str, file: Path, run_dir: Path) -> 
         f"losses and gradients must be finite; got others in {', '.join(error.terms)}, at {where}, which was not "
         f"applied. In its batch, {file}, {entries} are not finite. Everything before is saved in {run_dir}. Check the "
         "environment's rewards and observations, lower training.critic_lr and training.actor_lr, set "
-        "training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip"
+        "training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip (up to "
+        "training.nonfinite_limit)"
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 from torchrl.record.loggers.common import Logger
 
 from masac.checks import ConfigError
+from masac.training.atomic import write_atomically
 from masac.training.config import ExperimentConfig
 
 
@@ -21,25 +23,18 @@ class Loggers:
     Args:
         config: of the run.
         run_dir: below which they write what is local.
-        frames: the run goes on from here; what was logged beyond is void.
+        void_from: what was logged from these frames on, by the same run before it was resumed, is void; None for a new
+            run.
         writes: whether this process logs.
-
-    Raises:
-        ConfigError: for a logger whose package is missing.
     """
 
-    def __init__(self, config: ExperimentConfig, run_dir: Path, *, frames: int, writes: bool = True) -> None:
+    def __init__(self, config: ExperimentConfig, run_dir: Path, *, void_from: int | None, writes: bool = True) -> None:
         makers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
         self.loggers: list[tuple[Logger, Callable[[], object]]] = []
         self.every_s = config.logging.logger_every_s
         self.last = -math.inf
         for name in config.logging.loggers if writes else ():
-            if find_spec(name) is None:
-                raise ConfigError(
-                    f"logging.loggers={name} must have its package; it is not installed. Install it with "
-                    f'pip install "masac[{name}]", or change logging.loggers=[...]'
-                )
-            self.loggers.append(makers[name](config, run_dir, frames))
+            self.loggers.append(makers[name](config, run_dir, void_from))
 
     def log(self, row: Mapping[str, float | int | None]) -> None:
         """Log a row of metrics if it has an evaluation or it is time; what is None or not finite is left out."""
@@ -60,19 +55,29 @@ class Loggers:
             close()
 
 
-def _tensorboard(config: ExperimentConfig, run_dir: Path, frames: int) -> tuple[Logger, Callable[[], object]]:
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` for a logger whose package is missing."""
+    for name in names:
+        if find_spec(name) is None:
+            raise ConfigError(
+                f"logging.loggers={name} must have its package; it is not installed. Install it with "
+                f'pip install "masac[{name}]", or change logging.loggers=[...]'
+            )
+
+
+def _tensorboard(config: ExperimentConfig, run_dir: Path, void_from: int | None) -> tuple[Logger, Callable[[], object]]:
     from torch.utils.tensorboard import SummaryWriter
     from torchrl.record.loggers.tensorboard import TensorboardLogger
 
     class ResumedTensorboardLogger(TensorboardLogger):
         def _create_experiment(self) -> SummaryWriter:
-            return SummaryWriter(str(run_dir / "tensorboard"), purge_step=frames + 1 if frames else None)
+            return SummaryWriter(str(run_dir / "tensorboard"), purge_step=void_from)
 
     logger = ResumedTensorboardLogger(exp_name="tensorboard", log_dir=str(run_dir))
     return logger, logger.experiment.close
 
 
-def _wandb(config: ExperimentConfig, run_dir: Path, frames: int) -> tuple[Logger, Callable[[], object]]:
+def _wandb(config: ExperimentConfig, run_dir: Path, void_from: int | None) -> tuple[Logger, Callable[[], object]]:
     from torchrl.record.loggers.wandb import WandbLogger
 
     name = f"{config.task.name}-{config.algorithm.name}-seed{config.seed}"
@@ -88,7 +93,7 @@ def _wandb(config: ExperimentConfig, run_dir: Path, frames: int) -> tuple[Logger
     return logger, logger.experiment.finish
 
 
-def _mlflow(config: ExperimentConfig, run_dir: Path, frames: int) -> tuple[Logger, Callable[[], object]]:
+def _mlflow(config: ExperimentConfig, run_dir: Path, void_from: int | None) -> tuple[Logger, Callable[[], object]]:
     import mlflow  # pyright: ignore[reportMissingImports]  an extra
     from torchrl.record.loggers.mlflow import MLFlowLogger
 
@@ -98,7 +103,8 @@ def _mlflow(config: ExperimentConfig, run_dir: Path, frames: int) -> tuple[Logge
 
 
 def _wandb_id(run_dir: Path) -> str:
-    """The same for a run that is resumed."""
-    from hashlib import sha256
-
-    return sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
+    """The same for a run that is resumed, wherever its folder is by then."""
+    file = run_dir / "wandb_id"
+    if not file.is_file():
+        write_atomically(file, lambda out: out.write(uuid4().hex.encode()))
+    return file.read_text()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -62,22 +62,26 @@ class Replay:
             out.set(tuple(name.split("/")), value)
         return out
 
-    def restore(self, rows: TensorDictBase, *, written: int) -> None:
-        """Fill the empty buffer with the last rows of ``written``, each at the place where it was."""
-        held = rows.numel()
-        places = torch.arange(written - held, written) % self.size
-        in_place = rows[places.argsort()]
-        self.buffer.extend(in_place)  # pyright: ignore[reportArgumentType]
-        again = written % self.size
-        if held == self.size and again:  # the next row is to overwrite the oldest one, not the first
-            self.buffer.extend(in_place[:again])  # pyright: ignore[reportArgumentType]
+    def restore(self, parts: Iterable[TensorDictBase], *, written: int) -> None:
+        """Hold the last rows of ``written`` and no others, each at the place where it was.
+
+        Args:
+            parts: these rows in order, in parts of any size.
+            written: rows the buffer ever got.
+        """
+        self.buffer.empty()
+        ahead = max(written - self.size, 0) % self.size  # places before that of the oldest row
+        for rows in parts:
+            while ahead:  # filled with anything: the newest rows come round to them
+                filler = rows[:ahead]
+                self.buffer.extend(filler)  # pyright: ignore[reportArgumentType]
+                ahead -= filler.numel()
+            self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
         self.written = written
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
         """What a row takes, given collected data (of any batch size) to look at."""
-        row = self._transitions(example.reshape(-1)[:1])
-        tensors: list[Tensor] = list(row.values(True, True))  # pyright: ignore[reportAssignmentType]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return size_of(self._transitions(example.reshape(-1)[:1]))
 
     def _empty(self, batch: Sequence[int]) -> TensorDict:
         out = TensorDict({"next": TensorDict({}, batch)}, batch)
@@ -101,3 +105,9 @@ class Replay:
                 if value is not None:
                     out.set(key, value)
         return out
+
+
+def size_of(data: TensorDictBase) -> int:
+    """The bytes of all tensors in ``data``."""
+    tensors: list[Tensor] = list(data.values(True, True))  # pyright: ignore[reportAssignmentType]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -2,7 +2,7 @@
 
 A memory map of the live buffer would be no snapshot: rows are overwritten while training goes on. Here the rows added
 since the last checkpoint become one more file, and a checkpoint is a list of files. Files that no checkpoint lists are
-deleted, so the disk holds the buffer once, and what the oldest checkpoint needs beyond it.
+deleted, so the disk holds the buffer once, and what older checkpoints need beyond it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from tensordict import TensorDictBase
 
 from masac.keys import as_path
 from masac.training.atomic import write_atomically
 from masac.training.damage import DamagedError, check_digest, digest_of, read_tensors
-from masac.training.replay import Replay
+from masac.training.replay import Replay, size_of
+
+SEGMENT_BYTES = 64 * 2**20
+"""What a segment holds at most, and so the memory that writing and reading take besides the buffer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +32,12 @@ class Segment:
         first: its first row.
         end: the row after its last one.
         digest: SHA-256 of the file.
-        size: of the file in bytes.
     """
 
     file: str
     first: int
     end: int
     digest: str
-    size: int
 
 
 class ReplayFiles:
@@ -55,29 +55,27 @@ class ReplayFiles:
         """Write the rows that no segment holds yet; returns the segments that hold the buffer as it is."""
         oldest = replay.written - len(replay)
         saved = self.segments[-1].end if self.segments else 0
-        if saved < replay.written:
+        first = max(saved, oldest)
+        while first < replay.written:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.segments.append(self._write(replay, max(saved, oldest)))
+            rows = max(SEGMENT_BYTES // size_of(replay.rows(first, first + 1)), 1)
+            end = min(first + rows, replay.written)
+            self.segments.append(self._write(replay, first, end))
+            first = end
         self.segments = [segment for segment in self.segments if segment.end > oldest]
         return list(self.segments)
 
     def load(self, segments: Sequence[Segment], replay: Replay, *, written: int) -> None:
-        """Fill an empty buffer with the rows that segments hold, in their places.
+        """Fill a buffer with the rows that segments hold, in their places.
 
         Raises:
             DamagedError: if a segment is missing or not as it was written.
         """
+        oldest = written - min(written, replay.size)
+        if written and (not segments or segments[0].first > oldest or segments[-1].end != written):
+            raise DamagedError(f"the segments in {str(self.folder)!r} must hold the rows {oldest} to {written}")
+        replay.restore((self._read(segment, oldest, replay) for segment in segments), written=written)
         self.segments = list(segments)
-        rows: list[Any] = []
-        for segment in segments:
-            path = self.folder / segment.file
-            check_digest(path, segment.digest)
-            rows.append(replay.rows_from(read_tensors(path)))
-        held = min(written, replay.size)
-        if held and (not segments or segments[0].first > written - held or segments[-1].end != written):
-            raise DamagedError(f"the segments in {str(self.folder)!r} must hold the last {held} of {written} rows")
-        if held:
-            replay.restore(torch.cat(rows)[-held:], written=written)  # pyright: ignore[reportArgumentType]
 
     def delete_all_but(self, kept: Iterable[Segment]) -> None:
         """Delete the files of all other segments, and what an interrupted write left."""
@@ -86,10 +84,16 @@ class ReplayFiles:
             if path.name not in names:
                 path.unlink(missing_ok=True)
 
-    def _write(self, replay: Replay, first: int) -> Segment:
-        rows = replay.rows(first, replay.written)
-        tensors: dict[str, Tensor] = {"/".join(as_path(key)): value for key, value in rows.items(True, True)}
-        path = self.folder / f"rows-{first:012d}-{replay.written:012d}.pt"
+    def _write(self, replay: Replay, first: int, end: int) -> Segment:
+        rows = replay.rows(first, end)
+        tensors = {"/".join(as_path(key)): value.cpu() for key, value in rows.items(True, True)}
+        path = self.folder / f"rows-{first:012d}-{end:012d}.pt"
         write_atomically(path, lambda file: torch.save(tensors, file))
-        size = path.stat().st_size
-        return Segment(file=path.name, first=first, end=replay.written, digest=digest_of(path), size=size)
+        return Segment(file=path.name, first=first, end=end, digest=digest_of(path))
+
+    def _read(self, segment: Segment, oldest: int, replay: Replay) -> TensorDictBase:
+        """The rows of a segment from ``oldest`` on."""
+        path = self.folder / segment.file
+        check_digest(path, segment.digest)
+        rows = replay.rows_from(read_tensors(path))
+        return rows[max(oldest - segment.first, 0) :]  # pyright: ignore[reportReturnType]

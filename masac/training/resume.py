@@ -87,7 +87,7 @@ def load_newest(
     for folder in folders:
         try:
             checkpoint = read_checkpoint(folder)
-            foreign = contradictions(flat(asdict(config)), flat(checkpoint.config))
+            foreign = contradictions(flat(asdict(config)), flat(asdict(_read(checkpoint.config))))
             if foreign:
                 raise DamagedError(f"it is of another run: {', '.join(foreign)} differ")
             load(checkpoint)
@@ -128,7 +128,7 @@ def set_state(state: Mapping[str, Tensor], learner: Learner, policy: Policy, epi
         policy.normalizers.load_state_dict(_part(state, "normalizers"))
         episodes.set_state(_part(state, "episodes"))
     except (RuntimeError, KeyError, ValueError) as error:
-        raise DamagedError(f"its state does not fit this run ({str(error).splitlines()[0]})") from None
+        raise DamagedError(f"its state does not fit this run ({str(error).splitlines()[-1].strip()})") from None
 
 
 def set_random_state_from(state: Mapping[str, Tensor]) -> None:
@@ -136,16 +136,23 @@ def set_random_state_from(state: Mapping[str, Tensor]) -> None:
     set_random_state(_part(state, "random"))
 
 
+def _read(config: Mapping[str, Any]) -> ExperimentConfig:
+    try:
+        return read_config(config)
+    except ConfigError as error:
+        raise DamagedError(f"its config cannot be read: {error}") from None
+
+
 def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A config by dotted keys, values as JSON has them (lists for tuples); ``task.kwargs`` as a whole."""
+    """A config by dotted keys, values as JSON has them (lists for tuples)."""
     found: dict[str, Any] = {}
     for name, value in json.loads(json.dumps(config)).items():
         key = f"{prefix}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, dict) and key != "task.kwargs" else {key: value}
+        found |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from tensordict import TensorDictBase
 
 from masac.checks import ConfigError
 from masac.keys import as_path
-from masac.training.atomic import write_atomically
+from masac.training.atomic import flush_names, write_atomically
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
 from masac.training.saved_policy import save_policy
@@ -55,7 +56,17 @@ class RunFiles:
                 f"masac train --resume {run_dir}"
             )
         run_dir.mkdir(parents=True, exist_ok=True)
+        flush_names(run_dir.parent)
         self._unlock = weakref.finalize(self, os.close, _lock(run_dir))
+
+    def check_barely_begun(self) -> None:
+        """Raise ConfigError if there is something to lose by beginning a run without checkpoints again."""
+        for name in ("summary.json", "policy.pt"):
+            if self.writes and (self.run_dir / name).exists():
+                raise ConfigError(
+                    f"a run must have checkpoints to go on from; {str(self.run_dir)!r} has a {name} and none. Begin "
+                    "another run with another run_dir=..."
+                )
 
     def close(self) -> None:
         """Let another process go on with the run."""
@@ -145,7 +156,7 @@ def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
     if path.is_file():
         with path.open(newline="") as file:
             # A row that was cut short by the end of the process is one beyond, or has too few numbers.
-            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+            rows = [row for row in csv.DictReader(file) if None not in row.values() and row["frames"].isdigit()]
             kept = [{name: row.get(name, "") for name in columns} for row in rows if int(row["frames"]) <= frames]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
@@ -156,13 +167,15 @@ def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
 
 def _lock(run_dir: Path) -> int:
     """Keep other processes from training in a folder until the descriptor that is returned is closed."""
-    descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     if sys.platform != "win32":
         import fcntl
 
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+                return descriptor
             os.close(descriptor)
             raise ConfigError(
                 f"a run must be trained by one process at a time; another one is at {str(run_dir)!r}. Wait for it, or "

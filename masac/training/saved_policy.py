@@ -15,7 +15,7 @@ from masac.checks import ConfigError
 from masac.envs.registry import make_env
 from masac.groups import GroupSpec, read_groups
 from masac.training.atomic import write_atomically
-from masac.training.checkpoints import best_of, newest_of
+from masac.training.checkpoints import FOLDER, best_of, newest_of
 from masac.training.config import ExperimentConfig, read_config
 from masac.training.normalization import RunningNormalizer
 from masac.training.policy import Policy
@@ -50,7 +50,8 @@ def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Poli
 
     Args:
         run_dir: the run's folder.
-        checkpoint: ``"last"``, ``"best"`` (by evaluation return), or the path of a policy file or checkpoint folder.
+        checkpoint: ``"last"``, ``"best"`` (by evaluation return), the name of one of the run's checkpoints, or the
+            path of a policy file or checkpoint folder.
 
     Returns:
         A TensorDictModule that writes ``(group, "action")`` for every group, in evaluation mode, on the CPU.
@@ -67,7 +68,9 @@ def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path
     if not run_dir.is_dir():
         raise ConfigError(f"a run must be a folder that masac train wrote; {str(run_dir)!r} is none.")
     if checkpoint not in ("last", "best"):
-        path = Path(checkpoint)
+        path = next(
+            (one for one in (Path(checkpoint), run_dir / FOLDER / checkpoint) if one.exists()), Path(checkpoint)
+        )
         path = path / "policy.pt" if path.is_dir() else path
         if not path.is_file():
             raise ConfigError(f"checkpoint must be last, best or a path; there is no file {str(path)!r}.")

@@ -14,6 +14,7 @@ def summarize(
     groups: Sequence[GroupSpec],
     evaluation: metrics.Row,
     *,
+    evaluation_frames: int | None,
     frames: int,
     updates: int,
     skipped: int,
@@ -27,6 +28,7 @@ def summarize(
         config: of the run.
         groups: all of its groups.
         evaluation: the numbers of the last evaluation; none if there was none.
+        evaluation_frames: when that was.
         frames: collected.
         updates: applied.
         skipped: updates that were not.
@@ -41,6 +43,7 @@ def summarize(
         "seed": config.seed,
         **named,
         "groups": {group.name: metrics.of_group(evaluation, group, "eval/") for group in groups},
+        "eval_frames": evaluation_frames,
         "eval_episodes": config.evaluation.episodes,
         "eval_stochastic": config.evaluation.stochastic,
         "frames": frames,

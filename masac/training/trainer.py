@@ -14,7 +14,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.algorithm import make_loss
-from masac.checks import RunFailedError
+from masac.checks import ConfigError, RunFailedError
 from masac.envs.registry import make_env
 from masac.groups import read_groups
 from masac.training import metrics
@@ -25,7 +25,7 @@ from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents
 from masac.training.evaluator import Evaluator
 from masac.training.learner import Learner, NonFiniteError, explain
-from masac.training.loggers import Loggers
+from masac.training.loggers import Loggers, check_loggers
 from masac.training.memory import check_buffer_fits
 from masac.training.normalization import RunningNormalizer
 from masac.training.plots import plot_learning_curve
@@ -56,7 +56,8 @@ class Trainer:
     ) -> None:
         self.config = config
         self.rank = current_rank()
-        self.console = console or Console()
+        self.console = console or Console(markup=False)
+        check_loggers(config.logging.loggers)
         training, task, device = config.training, config.task, resolve_device(config.training.device)
         self.files = RunFiles(run_dir, writes=self.rank.writes, resumes=resumes)
         seed = self.rank.seed(config.seed)
@@ -86,9 +87,11 @@ class Trainer:
             self.env, self.policy, frames_per_iteration=step, total_frames=self.total_frames
         )
         self.started = time.perf_counter()
+        self.resumes = resumes
         self.resumed_from = self._resume() if resumes else None
         self.files.write_config(config)
         self.last_evaluation: metrics.Row = {}
+        self.last_evaluation_frames: int | None = None
         self.last_checkpoint = (self.frames, time.perf_counter())
         self.failure: RunFailedError | None = None
         self.timers = Timers()
@@ -132,9 +135,10 @@ class Trainer:
         """The loop. Returns whether somebody asked to stop."""
         self.started = time.perf_counter()
         self._warm_up()
+        void_from = self.frames + 1 if self.resumes else None
         with (
             self.files.open_metrics(self._columns(), frames=self.frames) as table,
-            Loggers(self.config, self.files.run_dir, frames=self.frames, writes=self.rank.writes) as loggers,
+            Loggers(self.config, self.files.run_dir, void_from=void_from, writes=self.rank.writes) as loggers,
             self._display() as display,
             stop_on_signals() as stop,
         ):
@@ -142,7 +146,7 @@ class Trainer:
                 self._observe(collected)
                 self.replay.extend(collected)
                 updates = self._update()
-                evaluation = self._evaluation() if self._evaluation_due(stop) else {}
+                evaluation = self._evaluation() if self._evaluation_due() else {}
                 row = self._row(updates, evaluation)
                 table.write(row)
                 loggers.log(row)
@@ -230,22 +234,23 @@ class Trainer:
         if training.on_nonfinite == "skip" and self.skipped_updates <= training.nonfinite_limit:
             return None
         file = self.files.write_batch(error.batch)
-        where = f"update {self.learner.updates + 1} (frame {self.frames})"
+        iteration = self.frames // self.frames_per_iteration
+        where = f"update {self.learner.updates + 1} (iteration {iteration}, frame {self.frames})"
         return RunFailedError(explain(error, where=where, file=file, run_dir=self.files.run_dir))
 
     # -- evaluate -----------------------------------------------------------------------------------------------------
 
-    def _evaluation_due(self, stop: StopRequest) -> bool:
-        """Now and then and at the end, but not where somebody waits for that."""
-        if not self.rank.writes or stop.requested:
+    def _evaluation_due(self) -> bool:
+        """Now and then and at the end."""
+        if not self.rank.writes:
             return False
-        return self.frames >= self.total_frames or self.evaluator.due(
-            self.frames - self.frames_per_iteration, self.frames
-        )
+        before = self.frames - self.frames_per_iteration
+        return self.frames >= self.total_frames or self.evaluator.due(before, self.frames)
 
     def _evaluation(self) -> metrics.Row:
         with self.timers("evaluate"):
             self.last_evaluation = metrics.evaluation_numbers(self.evaluate(), self.learning_names)
+            self.last_evaluation_frames = self.frames
         return self.last_evaluation
 
     def evaluate(self, *, random_groups: Collection[str] = ()) -> Evaluation:
@@ -308,13 +313,16 @@ class Trainer:
 
         def load(checkpoint: Checkpoint) -> None:
             state = checkpoint.tensors()
-            self.checkpoints.load_buffer(checkpoint, self.replay)
             set_state(state, self.learner, self.policy, self.episodes)
+            self.checkpoints.load_buffer(checkpoint, self.replay)
             self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
             self.skipped_updates, self.seconds_before = checkpoint.skipped, checkpoint.wall_time_s
             self._restart(state)
 
-        return load_newest(self.checkpoints, self.config, load, warn=self._warn)
+        checkpoint = load_newest(self.checkpoints, self.config, load, warn=self._warn)
+        if checkpoint is None:
+            self.files.check_barely_begun()
+        return checkpoint
 
     def _restart(self, state: Mapping[str, Tensor]) -> None:
         """Begin new episodes, which depend on the frames so far and nothing else."""
@@ -372,6 +380,7 @@ class Trainer:
             self.config,
             self.groups,
             self.last_evaluation,
+            evaluation_frames=self.last_evaluation_frames,
             frames=self.frames,
             updates=self.learner.updates,
             skipped=self.skipped_updates,
@@ -380,5 +389,8 @@ class Trainer:
             checkpoint_bytes=self.checkpoints.bytes_on_disk(),
         )
         self.files.write_summary(summary)
-        plot_learning_curve(self.files.run_dir)
+        try:
+            plot_learning_curve(self.files.run_dir)
+        except (ConfigError, OSError) as error:  # a run that is done is not to fail for its picture
+            self._warn(f"there is no learning curve: {error}")
         return summary

@@ -162,7 +162,7 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
         output = training.communicate(timeout=60)[0]
         assert training.returncode == 0
         assert re.search(r"^interrupted .* frames", output, flags=re.MULTILINE)
-        assert re.search(r"^next .*masac train --resume out", output, flags=re.MULTILINE)
+        assert re.search(r"^next: masac train --resume out$", output, flags=re.MULTILINE)
         resumed = masac("train", "--resume", "out", "training.total_frames=32", cwd=tmp_path)
         assert "going on from out/checkpoints/frames-" in resumed.stdout
     finally:

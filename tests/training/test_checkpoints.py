@@ -271,7 +271,9 @@ def poisoned(trainer, *, from_frame=96):
 
 def test_a_loss_that_is_not_finite_is_not_applied_and_ends_the_run_with_all_before_it_saved(tmp_path):
     with poisoned(Trainer(config(), tmp_path, console=QUIET)) as trainer:
-        with pytest.raises(RunFailedError, match=r"agents/loss/qvalue.*at update \d+ \(frame 96\)") as raised:
+        with pytest.raises(
+            RunFailedError, match=r"agents/loss/qvalue.*at update \d+ \(iteration 3, frame 96\)"
+        ) as raised:
             trainer.run()
         assert "nonfinite_batch.pt, next/agents/reward are not finite" in str(raised.value)
         assert all(bool(p.isfinite().all()) for p in trainer.learner.loss.parameters())

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from masac.checks import ConfigError
-from masac.training.loggers import Loggers
 from masac.training.trainer import Trainer
 from tests.training.test_trainer import QUIET, rows, tiny
 
@@ -62,7 +61,8 @@ def test_a_logger_without_its_package_is_refused_before_training(tmp_path, monke
     with pytest.raises(
         ConfigError, match=r'logging\.loggers=wandb must have its package.*pip install "masac\[wandb\]"'
     ):
-        Loggers(logging_to("wandb"), tmp_path, frames=0)
+        Trainer(logging_to("wandb"), tmp_path, console=QUIET)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
