@@ -102,7 +102,7 @@ def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
     useless = [word for word in rest if word.startswith(("-", "hydra", "run_dir="))]
     if useless:
         raise ConfigError(
-            f"--resume goes on with one run, where it is; it cannot be had with {useless}. Leave that out."
+            f"--resume goes on with one run, where it is; it cannot be had with {' '.join(useless)}. Leave that out."
         )
     return Path(folder), rest
 

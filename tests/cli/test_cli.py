@@ -95,6 +95,11 @@ def test_a_job_that_fails_does_not_stop_the_others_and_is_listed_with_its_log(tm
     assert "1 of the jobs failed:" in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("  sweep/1/error.log: ")]
     assert (tmp_path / "sweep" / "1" / "error.log").read_text().splitlines()[-1] in line
+    # Once more, with names that Hydra has to be told carefully; what failed then is no matter now.
+    again = masac("train", "-m", *TINY, "task.kwargs.n_agents=2", "run_dir='a b${now:%Y}'", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (folder,) = tmp_path.glob("a b2*")
+    assert f"next: masac plot '{folder.name}'" in again.stdout
 
 
 def test_a_run_is_resumed_from_the_command_line(tmp_path):
@@ -119,6 +124,7 @@ def test_a_run_is_resumed_from_the_command_line(tmp_path):
         (["--resume", "seed=1"], "--resume must be followed by the folder of a run"),
         (["--resume", "nowhere"], "a run must be a folder with a config.yaml"),
         (["--resume", "out", "-m", "seed=1,2"], "--resume goes on with one run"),
+        (["--resume", "out", "run_dir=other"], "cannot be had with run_dir=other"),
         (
             ["--resume", "out", "seed=4"],
             "seed must stay what it was when a run is resumed; got 4, the run in out has 3",
@@ -126,7 +132,7 @@ def test_a_run_is_resumed_from_the_command_line(tmp_path):
         (["--resume", "out", "task=vmas/balance"], "task.scenario must stay"),
         (["--resume", "out", "task=vmas/navigation"], "must stay"),  # of the preset: 64 environments, say
         (["--resume", "out", "algorithm=masac"], "algorithm.gamma must stay"),
-        (["--resume", "out", "task.kwargs.n_agents=2"], "task.kwargs must stay"),
+        (["--resume", "out", "task.kwargs.n_agents=2"], "task.kwargs.n_agents must stay"),
         (["--resume", "out", "traning.total_frames=1"], "traning.total_frames is no key"),
     ],
 )

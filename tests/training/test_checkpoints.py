@@ -18,7 +18,7 @@ from masac.checks import ConfigError, RunFailedError
 from masac.envs.config import TaskConfig
 from masac.training.checkpoints import Checkpoints, best_of, found_in, newest_of, read_checkpoint
 from masac.training.config import CheckpointConfig, read_config
-from masac.training.damage import DamagedError
+from masac.training.damage import DamagedError, digest_of
 from masac.training.saved_policy import load_policy
 from masac.training.trainer import Trainer
 from tests.training.test_trainer import QUIET, rows, tiny, untimed
@@ -212,6 +212,59 @@ def test_the_newest_and_the_best_are_kept_and_rows_that_none_needs_are_deleted(t
     assert min(segment.first for segment in kept[0].segments or ()) == 192
     best, last = (load_policy(tmp_path, checkpoint=which) for which in ("best", "last"))
     assert not all(torch.equal(a, b) for a, b in zip(best.parameters(), last.parameters(), strict=True))
+
+
+def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path):
+    with Trainer(
+        config(32, checkpoint={"keep": 1}, training={"checkpoint_every": "32"}), tmp_path, console=QUIET
+    ) as it:
+        returns = iter([5.0, 1.0, math.nan, 2.0, math.nan, 3.0, 4.0, math.nan])
+        evaluate = it._evaluation
+        it._evaluation = lambda: {**evaluate(), "eval/return_mean": next(returns)}
+        it.run()
+    assert [read_checkpoint(folder).frames for folder in found_in(tmp_path / "checkpoints")] == [256, 32]
+    assert best_of(tmp_path).frames == 32
+    assert Trainer(config(checkpoint={"keep": 1}), tmp_path, console=QUIET, resumes=True).checkpoints.best_return == 5.0
+
+
+def test_what_killed_processes_left_is_deleted(tmp_path):
+    train(config(), tmp_path, until=96)
+    left = tmp_path / "checkpoints" / ".frames-000000000063.tmp"
+    left.mkdir()
+    (left / "state.pt").write_bytes(b"half of it")
+    (tmp_path / "checkpoints" / "buffer" / ".rows-000000000064-000000000096.pt.tmp").write_bytes(b"half of it")
+    train(config(), tmp_path, resumes=True)
+    assert not [path for path in (tmp_path / "checkpoints").rglob("*") if path.name.startswith(".")]
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_begun_again(tmp_path):
+    train(config(), tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = (tmp_path / "metrics.csv").read_text()
+    with pytest.raises(ConfigError, match="a run must have checkpoints to go on from"):
+        Trainer(config(), tmp_path, console=QUIET, resumes=True)
+    assert (tmp_path / "metrics.csv").read_text() == before
+
+
+def test_a_file_that_cannot_be_read_is_a_damaged_one(tmp_path, monkeypatch):
+    train(config(), tmp_path, until=224)
+
+    def broken(path):
+        if "192" in str(path):
+            raise OSError(5, "Input/output error")
+        return digest_of(path)
+
+    monkeypatch.setattr("masac.training.damage.digest_of", broken)
+    assert train(config(), tmp_path, resumes=True).resumed_from.frames == 128
+
+
+def test_a_big_buffer_is_written_and_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("masac.training.replay_files.SEGMENT_BYTES", 10_000)
+    kind = {"training": {"buffer_size": 100}}
+    straight = train(config(**kind), tmp_path / "straight")
+    train(config(**kind), tmp_path / "stopped", until=224)
+    assert len(newest_of(tmp_path / "stopped").segments) > 4
+    assert_same(learned(train(config(**kind), tmp_path / "stopped", resumes=True)), learned(straight))
 
 
 def test_checkpoints_are_written_now_and_then(tmp_path):

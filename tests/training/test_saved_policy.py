@@ -31,6 +31,15 @@ def test_a_loaded_policy_acts_in_a_rollout_as_the_trained_one(tmp_path, task):
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), trainer.policy.parameters(), strict=True))
 
 
+def test_a_policy_trained_on_a_device_that_is_not_here_loads(tmp_path):
+    with Trainer(tiny(), tmp_path, console=QUIET) as trainer:
+        trainer.run()
+    saved = torch.load(tmp_path / "policy.pt", weights_only=True)
+    saved["about"] = saved["about"].replace('"device": "auto"', '"device": "cuda:7"')
+    torch.save(saved, tmp_path / "elsewhere.pt")
+    assert masac.load_policy(tmp_path, checkpoint=tmp_path / "elsewhere.pt")
+
+
 def test_what_cannot_be_loaded_is_said(tmp_path):
     with Trainer(tiny(), tmp_path, console=QUIET) as trainer:
         trainer.run()
