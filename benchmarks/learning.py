@@ -80,7 +80,8 @@ def run_once(name: str, seed: int, overrides: list[str], out: str) -> None:
     from hydra import compose, initialize_config_module
     from rich.console import Console
 
-    from masac.cli.train import hydra_arguments, register_presets
+    from masac.cli.arguments import hydra_arguments
+    from masac.cli.presets import register_presets
     from masac.training.config import read_config
     from masac.training.trainer import Trainer
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from masac.checks import ConfigError
+from masac.cli.arguments import hydra_arguments
 from masac.training.config import ExperimentConfig, read_config
 from masac.training.memory import in_units
 from masac.training.resume import contradictions, flat, read_run_config
@@ -47,8 +48,6 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
     Raises:
         ConfigError: naming the first key in which they do.
     """
-    from masac.cli.train import hydra_arguments
-
     with initialize_config_module("masac.conf", version_base="1.3"):
         defaults = flat(asdict(read_config(compose("config"))))
         wanted = flat(asdict(read_config(compose("config", overrides=hydra_arguments(words)))))

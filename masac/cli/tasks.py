@@ -107,7 +107,7 @@ def _action(group: GroupSpec) -> str:
 def _task(words: Sequence[str]) -> TaskConfig:
     from hydra import compose, initialize_config_module
 
-    from masac.cli.train import hydra_arguments
+    from masac.cli.arguments import hydra_arguments
     from masac.training.config import read_config
 
     register_presets()

@@ -322,6 +322,8 @@ class Trainer:
         checkpoint = load_newest(self.checkpoints, self.config, load, warn=self._warn)
         if checkpoint is None:
             self.files.check_barely_begun()
+        elif not (self.files.run_dir / "metrics.csv").is_file():
+            self._warn("metrics.csv is missing; a new one begins here")
         return checkpoint
 
     def _restart(self, state: Mapping[str, Tensor]) -> None:

@@ -32,7 +32,7 @@ def shell_lines(command):
 def test_shell_lines_are_arguments_that_masac_takes():
     from dataclasses import asdict
 
-    from masac.cli.train import split_resume
+    from masac.cli.arguments import split_resume
     from masac.training.config import ExperimentConfig
 
     trained = shell_lines("train")
