@@ -88,6 +88,7 @@ def test_a_sweep_gives_every_job_a_folder_of_its_own(tmp_path):
     assert seeds == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_does_not_stop_the_others_and_is_listed_with_its_log(tmp_path):
     done = masac("train", "-m", *TINY, "task.kwargs.n_agents=2,0,3", "run_dir=sweep", cwd=tmp_path)
     assert done.returncode == 1
@@ -149,6 +150,7 @@ def test_a_run_is_not_resumed_as_another_one(tmp_path, monkeypatch, capsys, argu
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["config.yaml"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
     training = subprocess.Popen(
         [sys.executable, "-m", "masac", "train", *TINY, "training.total_frames=1000000", "run_dir=out"],
