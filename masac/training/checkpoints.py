@@ -111,7 +111,7 @@ class Checkpoints:
         segments = None if self.replay_files is None else self.replay_files.save(replay)
         folder = self.folder / f"frames-{about['frames']:012d}"
         temporary = self.folder / f".{folder.name}.tmp"
-        _remove(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             write_through(temporary / "state.pt", lambda file: torch.save(dict(tensors), file))
@@ -170,7 +170,7 @@ class Checkpoints:
             if one not in kept:
                 _remove(one.folder)
         for path in self.folder.iterdir():
-            if path.name.startswith(".frames-"):  # of a process that was killed
+            if path.name.startswith("."):  # of a process that was killed
                 shutil.rmtree(path, ignore_errors=True)
         # What cannot be read for now may need rows too.
         if self.replay_files is not None and len(found_in(self.folder)) == len(kept):

@@ -229,9 +229,10 @@ def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path):
 
 def test_what_killed_processes_left_is_deleted(tmp_path):
     train(config(), tmp_path, until=96)
-    left = tmp_path / "checkpoints" / ".frames-000000000063.tmp"
-    left.mkdir()
-    (left / "state.pt").write_bytes(b"half of it")
+    for name in (".frames-000000000063.tmp", ".frames-000000000032.deleted", ".damaged-frames-000000000031.deleted"):
+        left = tmp_path / "checkpoints" / name
+        left.mkdir()
+        (left / "state.pt").write_bytes(b"half of it")
     (tmp_path / "checkpoints" / "buffer" / ".rows-000000000064-000000000096.pt.tmp").write_bytes(b"half of it")
     train(config(), tmp_path, resumes=True)
     assert not [path for path in (tmp_path / "checkpoints").rglob("*") if path.name.startswith(".")]
