@@ -219,8 +219,9 @@ def draw_one_hot(probs: Tensor, sizes: Sequence[int]) -> Tensor:
     """
     # The first of independent exponential clocks with rates π(a) to ring is a with probability π(a).
     clocks = probs / torch.empty_like(probs).exponential_()
-    winners = [F.one_hot(part.argmax(-1), part.shape[-1]) for part in clocks.split(list(sizes), -1)]
-    return torch.cat(winners, -1).to(probs.dtype)
+    parts = clocks.split(list(sizes), -1)
+    # Not one_hot, which looks at the values first.
+    return torch.cat([torch.zeros_like(part).scatter(-1, part.argmax(-1, keepdim=True), 1) for part in parts], -1)
 
 
 def expectation(probs: Tensor, values: Tensor) -> Tensor:

@@ -264,7 +264,8 @@ def _replace_by_living(value: Tensor, alive: Tensor) -> Tensor:
         return value
     entries = value.reshape(-1, *value.shape[alive.ndim - 1 :])
     living = alive.reshape(-1)
-    donor = torch.where(living.any(), entries[living.int().argmax()], torch.zeros_like(entries[0]))
+    first = entries.index_select(0, living.int().argmax().reshape(1))[0]  # indexing by a tensor would look at its value
+    donor = torch.where(living.any(), first, torch.zeros_like(first))
     return torch.where(_expand_right(alive, value), value, donor)
 
 

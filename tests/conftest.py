@@ -31,3 +31,12 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--losses",
+        default="eager",
+        choices=("eager", "graph", "compile"),
+        help="how the tests of the losses run them: as written, or by traced or compiled graphs",
+    )

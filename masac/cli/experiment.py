@@ -88,6 +88,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
         )
         rows, size = config.training.buffer_size, trainer.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
+        if trainer.said_of_mode:
+            say(trainer.said_of_mode)
         if trainer.resumed_from is not None:
             say(f"going on from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
         elif resumes:

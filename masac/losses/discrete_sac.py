@@ -17,6 +17,7 @@ from masac import functional
 from masac.compat import parameters_in
 from masac.discrete_actions import resolve_action_space
 from masac.distributions import MultiCategorical
+from masac.faults import any_fault
 from masac.keys import as_path
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, Move
@@ -353,7 +354,7 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     def _raise_for_first(self, wrong: Tensor, rule: str, advice: str, got: Tensor | None = None) -> None:
         """Name the first wrong (row, agent) of a bool ``[*B, N]``."""
-        if wrong.any():
+        if any_fault(wrong):
             *row, agent = wrong.nonzero()[0].tolist()
             value = "none" if got is None else got[(*row, agent)].tolist()
             shown = row[0] if len(row) == 1 else row

@@ -82,7 +82,9 @@ class MultiGroupLoss(LossModule):
                 self._has_update_associated[network] = self._has_update_associated.get(network, True) and updated
             loss._has_update_associated = self._has_update_associated
 
-    def _group_losses(self) -> list[GroupLoss]:
+    @property
+    def group_losses(self) -> list[GroupLoss]:
+        """The losses, one a group."""
         return list(self.losses.values())  # pyright: ignore[reportReturnType]
 
     @property
@@ -90,11 +92,11 @@ class MultiGroupLoss(LossModule):
         """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
         told = {
             key
-            for loss in self._group_losses()
+            for loss in self.group_losses
             for key in map(as_path, (loss.tensor_keys.action, loss.tensor_keys.agent_alive))
         }
-        executed = {as_path(loss.tensor_keys.action) for loss in self._group_losses()}
-        keys = dict.fromkeys(as_path(key) for loss in self._group_losses() for key in loss.in_keys)
+        executed = {as_path(loss.tensor_keys.action) for loss in self.group_losses}
+        keys = dict.fromkeys(as_path(key) for loss in self.group_losses for key in loss.in_keys)
         # Losses write who is alive, and draw the next actions, of every group themselves.
         return [key for key in keys if key in executed or (key not in told and key[1:] not in told)]
 
@@ -105,14 +107,14 @@ class MultiGroupLoss(LossModule):
     @property
     def optional_in_keys(self) -> list[NestedKey]:
         """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
-        return list(dict.fromkeys(as_path(key) for loss in self._group_losses() for key in loss.optional_in_keys))
+        return list(dict.fromkeys(as_path(key) for loss in self.group_losses for key in loss.optional_in_keys))
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         """Nothing to pass on: the losses of the groups have keys of their own."""
 
     def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> MultiGroupLoss:
         """Set the discount of all groups; see :meth:`GroupSACLoss.make_value_estimator`."""
-        for loss in self._group_losses():
+        for loss in self.group_losses:
             loss.make_value_estimator(value_type, **hyperparams)
         return self
 
@@ -145,7 +147,7 @@ class MultiGroupLoss(LossModule):
 
     def _views(self, tensordict: TensorDictBase) -> list[_GroupView]:
         """What every group's loss is computed from, each group's actions computed once."""
-        losses = self._group_losses()
+        losses = self.group_losses
         losses[0]._set_batch_size(tensordict)
         batches = [loss._read_batch(tensordict) for loss in losses]
         followings = [loss._act_next(tensordict, batch) for loss, batch in zip(losses, batches, strict=True)]
@@ -178,7 +180,7 @@ class MultiGroupLoss(LossModule):
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         """The children, and the target networks of all groups under the names that TorchRL's updaters look for."""
         yield from super().named_children()
-        for index, loss in enumerate(self._group_losses()):
+        for index, loss in enumerate(self.group_losses):
             if loss.delay_qvalue:
                 # Past the attribute, which reminds of updating the targets whenever it is read.
                 yield f"target_group{index}_qvalue_network_params", dict(loss.named_children())[TARGETS]
@@ -186,7 +188,7 @@ class MultiGroupLoss(LossModule):
     def __getattr__(self, item: str) -> Any:
         prefix, _, rest = item.removeprefix("target_").partition("_")
         if prefix.startswith("group") and rest == "qvalue_network_params":
-            loss = self._group_losses()[int(prefix.removeprefix("group"))]
+            loss = self.group_losses[int(prefix.removeprefix("group"))]
             return loss.target_qvalue_network_params if item.startswith("target_") else loss.qvalue_network_params
         return super().__getattr__(item)
 

@@ -43,6 +43,8 @@ class TrainingConfig:
             run, or skip the update.
         nonfinite_limit: with on_nonfinite=skip: stop at more skipped updates than this.
         device: cpu, cuda, cuda:0, ... or auto.
+        compile: true, compile the update with torch.compile, which takes it half a minute once; false, run it as plain
+            Python; auto, replay a trace of it, and compile where the run is long enough to win the time back.
     """
 
     total_frames: int = 120_000
@@ -64,8 +66,11 @@ class TrainingConfig:
     on_nonfinite: str = "stop"
     nonfinite_limit: int = 100
     device: str = "auto"
+    compile: str = "auto"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "compile", self.compile.lower())  # YAML's true comes as "True"
+
         def at_least(name: str, bound: float) -> None:
             value = getattr(self, name)
             check(f"training.{name}", value, value >= bound, f"be at least {bound}")
@@ -98,6 +103,7 @@ class TrainingConfig:
         rule = "be stop or skip"
         check("training.on_nonfinite", self.on_nonfinite, self.on_nonfinite in ("stop", "skip"), rule)
         at_least("nonfinite_limit", 0)
+        check("training.compile", self.compile, self.compile in ("auto", "true", "false"), "be auto, true or false")
         check("training.device", self.device, _is_device(self.device), "be auto or the name of a device")
 
     @property

@@ -26,7 +26,7 @@ from masac.training.run_files import installed_versions
 MAY_CHANGE = (
     *("run_dir", "logging", "evaluation.every_frames", "checkpoint.keep", "task.num_workers"),
     *("training.total_frames", "training.device", "training.checkpoint_every"),
-    *("training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
+    *("training.compile", "training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
 )
 """The keys (or parts of the config) that a resumed run may change: they leave what was learned as it is."""
 

@@ -21,10 +21,11 @@ from masac.training import metrics
 from masac.training.atomic import disk_is_full
 from masac.training.checkpoints import Checkpoint, Checkpoints
 from masac.training.collection import batches, check_observations, make_collector
+from masac.training.compiling import choose_mode
 from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents
 from masac.training.evaluator import Evaluator
-from masac.training.learner import Learner, NonFiniteError, explain
+from masac.training.learner import Learner, explain
 from masac.training.loggers import Loggers, check_loggers
 from masac.training.memory import check_buffer_fits
 from masac.training.normalization import RunningNormalizer
@@ -39,6 +40,7 @@ from masac.training.saved_policy import make_policy, save_policy
 from masac.training.signals_to_stop import StopRequest, stop_on_signals
 from masac.training.summary import summarize
 from masac.training.timers import Timers
+from masac.training.update import NonFiniteError
 
 
 class Trainer:
@@ -70,16 +72,18 @@ class Trainer:
         loss = make_loss(dict(self.policy.actors), self.learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
         loss.to(device)  # the actors' parameters are the loss's
         self.policy.to(device)
-        self.learner = Learner(loss, training, tau=config.algorithm.tau)
+        self.frames_per_iteration = step = task.num_envs * training.steps_per_iteration
+        self.warmup_frames = math.ceil(training.warmup_frames / step) * step
+        self.total_frames = math.ceil(training.total_frames / step) * step
+        updates = self._updates_by(self.total_frames)
+        mode, self.said_of_mode = choose_mode(training, loss.group_losses, updates=updates, device=device)
+        self.learner = Learner(loss, training, tau=config.algorithm.tau, mode=mode)
         self.replay = Replay(self.learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
         self.bytes_per_row = self.replay.bytes_per_row(self.env.fake_tensordict())
         check_buffer_fits(training.buffer_size, self.bytes_per_row, device)
         self.episodes = EpisodeTracker(task.num_envs, self.groups)
         self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
 
-        self.frames_per_iteration = step = task.num_envs * training.steps_per_iteration
-        self.warmup_frames = math.ceil(training.warmup_frames / step) * step
-        self.total_frames = math.ceil(training.total_frames / step) * step
         self.frames = self.skipped_updates = 0
         self.seconds_before = 0.0
         self.evaluator = Evaluator(config, device=device)
@@ -211,10 +215,13 @@ class Trainer:
         return logged
 
     def _updates_due(self) -> int:
-        if self.frames < self.warmup_frames or not len(self.replay):
+        if not len(self.replay):
             return 0
-        due = (self.frames - self.warmup_frames) * self.config.training.updates_per_frame
-        return int(due) - self.learner.updates - self.skipped_updates
+        return self._updates_by(self.frames) - self.learner.updates - self.skipped_updates
+
+    def _updates_by(self, frames: int) -> int:
+        """The updates of a run of so many frames."""
+        return int(max(frames - self.warmup_frames, 0) * self.config.training.updates_per_frame)
 
     def _prepare(self, batch: TensorDictBase) -> TensorDictBase:
         """Normalize observations and scale rewards, where that is switched on."""

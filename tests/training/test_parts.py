@@ -187,7 +187,7 @@ def test_drawn_actions_are_those_of_the_seed_and_leave_the_training_alone():
 
 def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_critic_loss():
     loss = small_loss()
-    learner = Learner(loss, TrainingConfig(max_grad_norm=1.0), tau=0.01)
+    learner = Learner(loss, TrainingConfig(max_grad_norm=1.0), tau=0.01, mode="graph")
     batch = make_batch(batch=(64,))
     before = {name: value.clone() for name, value in loss.state_dict().items()}
     logged = [learner.update(batch.clone()) for _ in range(30)]
@@ -199,10 +199,11 @@ def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_cr
 
 
 def test_clipping_bounds_the_gradient():
-    learner = Learner(small_loss(), TrainingConfig(max_grad_norm=1e-3), tau=0.01)
+    loss = small_loss()
+    learner = Learner(loss, TrainingConfig(max_grad_norm=1e-3), tau=0.01, mode="graph")
     learner.update(make_batch(batch=(64,)))
-    for params in (learner.actor_params["agents"], learner.critic_params["agents"]):
-        norm = torch.stack([p.grad.norm() for p in params if p.grad is not None]).norm()
+    for params in (loss.group_losses[0].actor_network_params, loss.group_losses[0].qvalue_network_params):
+        norm = torch.stack([p.grad.norm() for p in params.parameters() if p.grad is not None]).norm()
         assert norm <= 1.01e-3
 
 
