@@ -1,9 +1,13 @@
 """One update, masac against TorchRL: python -m benchmarks.update_step [--batch 128 256] [--device cpu] [--json FILE].
 
-An update is loss, backward pass, optimizer step and target update. Both losses get the same networks (of TorchRL's
-``MultiAgentMLP``, 3 agents, two hidden layers of 256), data, optimizer (Adam) and target update (``SoftUpdate``).
-A third contender, masac's loss on masac's own networks of the same sizes, shows what those add. They take turns in
-one process; a figure is the median over rounds, with the least and the most, and ratios are TorchRL's time over ours.
+An update is loss, backward pass, optimizer step and target update: TorchRL's ``SACLoss``, ``Adam`` and ``SoftUpdate`` as
+its recipes use them, masac's ``GroupSACLoss`` in an ``UpdateStep``. On the same networks (TorchRL's ``MultiAgentMLP``, 3
+agents, two hidden layers of 256, float32), data and settings: ``masac``, compiled, and ``graph``, the trace of it
+replayed, which needs no compiler. ``own`` is masac's loss on masac's own networks of the same sizes, compiled; where
+TorchRL's shared centralized critic computes one value and copies it to all agents, masac's computes one an agent.
+
+All take turns in one process; a figure is the median over rounds, with the least and the most, and ratios are TorchRL's
+time over ours. The floor is the update's matrix products alone, at the rate that large ones reach on this machine.
 """
 
 from __future__ import annotations
@@ -13,19 +17,21 @@ import itertools
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDict
+from torch.utils.flop_counter import FlopCounterMode
 from torchrl.objectives import SACLoss, SoftUpdate, ValueEstimators
 
 from benchmarks.networks import GROUP, action_spec, continuous_networks
 from benchmarks.report import print_table, write_json
-from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
+from masac import GroupSACLoss, ModelConfig, UpdateStep, make_critic, make_tanh_normal_actor
+from masac.training.update import UpdateMode
 
-N_AGENTS, OBSERVATION, ACTION, HIDDEN, GAMMA, TAU = 3, 18, 2, 256, 0.99, 0.005
+N_AGENTS, OBSERVATION, ACTION, HIDDEN, GAMMA, TAU, LR = 3, 18, 2, 256, 0.99, 0.005, 3e-4
 
 
 def main() -> None:
@@ -36,68 +42,117 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=9, help="turns of every contender")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn")
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, help="besides torchrl")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    cases = [
-        _case(batch, share, centralized, arguments)
-        for batch, share, centralized in itertools.product(arguments.batch, (True, False), (True, False))
-    ]
-    rows = [
-        (
-            case["batch"],
-            "shared" if case["shared"] else "per agent",
-            "centralized" if case["centralized"] else "independent",
-            *(_milliseconds(case["times_ms"][name]) for name in ("torchrl", "masac", "masac_networks")),
-            f"{case['ratio']:.2f}",
-            f"{case['ratio_own_networks']:.2f}",
+    rate = matmul_rate(arguments.device)
+    print(f"matrix products: {rate / 1e9:.0f} GFLOP/s")
+    cases = []
+    for batch, share, centralized in itertools.product(arguments.batch, (True, False), (True, False)):
+        cases.append(
+            time_case(
+                batch,
+                share=share,
+                centralized=centralized,
+                contenders=arguments.contenders,
+                device=arguments.device,
+                rounds=arguments.rounds,
+                seconds=arguments.seconds,
+                rate=rate,
+            )
         )
-        for case in cases
-    ]
-    columns = (
-        "batch",
-        "weights",
-        "critic",
-        "torchrl ms",
-        "masac ms",
-        "masac, own networks ms",
-        "ratio",
-        "ratio, own networks",
-    )
-    print_table("one update; ratio = TorchRL's median time / masac's", columns, rows)
-    for batch in arguments.batch:
-        ratios = [case["ratio"] for case in cases if case["batch"] == batch]
-        own = [case["ratio_own_networks"] for case in cases if case["batch"] == batch]
-        print(
-            f"batch {batch}: geometric mean ratio {statistics.geometric_mean(ratios):.2f}, "
-            f"with masac's networks {statistics.geometric_mean(own):.2f}"
-        )
-    write_json(arguments.json, {"cases": cases}, device=arguments.device)
-
-
-def _case(batch: int, share: bool, centralized: bool, arguments: argparse.Namespace) -> dict[str, Any]:
-    device = arguments.device
-    data = _batch(batch).to(device)
-    updates = {
-        "torchrl": _updater(_torchrl_loss(share, centralized, device), data),
-        "masac": _updater(_masac_loss(share, centralized, device), data),
-        "masac_networks": _updater(_masac_networks_loss(share, centralized, device), data),
+        print(f"  {len(cases)} of {4 * len(arguments.batch)} cases", flush=True)
+    _print(cases, arguments.contenders)
+    means = {
+        name: {
+            str(batch): statistics.geometric_mean(case["ratio"][name] for case in cases if case["batch"] == batch)
+            for batch in arguments.batch
+        }
+        for name in arguments.contenders
     }
-    times = _take_turns(updates, arguments.rounds, arguments.seconds, device)
+    for name, by_batch in means.items():
+        print(f"{name}, geometric mean ratio: " + ", ".join(f"batch {b}: {mean:.2f}" for b, mean in by_batch.items()))
+    results = {"matmul_gflops": rate / 1e9, "geometric_mean_ratio": means, "cases": cases}
+    write_json(arguments.json, results, device=arguments.device)
+
+
+def time_case(
+    batch: int,
+    *,
+    share: bool,
+    centralized: bool,
+    contenders: Sequence[str],
+    device: str,
+    rounds: int,
+    seconds: float,
+    rate: float,
+) -> dict[str, Any]:
+    """Time one case; ``ratio`` is TorchRL's time over that of every contender.
+
+    Args:
+        batch: rows.
+        share: weights shared by all agents, or an agent.
+        centralized: critic.
+        contenders: names in ``CONTENDERS``.
+        device: where.
+        rounds: turns of every contender.
+        seconds: length of a turn.
+        rate: operations a second of large matrix products.
+    """
+    data = _batch(batch).to(device)
+    updates = {"torchrl": _torchrl_update(_torchrl_loss(share, centralized, device), data)}
+    for name in contenders:
+        make_loss, mode = CONTENDERS[name]
+        updates[name] = _masac_update(make_loss(share, centralized, device), data, mode)
+    times = _take_turns(updates, rounds, seconds, device)
     medians = {name: statistics.median(values) for name, values in times.items()}
+    floors = {
+        name: 1e3 * _operations(CONTENDERS[name][0](share, centralized, device), data) / rate for name in contenders
+    }
     return {
         "batch": batch,
         "shared": share,
         "centralized": centralized,
-        "ratio": medians["torchrl"] / medians["masac"],
-        "ratio_own_networks": medians["torchrl"] / medians["masac_networks"],
+        "ratio": {name: medians["torchrl"] / medians[name] for name in contenders},
+        "floor_ms": floors,
+        "over_floor": {name: medians[name] / floors[name] for name in contenders},
         "times_ms": {
             name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in times.items()
         },
     }
 
 
+def matmul_rate(device: str) -> float:
+    """Operations a second of large matrix products in float32."""
+    size = 1024 if device == "cpu" else 8192
+    matrix = torch.randn(size, size, device=device)
+    times = _take_turns({"matmul": lambda: torch.mm(matrix, matrix)}, rounds=5, seconds=0.3, device=device)["matmul"]
+    return 2 * size**3 / (1e-3 * statistics.median(times))
+
+
+def _print(cases: Sequence[dict[str, Any]], contenders: Sequence[str]) -> None:
+    rows = [
+        (
+            case["batch"],
+            "shared" if case["shared"] else "per agent",
+            "centralized" if case["centralized"] else "independent",
+            *(_milliseconds(case["times_ms"][name]) for name in ("torchrl", *contenders)),
+            *(f"{case['ratio'][name]:.2f}" for name in contenders),
+            *(f"{case['over_floor'][name]:.2f}" for name in contenders),
+        )
+        for case in cases
+    ]
+    columns = (
+        *("batch", "weights", "critic"),
+        *(f"{name} ms" for name in ("torchrl", *contenders)),
+        *(f"ratio {name}" for name in contenders),
+        *(f"over floor {name}" for name in contenders),
+    )
+    print_table("one update; ratio = TorchRL's median time / masac's; over floor = time / floor", columns, rows)
+
+
 def _take_turns(
-    updates: dict[str, Callable[[], None]], rounds: int, seconds: float, device: str
+    updates: Mapping[str, Callable[[], object]], rounds: int, seconds: float, device: str
 ) -> dict[str, list[float]]:
     """Milliseconds an update of every contender in every round."""
 
@@ -107,7 +162,7 @@ def _take_turns(
 
     times: dict[str, list[float]] = {name: [] for name in updates}
     for update in updates.values():
-        for _ in range(3):
+        for _ in range(3):  # traces and compiles
             update()
     for _ in range(rounds):
         for name, update in updates.items():
@@ -121,8 +176,8 @@ def _take_turns(
     return times
 
 
-def _updater(loss: Any, data: TensorDict) -> Callable[[], None]:
-    optimizer = torch.optim.Adam(loss.parameters(), lr=3e-4)
+def _torchrl_update(loss: SACLoss, data: TensorDict) -> Callable[[], object]:
+    optimizer = torch.optim.Adam(loss.parameters(), lr=LR)
     target = SoftUpdate(loss, tau=TAU)
 
     def update() -> None:
@@ -133,6 +188,19 @@ def _updater(loss: Any, data: TensorDict) -> Callable[[], None]:
         target.step()
 
     return update
+
+
+def _masac_update(loss: GroupSACLoss, data: TensorDict, mode: UpdateMode) -> Callable[[], object]:
+    update = UpdateStep(loss, torch.optim.Adam(loss.parameters(), lr=LR, fused=True), tau=TAU, mode=mode)
+    return lambda: update(data.copy())
+
+
+def _operations(loss: GroupSACLoss, data: TensorDict) -> int:
+    """Multiplications and additions of the matrix products of an update."""
+    with FlopCounterMode(display=False) as counter:
+        losses = loss(data.copy())
+        (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
+    return counter.get_total_flops()
 
 
 def _networks(share: bool, centralized: bool, device: str) -> Any:
@@ -174,6 +242,14 @@ def _masac_networks_loss(share: bool, centralized: bool, device: str) -> GroupSA
     actor = make_tanh_normal_actor(group=GROUP, action_spec=spec, **sizes)
     critic = make_critic("centralized" if centralized else "independent", group=GROUP, action_dim=ACTION, **sizes)
     return GroupSACLoss(actor, critic, gamma=GAMMA, skip_done_states="fill").to(device)
+
+
+CONTENDERS: dict[str, tuple[Callable[[bool, bool, str], GroupSACLoss], UpdateMode]] = {
+    "masac": (_masac_loss, "compile"),
+    "graph": (_masac_loss, "graph"),
+    "own": (_masac_networks_loss, "compile"),
+}
+"""masac's contenders: the loss (of shared, centralized, device), and how it is run."""
 
 
 def _batch(rows: int) -> TensorDict:

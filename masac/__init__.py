@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from masac.networks.critics import OtherGroup, make_critic
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
     from masac.training.saved_policy import load_policy
+    from masac.training.update import UpdateStep
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "ModelConfig",
     "MultiGroupLoss",
     "OtherGroup",
+    "UpdateStep",
     "align_signal",
     "expand_to_agents",
     "load_policy",
@@ -41,6 +43,7 @@ _HOMES = {
     "ModelConfig": "masac.networks.config",
     "MultiGroupLoss": "masac.losses.multi_group",
     "OtherGroup": "masac.networks.critics",
+    "UpdateStep": "masac.training.update",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",
     "load_policy": "masac.training.saved_policy",

@@ -39,6 +39,8 @@ class NonFiniteError(Exception):
 class UpdateStep:
     """An update of the networks of a loss: losses, gradients, clipping, optimizer, target critics.
 
+    The target critics begin as copies of the critics.
+
     Args:
         loss: of one group, or of several.
         optimizer: of the loss's parameters.
@@ -80,7 +82,7 @@ class UpdateStep:
             self._groups = {"": loss}
             self._terms = ["loss_actor", "loss_qvalue", "loss_alpha"]
         self._target_update = get_ema_multi_avg_fn(1 - tau)
-        SoftUpdate(loss, tau=tau)  # checks that there are targets to update, and stops the loss's reminder of it
+        SoftUpdate(loss, tau=tau)  # begins with targets equal to the critics, and stops the loss's reminder of it
         self._critics = _tensors(self._groups.values(), "qvalue_network_params")
         self._targets = _tensors(self._groups.values(), "target_qvalue_network_params")
 

@@ -38,7 +38,7 @@ def likeliest(monkeypatch):
     """Draws the likeliest action, so that every way to run an actor draws the same one."""
 
     def draw(probs, sizes):
-        parts = [nn.functional.one_hot(part.argmax(-1), part.shape[-1]) for part in probs.split(list(sizes), -1)]
+        parts = [part == part.amax(-1, keepdim=True) for part in probs.split(list(sizes), -1)]
         return torch.cat(parts, -1).to(probs.dtype)
 
     monkeypatch.setattr(functional, "draw_one_hot", draw)

@@ -1,0 +1,130 @@
+"""The update step: eager, replayed and compiled."""
+
+import copy
+
+import pytest
+import torch
+from torchrl.objectives import SoftUpdate
+
+from masac import GroupDiscreteSACLoss, MultiGroupLoss
+from masac.graphs import Graph, GraphError
+from masac.training.update import NonFiniteError, UpdateStep
+from tests.losses.common import clone_loss, make_batch, noisy_loss, our_actor, our_critic
+from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic
+
+MODES = ["graph", pytest.param("compile", marks=pytest.mark.slow)]
+
+
+def losses(share=True, kind="centralized", **options):
+    return noisy_loss(our_actor(share), our_critic(share, kind), skip_done_states="fill", **options)
+
+
+def step(loss, mode, **options):
+    return UpdateStep(loss, torch.optim.Adam(loss.parameters(), lr=1e-3), tau=0.1, mode=mode, **options)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("kind", ["independent", "centralized", "team"])
+def test_all_modes_go_the_same_way(share, kind, mode):
+    options = {"terminated_reduction": "any", "reward_reduction": "mean"} if kind == "team" else {}
+    first = losses(share, kind, **options)
+    second = clone_loss(lambda: losses(share, kind, **options), first)
+    batches = [make_batch(batch=(16,)) for _ in range(5)]
+    said = []
+    for loss, how in ((first, "eager"), (second, mode)):
+        torch.manual_seed(3)
+        update = step(loss, how, max_grad_norm=0.5)
+        said.append([update(batch.clone()) for batch in batches])
+    for one, other in zip(*said, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-5)
+    for (name, value), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_an_update_is_that_of_torchs_adam_and_torchrls_soft_update():
+    first = losses()
+    second = clone_loss(losses, first)
+    batch = make_batch(batch=(16,))
+    torch.manual_seed(3)
+    step(first, "graph")(batch.clone())
+    optimizer, target = torch.optim.Adam(second.parameters(), lr=1e-3), SoftUpdate(second, tau=0.1)
+    torch.manual_seed(3)
+    out = second(batch.clone())
+    (out["loss_actor"] + out["loss_qvalue"] + out["loss_alpha"]).backward()
+    optimizer.step()
+    target.step()
+    for (name, value), other in zip(second.state_dict().items(), first.state_dict().values(), strict=True):
+        torch.testing.assert_close(other, value, msg=name)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_it_writes_the_priorities_into_the_batch(mode):
+    loss, batch = losses(), make_batch(batch=(16,))
+    update = step(loss, mode)  # its target critics begin as copies
+    expected = batch.clone()
+    torch.manual_seed(3)
+    loss(expected)
+    torch.manual_seed(3)
+    update(batch)
+    torch.testing.assert_close(batch["td_error"], expected["td_error"])
+
+
+@pytest.mark.parametrize("mode", ["eager", *MODES])
+def test_nothing_is_applied_where_something_is_not_finite(mode):
+    loss, batch = losses(), make_batch(batch=(16,))
+    update = step(loss, mode)
+    update(batch.clone())
+    before = copy.deepcopy(loss.state_dict())
+    batch["next", "agents", "reward"][3] = torch.nan
+    with pytest.raises(NonFiniteError) as caught:
+        update(batch)
+    assert "loss_qvalue" in caught.value.terms
+    assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+
+
+@pytest.mark.parametrize("mode", ["eager", *MODES])
+def test_a_check_of_values_raises_its_own_error_in_every_mode(mode):
+    loss: GroupDiscreteSACLoss = discrete_loss(our_discrete_actor(True), our_discrete_critic(True, "centralized"))
+    batch = discrete_batch()
+    update = step(loss, mode)
+    update(batch.clone())
+    batch["agents", "action"][2, 1] = 99
+    with pytest.raises(ValueError, match="agent 1 of group 'agents' must have taken one of"):
+        update(batch)
+
+
+def test_several_groups_are_updated_at_once():
+    loss = MultiGroupLoss([losses()])
+    said = step(loss, "graph")(make_batch(batch=(16,)))
+    assert {"agents/loss_qvalue", "agents/alpha", "agents/grad_norm_actor"} <= said.keys()
+
+
+def test_dropping_states_cannot_be_a_graph():
+    loss = noisy_loss(our_actor(True), our_critic(True, "independent"), skip_done_states="drop")
+    with pytest.raises(GraphError, match="Run it without a graph"):
+        step(loss, "graph")(make_batch(batch=(16,)))
+
+
+def test_batches_of_one_kind_are_traced_once():
+    update = step(losses(), "graph")
+    for _ in range(4):
+        update(make_batch(batch=(16,)))
+    assert isinstance(update._results, Graph)
+    assert update._results.traces == 1
+
+
+@pytest.mark.slow
+def test_compiling_once_is_enough_for_a_run():
+    update = step(losses(), "compile")
+    update(make_batch(batch=(16,)))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(4):
+            update(make_batch(batch=(16,)))
+
+
+def test_an_unknown_mode_is_an_error():
+    with pytest.raises(ValueError, match="mode must be 'eager', 'graph' or 'compile'; got 'fast'"):
+        step(losses(), "fast")
