@@ -19,7 +19,14 @@ from masac.networks.actors import TanhNormalNetwork
 B, N, F, A = 6, 3, 4, 2
 GROUP = "agents"
 MODEL = ModelConfig(hidden=(16,), activation="tanh")
-SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized")))
+SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized", "pooled")))
+TORCHRL_SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized")))
+GRID = [
+    (torchrl, *networks, ends, nan)
+    for torchrl, cases in ((False, SHARE_AND_CRITIC), (True, TORCHRL_SHARE_AND_CRITIC))
+    for networks, ends, nan in itertools.product(cases, ("joint", "mixed"), (False, True))
+]
+"""Whose networks, shared weights, the critic's kind, when agents end, whether terminal observations are NaN."""
 
 
 class TanhNormalOfGivenNoise(Distribution):
