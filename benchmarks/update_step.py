@@ -11,18 +11,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDict
-from torchrl.objectives import SACLoss, SoftUpdate, ValueEstimators
+from torchrl.objectives import SACLoss, ValueEstimators
 
 from benchmarks.networks import GROUP, action_spec, continuous_networks
 from benchmarks.report import print_table, write_json
+from benchmarks.turns import take_turns, updater
 from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
 
 N_AGENTS, OBSERVATION, ACTION, HIDDEN, GAMMA, TAU = 3, 18, 2, 256, 0.99, 0.005
@@ -78,11 +77,11 @@ def _case(batch: int, share: bool, centralized: bool, arguments: argparse.Namesp
     device = arguments.device
     data = _batch(batch).to(device)
     updates = {
-        "torchrl": _updater(_torchrl_loss(share, centralized, device), data),
-        "masac": _updater(_masac_loss(share, centralized, device), data),
-        "masac_networks": _updater(_masac_networks_loss(share, centralized, device), data),
+        "torchrl": updater(_torchrl_loss(share, centralized, device), data, TAU),
+        "masac": updater(_masac_loss(share, centralized, device), data, TAU),
+        "masac_networks": updater(_masac_networks_loss(share, centralized, device), data, TAU),
     }
-    times = _take_turns(updates, arguments.rounds, arguments.seconds, device)
+    times = take_turns(updates, arguments.rounds, arguments.seconds, device)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "batch": batch,
@@ -94,45 +93,6 @@ def _case(batch: int, share: bool, centralized: bool, arguments: argparse.Namesp
             name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in times.items()
         },
     }
-
-
-def _take_turns(
-    updates: dict[str, Callable[[], None]], rounds: int, seconds: float, device: str
-) -> dict[str, list[float]]:
-    """Milliseconds an update of every contender in every round."""
-
-    def wait() -> None:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-
-    times: dict[str, list[float]] = {name: [] for name in updates}
-    for update in updates.values():
-        for _ in range(3):
-            update()
-    for _ in range(rounds):
-        for name, update in updates.items():
-            wait()
-            started, count = time.perf_counter(), 0
-            while count == 0 or time.perf_counter() - started < seconds:
-                update()
-                count += 1
-            wait()
-            times[name].append(1e3 * (time.perf_counter() - started) / count)
-    return times
-
-
-def _updater(loss: Any, data: TensorDict) -> Callable[[], None]:
-    optimizer = torch.optim.Adam(loss.parameters(), lr=3e-4)
-    target = SoftUpdate(loss, tau=TAU)
-
-    def update() -> None:
-        losses = loss(data.copy())
-        optimizer.zero_grad(set_to_none=True)
-        (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
-        optimizer.step()
-        target.step()
-
-    return update
 
 
 def _networks(share: bool, centralized: bool, device: str) -> Any:
