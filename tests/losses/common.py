@@ -21,12 +21,12 @@ GROUP = "agents"
 MODEL = ModelConfig(hidden=(16,), activation="tanh")
 SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized", "pooled")))
 TORCHRL_SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized")))
+NETWORKS = [(False, *case) for case in SHARE_AND_CRITIC] + [(True, *case) for case in TORCHRL_SHARE_AND_CRITIC]
+"""TorchRL's networks or ours, shared weights, the critic's kind."""
 GRID = [
-    (torchrl, *networks, ends, nan)
-    for torchrl, cases in ((False, SHARE_AND_CRITIC), (True, TORCHRL_SHARE_AND_CRITIC))
-    for networks, ends, nan in itertools.product(cases, ("joint", "mixed"), (False, True))
+    (*networks, ends, nan) for networks, ends, nan in itertools.product(NETWORKS, ("joint", "mixed"), (False, True))
 ]
-"""Whose networks, shared weights, the critic's kind, when agents end, whether terminal observations are NaN."""
+"""The networks, when agents end, whether terminal observations are NaN."""
 
 
 class TanhNormalOfGivenNoise(Distribution):
