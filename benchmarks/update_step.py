@@ -15,23 +15,23 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
-from torchrl.objectives import SACLoss, SoftUpdate, ValueEstimators
+from torchrl.objectives import SACLoss, ValueEstimators
 
 from benchmarks.networks import GROUP, action_spec, continuous_networks
 from benchmarks.report import print_table, write_json
-from masac import GroupSACLoss, ModelConfig, UpdateStep, make_critic, make_tanh_normal_actor
+from benchmarks.turns import masac_update, take_turns, torchrl_update
+from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
 from masac.training.update import UpdateMode
 
-N_AGENTS, OBSERVATION, ACTION, HIDDEN, GAMMA, TAU, LR = 3, 18, 2, 256, 0.99, 0.005, 3e-4
+N_AGENTS, OBSERVATION, ACTION, HIDDEN, GAMMA = 3, 18, 2, 256, 0.99
 
 
 def main() -> None:
@@ -100,14 +100,14 @@ def time_case(
         rate: operations a second of large matrix products.
     """
     data = _batch(batch).to(device)
-    updates = {"torchrl": _torchrl_update(_torchrl_loss(share, centralized, device), data)}
+    updates = {"torchrl": torchrl_update(_torchrl_loss(share, centralized, device), data)}
     for name in contenders:
         make_loss, mode = CONTENDERS[name]
-        updates[name] = _masac_update(make_loss(share, centralized, device), data, mode)
-    times = _take_turns(updates, rounds, seconds, device)
+        updates[name] = masac_update(make_loss(share, centralized, device), data, mode)
+    times = take_turns(updates, rounds=rounds, seconds=seconds, device=device)
     medians = {name: statistics.median(values) for name, values in times.items()}
     floors = {
-        name: 1e3 * _operations(_masac_update(CONTENDERS[name][0](share, centralized, device), data, "graph")) / rate
+        name: 1e3 * _operations(masac_update(CONTENDERS[name][0](share, centralized, device), data, "graph")) / rate
         for name in contenders
     }
     return {
@@ -127,7 +127,7 @@ def matmul_rate(device: str) -> float:
     """Operations a second of large matrix products in float32."""
     size = 1024 if device == "cpu" else 8192
     matrix = torch.randn(size, size, device=device)
-    times = _take_turns({"matmul": lambda: torch.mm(matrix, matrix)}, rounds=5, seconds=0.3, device=device)["matmul"]
+    times = take_turns({"matmul": lambda: torch.mm(matrix, matrix)}, rounds=5, seconds=0.3, device=device)["matmul"]
     return 2 * size**3 / (1e-3 * statistics.median(times))
 
 
@@ -150,50 +150,6 @@ def _print(cases: Sequence[dict[str, Any]], contenders: Sequence[str]) -> None:
         *(f"over floor {name}" for name in contenders),
     )
     print_table("one update; ratio = TorchRL's median time / masac's; over floor = time / floor", columns, rows)
-
-
-def _take_turns(
-    updates: Mapping[str, Callable[[], object]], rounds: int, seconds: float, device: str
-) -> dict[str, list[float]]:
-    """Milliseconds an update of every contender in every round."""
-
-    def wait() -> None:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-
-    times: dict[str, list[float]] = {name: [] for name in updates}
-    for update in updates.values():
-        for _ in range(3):  # traces and compiles
-            update()
-    for _ in range(rounds):
-        for name, update in updates.items():
-            wait()
-            started, count = time.perf_counter(), 0
-            while count == 0 or time.perf_counter() - started < seconds:
-                update()
-                count += 1
-            wait()
-            times[name].append(1e3 * (time.perf_counter() - started) / count)
-    return times
-
-
-def _torchrl_update(loss: SACLoss, data: TensorDict) -> Callable[[], object]:
-    optimizer = torch.optim.Adam(loss.parameters(), lr=LR)
-    target = SoftUpdate(loss, tau=TAU)
-
-    def update() -> None:
-        losses = loss(data.copy())
-        optimizer.zero_grad(set_to_none=True)
-        (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
-        optimizer.step()
-        target.step()
-
-    return update
-
-
-def _masac_update(loss: GroupSACLoss, data: TensorDict, mode: UpdateMode) -> Callable[[], object]:
-    update = UpdateStep(loss, torch.optim.Adam(loss.parameters(), lr=LR, fused=True), tau=TAU, mode=mode)
-    return lambda: update(data.copy())
 
 
 def _operations(update: Callable[[], object]) -> int:

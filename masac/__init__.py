@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from masac.losses.sac import GroupSACLoss
     from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
     from masac.networks.config import ModelConfig
-    from masac.networks.critics import OtherGroup, make_critic
+    from masac.networks.critics import make_critic
+    from masac.networks.other_group import OtherGroup
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
     from masac.training.saved_policy import load_policy
     from masac.training.update import UpdateStep
@@ -42,7 +43,7 @@ _HOMES = {
     "GroupSACLoss": "masac.losses.sac",
     "ModelConfig": "masac.networks.config",
     "MultiGroupLoss": "masac.losses.multi_group",
-    "OtherGroup": "masac.networks.critics",
+    "OtherGroup": "masac.networks.other_group",
     "UpdateStep": "masac.training.update",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",

@@ -16,7 +16,8 @@ from masac.losses.multi_group import MultiGroupLoss
 from masac.losses.sac import GroupSACLoss
 from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
 from masac.networks.config import ModelConfig
-from masac.networks.critics import OtherGroup, make_critic
+from masac.networks.critics import make_critic
+from masac.networks.other_group import OtherGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +26,10 @@ class AlgorithmConfig:
 
     Args:
         name: what to call it in files and plots.
-        critic: centralized (Q_i of all observations and actions of the group), independent (of the agent's own) or team
-            (one Q for the group; continuous actions only).
-        critic_sees: with a centralized or team critic: group, or all_groups, the observations and actions of every
+        critic: centralized (Q_i of all observations and actions of the group), pooled (Q_i of the agent's own and a
+            mean over its teammates: for large groups), independent (of the agent's own) or team (one Q for the group;
+            continuous actions only).
+        critic_sees: with any critic but an independent one: group, or all_groups, the observations and actions of every
             group that learns.
         share_actor: one actor for all agents, else one each.
         share_critic: one critic for all agents, else one each.
@@ -77,7 +79,7 @@ class AlgorithmConfig:
             value = getattr(self, name)
             check(f"algorithm.{name}", value, value in values, f"be one of {', '.join(map(_yaml, values))}")
 
-        one_of("critic", "centralized", "independent", "team")
+        one_of("critic", "centralized", "pooled", "independent", "team")
         one_of("critic_sees", "group", "all_groups")
         one_of("actor_gradient", "own", "joint")
         one_of("loss_function", "smooth_l1", "l2", "l1")
@@ -157,7 +159,7 @@ def _make_group_loss(
 ) -> GroupLoss:
     if group.discrete is not None and algorithm.critic == "team":
         raise ConfigError(
-            "algorithm.critic must be centralized or independent for discrete actions, as those of group "
+            "algorithm.critic must be centralized, pooled or independent for discrete actions, as those of group "
             f"{group.name!r} are; got 'team', which would need a value for every combination of actions. "
             "Change it with algorithm.critic=centralized"
         )

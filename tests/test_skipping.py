@@ -217,6 +217,7 @@ def test_unknown_options_are_errors():
 
 def test_critic_layouts():
     assert resolve_critic_layout(our_critic(True, "centralized"), "auto")
+    assert resolve_critic_layout(our_critic(True, "pooled"), "auto")
     assert resolve_critic_layout(our_critic(True, "team"), "auto")
     assert not resolve_critic_layout(our_critic(True, "independent"), "auto")
     assert not resolve_critic_layout(torchrl_critic(True, "independent"), "auto")

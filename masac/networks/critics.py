@@ -1,10 +1,9 @@
-"""Critics for a group of agents: independent, centralized, or one for the team."""
+"""Critics for a group of agents: independent, centralized (ego-first or pooled), or one for the team."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -14,31 +13,12 @@ from masac.compat import parameters_in
 from masac.keys import as_path, in_group
 from masac.layouts import GroupNetwork, StackedCritic
 from masac.networks.config import ModelConfig
-from masac.networks.layers import StackedMLP
+from masac.networks.layers import StackedMLP, flat_rows
+from masac.networks.other_group import OtherGroup
+from masac.networks.pooled import PooledCriticNetwork
 
-CriticKind = Literal["independent", "centralized", "team"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OtherGroup:
-    """Another group that a critic sees.
-
-    Args:
-        group: where its agents' entries live.
-        n_agents: its size.
-        observation_dim: features of one of its agents' observations.
-        action_dim: dimensions of one of its agents' actions, as a critic sees them (one-hot for discrete ones).
-    """
-
-    group: NestedKey
-    n_agents: int
-    observation_dim: int
-    action_dim: int
-
-    @property
-    def features(self) -> int:
-        """What a critic sees of the group: of every agent its observation, action and alive flag."""
-        return self.n_agents * (self.observation_dim + self.action_dim + 1)
+CriticKind = Literal["independent", "centralized", "pooled", "team"]
+"""``"pooled"``: see :class:`masac.networks.pooled.PooledCriticNetwork`. The others: see :class:`CriticNetwork`."""
 
 
 class CriticNetwork(GroupNetwork):
@@ -48,7 +28,7 @@ class CriticNetwork(GroupNetwork):
         ``"independent"``: Q_i(o_i, a_i).
         ``"centralized"``: Q_i(o, a), from the features of all agents in ego-first order: agent i's own, then those of
         agents i+1, i+2, ... round the group. So shared weights still tell agents apart (Lowe et al. 2017,
-        arXiv 1706.02275, have weights an agent instead).
+        arXiv 1706.02275, have weights an agent instead). A row costs N times N agents' features.
         ``"team"``: one Q(o, a).
 
     The last two also see, of every agent, whether it is alive: zero is a legal action. They may see other groups too.
@@ -69,7 +49,7 @@ class CriticNetwork(GroupNetwork):
 
     def __init__(
         self,
-        kind: CriticKind,
+        kind: Literal["independent", "centralized", "team"],
         *,
         n_agents: int,
         observation_dim: int,
@@ -79,17 +59,6 @@ class CriticNetwork(GroupNetwork):
         n_actions: int | None = None,
         context_dim: int = 0,
     ) -> None:
-        if kind not in ("independent", "centralized", "team"):
-            raise ValueError(f"the kind of a critic must be 'independent', 'centralized' or 'team'; got {kind!r}.")
-        if kind == "team" and n_actions is not None:
-            raise ValueError(
-                "the kind of a critic of discrete actions must be 'independent' or 'centralized'; got 'team', which "
-                "would need a value for every combination of the agents' actions. Use 'centralized' with a team reward."
-            )
-        if kind == "independent" and context_dim:
-            raise ValueError(
-                "the kind of a critic that sees other groups must be 'centralized' or 'team'; got 'independent'."
-            )
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=kind != "independent")
         self.kind = kind
         self.values_actions = n_actions is not None
@@ -134,16 +103,16 @@ class CriticNetwork(GroupNetwork):
         batch, n_agents = observation.shape[:-2], observation.shape[-2]
         flags = [] if alive is None else [alive.to(observation.dtype)]
         told = [] if action is None else [action.to(observation.dtype)]
-        features = _flat_rows(torch.cat([observation, *told, *flags], dim=-1), batch)
+        features = flat_rows(torch.cat([observation, *told, *flags], dim=-1), batch)
         if self.kind == "team":
-            rows = [features.flatten(1), *([] if context is None else [_flat_rows(context, batch)])]
+            rows = [features.flatten(1), *([] if context is None else [flat_rows(context, batch)])]
             values = self.mlp(torch.cat(rows, dim=-1))
             return values.reshape(*values.shape[:-2], *batch, 1)
         if self.kind == "centralized":
             own = features
             if self.values_actions:
-                own = _flat_rows(torch.cat([observation, *flags], dim=-1), batch)
-            around = None if context is None else _flat_rows(context, batch)
+                own = flat_rows(torch.cat([observation, *flags], dim=-1), batch)
+            around = None if context is None else flat_rows(context, batch)
             features = _ego_first(own, features.detach() if own_gradient else features, around)
         if self.share_params:
             values = self.mlp(features.flatten(0, 1))
@@ -153,13 +122,13 @@ class CriticNetwork(GroupNetwork):
 
 
 class GroupCritic(StackedCritic):
-    """A :class:`CriticNetwork` that reads and writes a TensorDict, K critics in one pass.
+    """A critic network that reads and writes a TensorDict, K critics in one pass.
 
     Its ``in_keys`` are the own group's observation, action and alive flag, as far as the network takes them, then the
     same of the other groups.
     """
 
-    module: CriticNetwork
+    module: CriticNetwork | PooledCriticNetwork
 
     @property
     def hides_own_action(self) -> bool:
@@ -200,21 +169,27 @@ def make_critic(
 ) -> GroupCritic:
     """A critic from the group's observations and actions to Q-values.
 
-    See :class:`CriticNetwork` for the arguments. Values of continuous actions are written to
-    ``(group, "state_action_value")``, a team's beside the group, those of ``n_actions`` discrete ones to
-    ``(group, "action_value")``. A centralized or team critic also reads ``(group, "alive")``, which the losses write,
-    and observations, actions and alive flags of the ``others``.
+    See :class:`CriticNetwork` and :class:`masac.networks.pooled.PooledCriticNetwork` for the kinds and the arguments.
+    Values of continuous actions are written to ``(group, "state_action_value")``, a team's beside the group, those of
+    ``n_actions`` discrete ones to ``(group, "action_value")``. All but independent critics also read
+    ``(group, "alive")``, which the losses write, and observations, actions and alive flags of the ``others``.
+
+    Raises:
+        ValueError: for another kind, or one that does not fit discrete actions or other groups.
     """
-    network = CriticNetwork(
-        kind,
-        n_agents=n_agents,
-        observation_dim=observation_dim,
-        action_dim=action_dim,
-        share_params=share_params,
-        model=model,
-        n_actions=n_actions,
-        context_dim=sum(other.features for other in others),
-    )
+    _check_kind(kind, n_actions, others)
+    sizes: dict[str, Any] = {
+        "n_agents": n_agents,
+        "observation_dim": observation_dim,
+        "action_dim": action_dim,
+        "share_params": share_params,
+        "model": model,
+        "n_actions": n_actions,
+    }
+    if kind == "pooled":
+        network = PooledCriticNetwork(**sizes, others=others)
+    else:
+        network = CriticNetwork(kind, **sizes, context_dim=sum(other.features for other in others))
     if kind != "independent":
         names = ["observation", "action", "alive"]
     else:
@@ -227,9 +202,22 @@ def make_critic(
     return GroupCritic(network, in_keys=in_keys, out_keys=[(*value_path, value_name)])
 
 
-def _flat_rows(entries: Tensor, batch: Sequence[int]) -> Tensor:
-    """``[*B, ...]`` with the batch as one dimension."""
-    return entries.flatten(0, len(batch) - 1) if len(batch) else entries.unsqueeze(0)
+def _check_kind(kind: str, n_actions: int | None, others: Sequence[OtherGroup]) -> None:
+    if kind not in get_args(CriticKind):
+        raise ValueError(
+            f"the kind of a critic must be 'independent', 'centralized', 'pooled' or 'team'; got {kind!r}."
+        )
+    if kind == "team" and n_actions is not None:
+        raise ValueError(
+            "the kind of a critic of discrete actions must be 'independent', 'centralized' or 'pooled'; got 'team', "
+            "which would need a value for every combination of the agents' actions. Use 'centralized' or 'pooled' with "
+            "a team reward."
+        )
+    if kind == "independent" and others:
+        raise ValueError(
+            "the kind of a critic that sees other groups must be 'centralized', 'pooled' or 'team'; "
+            "got 'independent'. Use one of those."
+        )
 
 
 def _ego_first(own: Tensor, mates: Tensor, context: Tensor | None) -> Tensor:

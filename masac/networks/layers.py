@@ -62,7 +62,7 @@ class StackedMLP(nn.Module):
 
     Args:
         in_features: input features F.
-        out_features: output features.
+        out_features: output features; None to end with the activation of the last hidden layer.
         hidden: features of the hidden layers.
         activation: a name in ``ACTIVATIONS``.
         layer_norm: a layer norm before every activation.
@@ -72,7 +72,7 @@ class StackedMLP(nn.Module):
     def __init__(
         self,
         in_features: int,
-        out_features: int,
+        out_features: int | None,
         *,
         hidden: Sequence[int],
         activation: str,
@@ -86,7 +86,8 @@ class StackedMLP(nn.Module):
         self.activation = activation
         self.hidden = nn.ModuleList(StackedLinear(a, b, stack) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(StackedLayerNorm(size, stack) for size in hidden) if layer_norm else None
-        self.output = StackedLinear(sizes[-1], out_features, stack)
+        self.output = None if out_features is None else StackedLinear(sizes[-1], out_features, stack)
+        self.out_features = sizes[-1] if out_features is None else out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """``[*S, M, in]`` to ``[*S, M, out]``."""
@@ -94,4 +95,9 @@ class StackedMLP(nn.Module):
         for index, linear in enumerate(self.hidden):
             x = linear(x)
             x = activate(x if self.norms is None else self.norms[index](x))
-        return self.output(x)
+        return x if self.output is None else self.output(x)
+
+
+def flat_rows(entries: Tensor, batch: Sequence[int]) -> Tensor:
+    """``[*B, ...]`` with the batch as one dimension."""
+    return entries.flatten(0, len(batch) - 1) if len(batch) else entries.unsqueeze(0)

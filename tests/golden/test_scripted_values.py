@@ -72,7 +72,9 @@ def values(trainer, *, clock, action):
     return torch.stack(found).mean(0).squeeze(-1)
 
 
-@pytest.mark.parametrize(("critic", "skip"), [("independent", "fill"), ("centralized", "drop"), ("centralized", "off")])
+@pytest.mark.parametrize(
+    ("critic", "skip"), [("independent", "fill"), ("centralized", "drop"), ("centralized", "off"), ("pooled", "fill")]
+)
 def test_discrete_critics_reach_the_values_derived_by_hand(tmp_path, critic, skip):
     trainer, summary = trained(tmp_path, critic=critic, continuous=False, skip=skip)
     better = torch.tensor([0.0, 1.0])
@@ -86,7 +88,7 @@ def test_discrete_critics_reach_the_values_derived_by_hand(tmp_path, critic, ski
     assert summary["groups"]["a"]["life_mean"] == 4.0  # (2 + 5 + 5) / 3
 
 
-@pytest.mark.parametrize(("critic", "skip"), [("independent", "drop"), ("centralized", "fill")])
+@pytest.mark.parametrize(("critic", "skip"), [("independent", "drop"), ("centralized", "fill"), ("pooled", "drop")])
 def test_continuous_critics_reach_the_values_derived_by_hand(tmp_path, critic, skip):
     trainer, summary = trained(tmp_path, critic=critic, continuous=True, skip=skip)
     first = values(trainer, clock=0.0, action=torch.zeros(1))

@@ -19,7 +19,14 @@ from masac.networks.actors import TanhNormalNetwork
 B, N, F, A = 6, 3, 4, 2
 GROUP = "agents"
 MODEL = ModelConfig(hidden=(16,), activation="tanh")
-SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized")))
+SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized", "pooled")))
+TORCHRL_SHARE_AND_CRITIC = list(itertools.product((True, False), ("independent", "centralized")))
+NETWORKS = [(False, *case) for case in SHARE_AND_CRITIC] + [(True, *case) for case in TORCHRL_SHARE_AND_CRITIC]
+"""TorchRL's networks or ours, shared weights, the critic's kind."""
+GRID = [
+    (*networks, ends, nan) for networks, ends, nan in itertools.product(NETWORKS, ("joint", "mixed"), (False, True))
+]
+"""The networks, when agents end, whether terminal observations are NaN."""
 
 
 class TanhNormalOfGivenNoise(Distribution):

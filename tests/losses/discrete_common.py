@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -13,15 +12,11 @@ from torchrl.data import Categorical, MultiCategorical, OneHot
 from torchrl.modules import MultiAgentMLP, OneHotCategorical, ProbabilisticActor
 
 from masac import GroupDiscreteSACLoss, ModelConfig, make_categorical_actor, make_critic
-from tests.losses.common import GROUP, SHARE_AND_CRITIC, B, F, N
+from tests.losses.common import GROUP, B, F, N
 
 D = 4
 SIZES = (3, 2)
 MODEL = ModelConfig(hidden=(16,), activation="tanh")
-CASES = [
-    (share, kind, ends, nan)
-    for (share, kind), ends, nan in itertools.product(SHARE_AND_CRITIC, ("joint", "mixed"), (False, True))
-]
 
 
 def spec_of(encoding: str, n_agents: int = N) -> Any:

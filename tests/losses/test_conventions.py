@@ -212,7 +212,7 @@ def test_critics_can_be_given_one_by_one():
 
 
 @pytest.mark.parametrize("n_agents", [1, 2, 3])
-@pytest.mark.parametrize("kind", ["independent", "centralized", "team"])
+@pytest.mark.parametrize("kind", ["independent", "centralized", "pooled", "team"])
 def test_a_call_with_keyword_tensors_gives_the_same(n_agents, kind):
     team = {"terminated_reduction": "all", "reward_reduction": "mean"} if kind == "team" else {}
     loss = GroupSACLoss(our_actor(True, n_agents=n_agents), our_critic(True, kind, n_agents=n_agents), **team)

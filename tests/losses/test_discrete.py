@@ -14,9 +14,8 @@ from torchrl.modules import MaskedCategorical, ProbabilisticActor
 from masac import GroupDiscreteSACLoss, functional
 from masac.compat import parameters_in
 from masac.discrete_actions import DiscreteActions, read_discrete_actions
-from tests.losses.common import GROUP, SHARE_AND_CRITIC, B, F, N, gradients, our_actor, torchrl_critic, total
+from tests.losses.common import GRID, GROUP, SHARE_AND_CRITIC, B, F, N, gradients, our_actor, torchrl_critic, total
 from tests.losses.discrete_common import (
-    CASES,
     SIZES,
     D,
     discrete_batch,
@@ -98,10 +97,9 @@ def reference_targets(loss, batch, sizes=(D,)):
 
 
 @pytest.mark.usefixtures("float64", "likeliest")
-@pytest.mark.parametrize("torchrl", [False, True], ids=["masac-networks", "torchrl-networks"])
 @pytest.mark.parametrize("skip", ["fill", "drop"])
-@pytest.mark.parametrize(("share", "kind", "ends", "nan"), CASES)
-def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(share, kind, ends, nan, skip, torchrl):
+@pytest.mark.parametrize(("torchrl", "share", "kind", "ends", "nan"), GRID)
+def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(torchrl, share, kind, ends, nan, skip):
     if torchrl:
         actor, critic = torchrl_discrete_actor(share), torchrl_discrete_critic(share, kind)
     else:
@@ -246,7 +244,7 @@ def test_priorities_are_the_largest_error_of_the_living():
 
 
 @pytest.mark.usefixtures("float64", "likeliest")
-@pytest.mark.parametrize("kind", ["independent", "centralized"])
+@pytest.mark.parametrize("kind", ["independent", "centralized", "pooled"])
 def test_indices_with_and_without_a_last_dimension_and_one_hot_vectors_give_the_same_losses(kind):
     loss = loss_of(True, kind)
     one_hot = GroupDiscreteSACLoss(our_discrete_actor(True), our_discrete_critic(True, kind), num_actions=D)
@@ -342,9 +340,10 @@ def test_log_probabilities_and_entropies_of_factors_add():
 # -- critics that see the others ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
 @pytest.mark.parametrize("share", [True, False])
-def test_a_value_depends_on_the_teammates_actions_and_not_on_the_own_one(share):
-    network = our_discrete_critic(share, "centralized").module
+def test_a_value_depends_on_the_teammates_actions_and_not_on_the_own_one(share, kind):
+    network = our_discrete_critic(share, kind).module
     observation, alive = torch.randn(B, N, F), torch.ones(B, N, 1)
     action = torch.randn(B, N, D, requires_grad=True)
     values = network(observation, action, alive)

@@ -5,7 +5,7 @@ import torch
 from torchrl.objectives import DiscreteSACLoss, ValueEstimators
 
 from masac import GroupDiscreteSACLoss
-from tests.losses.common import GROUP, SHARE_AND_CRITIC
+from tests.losses.common import GROUP, TORCHRL_SHARE_AND_CRITIC
 from tests.losses.discrete_common import D, discrete_batch, torchrl_discrete_actor, torchrl_discrete_critic
 from tests.losses.test_parity import assert_equal_losses_and_gradients
 
@@ -24,21 +24,21 @@ def both(share, kind, **kwargs):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
+@pytest.mark.parametrize(("share", "kind"), TORCHRL_SHARE_AND_CRITIC)
 @pytest.mark.parametrize("loss_function", ["smooth_l1", "l2"])
 def test_losses_and_gradients_equal_torchrls_in_float64(share, kind, loss_function):
     theirs, ours = both(share, kind, loss_function=loss_function)
     assert_equal_losses_and_gradients(theirs, ours, discrete_batch(encoding="one-hot"), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
+@pytest.mark.parametrize(("share", "kind"), TORCHRL_SHARE_AND_CRITIC)
 def test_losses_and_gradients_equal_torchrls_in_float32(share, kind):
     theirs, ours = both(share, kind)
     assert_equal_losses_and_gradients(theirs, ours, discrete_batch(encoding="one-hot"), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
+@pytest.mark.parametrize(("share", "kind"), TORCHRL_SHARE_AND_CRITIC)
 def test_truncated_data_equals_torchrls_too(share, kind):
     theirs, ours = both(share, kind)
     batch = discrete_batch(encoding="one-hot", truncated=torch.rand(6, 3, 1) < 0.5)

@@ -1,12 +1,11 @@
-"""The grid: shared/per-agent × independent/centralized × joint/mixed ends × finite/NaN terminal observations."""
-
-import itertools
+"""The grid: shared/per-agent × independent/centralized/pooled × joint/mixed ends × finite/NaN terminal observations."""
 
 import pytest
 import torch
 
 from masac.compat import parameters_in
 from tests.losses.common import (
+    GRID,
     GROUP,
     SHARE_AND_CRITIC,
     B,
@@ -21,10 +20,6 @@ from tests.losses.common import (
 )
 
 GAMMA = 0.5  # exact in every float type
-CASES = [
-    (share, kind, ends, nan)
-    for (share, kind), ends, nan in itertools.product(SHARE_AND_CRITIC, ("joint", "mixed"), (False, True))
-]
 
 
 def grid_batch(ends, nan, *, make=make_batch, **kwargs):
@@ -72,10 +67,9 @@ def reference_targets(loss, batch):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("torchrl", [False, True], ids=["masac-networks", "torchrl-networks"])
 @pytest.mark.parametrize("skip", ["fill", "drop"])
-@pytest.mark.parametrize(("share", "kind", "ends", "nan"), CASES)
-def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(share, kind, ends, nan, skip, torchrl):
+@pytest.mark.parametrize(("torchrl", "share", "kind", "ends", "nan"), GRID)
+def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(torchrl, share, kind, ends, nan, skip):
     loss = noisy_loss(
         noisy_actor(share, torchrl=torchrl), critic_of(torchrl, share, kind), gamma=GAMMA, skip_done_states=skip
     )

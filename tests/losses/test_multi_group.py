@@ -45,11 +45,10 @@ def sheep_loss(kind="centralized", *, sees_wolves=False, **kwargs):
     return GroupDiscreteSACLoss(actor, critic, group="sheep", action_space=spec, **kwargs)
 
 
-def both(critic_sees="group", **kwargs):
+def both(critic_sees="group", kind="centralized", **kwargs):
     sees = critic_sees == "all_groups"
-    return MultiGroupLoss(
-        [wolves_loss(sees_sheep=sees, **kwargs), sheep_loss(sees_wolves=sees, **kwargs)], critic_sees=critic_sees
-    )
+    wolves, sheep = wolves_loss(kind, sees_sheep=sees, **kwargs), sheep_loss(kind, sees_wolves=sees, **kwargs)
+    return MultiGroupLoss([wolves, sheep], critic_sees=critic_sees)
 
 
 def make_batch(*, seed=0, masks=None, terminated=None):
@@ -125,9 +124,10 @@ def test_every_actor_runs_once_in_each_state(critic_sees):
     assert calls == {"wolves": 2, "sheep": 2}
 
 
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
 @pytest.mark.parametrize("critic_sees", ["group", "all_groups"])
-def test_a_groups_actor_loss_reaches_its_own_actor_only(critic_sees):
-    loss = both(critic_sees)
+def test_a_groups_actor_loss_reaches_its_own_actor_only(critic_sees, kind):
+    loss = both(critic_sees, kind)
     losses = loss(make_batch())
     for name, other in (("wolves", "sheep"), ("sheep", "wolves")):
         loss.zero_grad()
@@ -138,8 +138,9 @@ def test_a_groups_actor_loss_reaches_its_own_actor_only(critic_sees):
             assert all(p.grad is None or (p.grad == 0).all() for p in parameters.values(True, True))
 
 
-def test_a_critic_sees_the_other_groups_observations_and_actions():
-    loss = both("all_groups")
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
+def test_a_critic_sees_the_other_groups_observations_and_actions(kind):
+    loss = both("all_groups", kind)
     batch = make_batch()
     for change in ("observation", "action"):
         other = batch.clone()
@@ -156,15 +157,16 @@ def test_a_critic_sees_the_other_groups_observations_and_actions():
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("skip", [False, "fill", "drop"])
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
 @pytest.mark.parametrize("critic_sees", ["group", "all_groups"])
-def test_what_the_dead_of_any_group_hold_changes_nothing(critic_sees, skip):
+def test_what_the_dead_of_any_group_hold_changes_nothing(critic_sees, kind, skip):
     generator = torch.Generator().manual_seed(0)
     masks = {
         "wolves": torch.rand(B, 3, generator=generator) < 0.6,
         "sheep": torch.rand(B, 2, generator=generator) < 0.6,
     }
     masks["wolves"][0], masks["sheep"][1] = False, False  # all of a group are dead
-    loss = both(critic_sees, skip_done_states=skip)
+    loss = both(critic_sees, kind, skip_done_states=skip)
     results = []
     for garbage in (False, True):
         batch = make_batch(masks=masks)
@@ -268,7 +270,7 @@ def test_in_keys_are_the_entries_that_are_read():
             "must read the observations and actions of group 'sheep'",
         ),
         (lambda: MultiGroupLoss([wolves_loss(sees_sheep=True), sheep_loss()]), "must not read other groups"),
-        (lambda: wolves_loss("independent", sees_sheep=True), "must be 'centralized' or 'team'"),
+        (lambda: wolves_loss("independent", sees_sheep=True), "must be 'centralized', 'pooled' or 'team'"),
     ],
 )
 def test_what_does_not_fit_together_is_an_error(make, message):

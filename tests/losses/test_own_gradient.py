@@ -53,10 +53,11 @@ def test_a_value_driven_by_a_teammate_leaves_the_teammates_actor_alone():
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
 @pytest.mark.parametrize("share", [True, False])
-def test_our_critics_own_gradient_is_the_one_of_a_backward_pass_an_agent(share):
+def test_our_critics_own_gradient_is_the_one_of_a_backward_pass_an_agent(share, kind):
     # The same critic, once as ours (teammates detached in the input), once as a foreign module (N backward passes).
-    critic = our_critic(share, "centralized")
+    critic = our_critic(share, kind)
     foreign = TensorDictModule(critic.module, in_keys=critic.in_keys, out_keys=critic.out_keys)
     losses = [noisy_loss(noisy_actor(False), one, target_entropy=-2.0) for one in (critic, foreign)]
     losses[1].load_state_dict(losses[0].state_dict())

@@ -5,7 +5,15 @@ import torch
 from torchrl.objectives import SACLoss, ValueEstimators
 
 from masac import GroupSACLoss
-from tests.losses.common import GROUP, SHARE_AND_CRITIC, action_spec, make_batch, torchrl_actor, torchrl_critic, total
+from tests.losses.common import (
+    GROUP,
+    TORCHRL_SHARE_AND_CRITIC,
+    action_spec,
+    make_batch,
+    torchrl_actor,
+    torchrl_critic,
+    total,
+)
 
 
 def torchrl_loss(actor, critic, **kwargs):
@@ -45,21 +53,21 @@ def assert_equal_losses_and_gradients(theirs, ours, batch, **tolerance):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
+@pytest.mark.parametrize(("share", "kind"), TORCHRL_SHARE_AND_CRITIC)
 @pytest.mark.parametrize("loss_function", ["smooth_l1", "l2"])
 def test_losses_and_gradients_equal_torchrls_in_float64(share, kind, loss_function):
     theirs, ours = both(share, kind, loss_function=loss_function)
     assert_equal_losses_and_gradients(theirs, ours, make_batch(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
+@pytest.mark.parametrize(("share", "kind"), TORCHRL_SHARE_AND_CRITIC)
 def test_losses_and_gradients_equal_torchrls_in_float32(share, kind):
     theirs, ours = both(share, kind)
     assert_equal_losses_and_gradients(theirs, ours, make_batch(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
+@pytest.mark.parametrize(("share", "kind"), TORCHRL_SHARE_AND_CRITIC)
 def test_truncated_data_equals_torchrls_too(share, kind):
     theirs, ours = both(share, kind)
     truncated = torch.rand(6, 3, 1) < 0.5

@@ -7,6 +7,7 @@ from tensordict import TensorDict
 from masac import GroupSACLoss
 from tests.losses.common import (
     GROUP,
+    NETWORKS,
     SHARE_AND_CRITIC,
     B,
     N,
@@ -76,9 +77,8 @@ def test_a_time_limit_that_turns_the_next_mask_false_still_bootstraps(skip):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("skip", SKIPS)
-@pytest.mark.parametrize("torchrl", [False, True], ids=["masac-networks", "torchrl-networks"])
-@pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
-def test_what_a_dead_pair_holds_changes_no_loss_and_no_gradient(share, kind, skip, torchrl):
+@pytest.mark.parametrize(("torchrl", "share", "kind"), NETWORKS)
+def test_what_a_dead_pair_holds_changes_no_loss_and_no_gradient(torchrl, share, kind, skip):
     loss = noisy_loss(noisy_actor(share, torchrl=torchrl), critic_of(torchrl, share, kind), skip_done_states=skip)
     mask = alive_mask()
     results = []

@@ -43,7 +43,7 @@ def test_a_linear_layer_is_torchs_linear():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("kind", ["independent", "centralized", "team"])
+@pytest.mark.parametrize("kind", ["independent", "centralized", "pooled", "team"])
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("model", MODELS)
 def test_k_critics_in_one_pass_equal_k_critics_one_by_one(kind, share, model):
@@ -59,8 +59,9 @@ def test_k_critics_in_one_pass_equal_k_critics_one_by_one(kind, share, model):
             torch.testing.assert_close(critic(inputs.clone())[critic.out_keys[0]], values)
 
 
-def test_shared_centralized_critics_tell_agents_apart():
-    network = our_critic(True, "centralized").module
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
+def test_shared_centralized_critics_tell_agents_apart(kind):
+    network = our_critic(True, kind).module
     values = network(torch.randn(B, N, F), torch.randn(B, N, A), torch.ones(B, N, 1))
     assert (values[:, 0] != values[:, 1]).all()
 
@@ -72,8 +73,9 @@ def test_an_agent_sees_itself_first_and_then_the_others_round_the_group():
     assert _ego_first(features, features, None)[0].tolist() == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
 
 
-def test_with_own_gradient_a_value_reaches_its_agents_action_alone():
-    network = our_critic(False, "centralized").module
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
+def test_with_own_gradient_a_value_reaches_its_agents_action_alone(kind):
+    network = our_critic(False, kind).module
     action = torch.randn(B, N, A, requires_grad=True)
     observation, alive = torch.randn(B, N, F), torch.ones(B, N, 1)
     own = network(observation, action, alive, own_gradient=True)
@@ -83,8 +85,9 @@ def test_with_own_gradient_a_value_reaches_its_agents_action_alone():
     assert (gradient[:, 1:] == 0).all()
 
 
-def test_centralized_critics_tell_a_dead_agent_from_one_at_zero():
-    network = our_critic(True, "centralized").module
+@pytest.mark.parametrize("kind", ["centralized", "pooled"])
+def test_centralized_critics_tell_a_dead_agent_from_one_at_zero(kind):
+    network = our_critic(True, kind).module
     observation, action = torch.zeros(1, N, F), torch.zeros(1, N, A)
     living, dead = torch.ones(1, N, 1), torch.ones(1, N, 1)
     dead[0, 1] = 0

@@ -101,6 +101,7 @@ def test_the_same_seed_gives_the_same_metrics_apart_from_times(tmp_path):
     "algorithm",
     [
         {"critic": "independent", "share_actor": False, "share_critic": False},
+        {"critic": "pooled", "share_critic": False},
         {"critic": "team", "terminated_reduction": "all", "reward_reduction": "mean"},
         {"skip_done_states": "drop", "actor_gradient": "joint", "alpha_per_agent": True},
         {"skip_done_states": "off", "fixed_alpha": True, "num_qvalue_nets": 3},
@@ -153,7 +154,7 @@ def test_vmas_scenarios_with_several_groups_train(tmp_path, scenario, continuous
         assert math.isfinite(numbers["return_mean"])
 
 
-@pytest.mark.parametrize("critic", ["centralized", "independent"])
+@pytest.mark.parametrize("critic", ["centralized", "pooled", "independent"])
 def test_discrete_actions_train(tmp_path, critic):
     config = tiny(task={"continuous_actions": False}, algorithm=AlgorithmConfig(critic=critic))
     assert math.isfinite(run(config, tmp_path)["eval_return_mean"])
@@ -161,7 +162,9 @@ def test_discrete_actions_train(tmp_path, critic):
 
 def test_a_team_critic_of_discrete_actions_is_refused(tmp_path):
     team = AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")
-    with pytest.raises(ConfigError, match=r"must be centralized or independent for discrete actions.*got 'team'"):
+    with pytest.raises(
+        ConfigError, match=r"must be centralized, pooled or independent for discrete actions.*got 'team'"
+    ):
         Trainer(tiny(task={"continuous_actions": False}, algorithm=team), tmp_path, console=QUIET)
 
 

@@ -1,0 +1,29 @@
+"""Another group of agents, as a critic sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tensordict import NestedKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherGroup:
+    """Another group that a critic sees.
+
+    Args:
+        group: where its agents' entries live.
+        n_agents: its size.
+        observation_dim: features of one of its agents' observations.
+        action_dim: dimensions of one of its agents' actions, as a critic sees them (one-hot for discrete ones).
+    """
+
+    group: NestedKey
+    n_agents: int
+    observation_dim: int
+    action_dim: int
+
+    @property
+    def features(self) -> int:
+        """What a critic sees of the group: of every agent its observation, action and alive flag."""
+        return self.n_agents * (self.observation_dim + self.action_dim + 1)

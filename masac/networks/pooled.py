@@ -1,0 +1,175 @@
+"""A centralized critic whose cost grows linearly in the number of agents: it sees the mean of its teammates.
+
+Shape legend: ``*B`` batch, flattened to ``M`` rows, ``N`` agents, ``K`` critics, ``H`` features of an encoding, ``V``
+values an agent (1, or one an action).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from masac.layouts import GroupNetwork
+from masac.networks.config import ModelConfig
+from masac.networks.layers import StackedMLP, flat_rows
+from masac.networks.other_group import OtherGroup
+
+
+class PooledCriticNetwork(GroupNetwork):
+    """Q_i(o, a) = f(o_i, a_i, mean over living teammates j of g(o_j, a_j)), after Zaheer et al. 2017, arXiv 1703.06114.
+
+    g has the hidden layers of the model and ends with the last one's activation; f is an MLP of the same layers. Every
+    agent is encoded once for all its teammates, so that a row costs N times g and f, where the ego-first critic has N
+    inputs of N agents' features each. The order of the teammates cannot matter with shared weights. f also sees whether
+    agent i is alive, and which part of its teammates is: the mean over nobody is zero.
+
+    Agents of another group are encoded by a g of that group, and their mean stands beside that of the teammates.
+
+    With weights an agent, f and g are those of agent i, g that of the agent which is encoded.
+
+    Args:
+        n_agents: N.
+        observation_dim: features of one agent's observation.
+        action_dim: dimensions of one agent's action, as the critic sees it (one-hot for discrete ones).
+        share_params: one set of weights for all agents, else one each.
+        model: sizes and kinds of layers, of f and of g.
+        n_actions: V, values an agent for discrete actions, of which f does not see its own; None for continuous ones.
+        others: the other groups it sees.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_agents: int,
+        observation_dim: int,
+        action_dim: int,
+        share_params: bool,
+        model: ModelConfig,
+        n_actions: int | None = None,
+        others: Sequence[OtherGroup] = (),
+    ) -> None:
+        super().__init__(n_agents=n_agents, share_params=share_params, centralized=True)
+        self.values_actions = n_actions is not None
+        self.others = tuple(others)
+        stack = () if share_params else (n_agents,)
+        self.encoder = _encoder(observation_dim + action_dim, model, stack)
+        encoders = [_encoder(other.observation_dim + other.action_dim, model, ()) for other in self.others]
+        self.other_encoders = nn.ModuleList(encoders)
+        own = observation_dim + (0 if self.values_actions else action_dim) + 1
+        self.mlp = StackedMLP(
+            own + sum(encoder.out_features + 1 for encoder in (self.encoder, *encoders)),
+            1 if n_actions is None else n_actions,
+            hidden=model.hidden,
+            activation=model.activation,
+            layer_norm=model.layer_norm,
+            stack=stack,
+        )
+
+    def forward(
+        self,
+        observation: Tensor,
+        action: Tensor,
+        alive: Tensor,
+        context: Tensor | None = None,
+        *,
+        own_gradient: bool = False,
+    ) -> Tensor:
+        """The Q-values; of K critics at once if the parameters have a leading K.
+
+        Args:
+            observation: ``[*B, N, F]``.
+            action: ``[*B, N, d]``.
+            alive: bool ``[*B, N, 1]``.
+            context: ``[*B, C]``, of every other group the observations, then the actions, then the alive flags.
+            own_gradient: let the gradient of Q_i reach the action of agent i only.
+
+        Returns:
+            ``[*B, N, V]``; with a leading K if the parameters have one.
+        """
+        self.check_agents(observation)
+        batch = observation.shape[:-2]
+        # Agents first, so that shared weights and weights an agent differ in one place only: [N, M, F].
+        observation = flat_rows(observation, batch).transpose(0, 1)
+        action = flat_rows(action, batch).transpose(0, 1).to(observation.dtype)
+        living = flat_rows(alive, batch).transpose(0, 1).bool()
+        # A dead agent's features may be anything, and must reach neither g nor f: gradients would keep a NaN.
+        pairs = _or_zero(torch.cat([observation, action], dim=-1), living)
+        own = pairs[..., : observation.shape[-1]] if self.values_actions else pairs
+        encoded = self._per_agent(self.encoder, pairs.detach() if own_gradient else pairs)
+        parts = [own, living.to(own.dtype), *mean_of_others(encoded, living)]
+        if context is not None:
+            parts += self._pooled_context(flat_rows(context, batch))
+        values = self._per_agent(self.mlp, _side_by_side(parts)).movedim(-3, -2)
+        return values.reshape(*values.shape[:-3], *batch, *values.shape[-2:])
+
+    def _per_agent(self, network: nn.Module, entries: Tensor) -> Tensor:
+        """``[N, M, F]`` (with or without a leading K) through each agent's weights, ``[N, M, F']`` (or with the K)."""
+        if not self.share_params:
+            return network(entries)
+        return network(entries.flatten(-3, -2)).unflatten(-2, entries.shape[-3:-1])
+
+    def _pooled_context(self, context: Tensor) -> list[Tensor]:
+        """``[M, C]`` to the mean of each other group, ``[1, M, H]`` (or with a leading K), and the part that lives."""
+        pooled = []
+        seen = context.split([other.features for other in self.others], dim=-1)
+        for other, encoder, entries in zip(self.others, self.other_encoders, seen, strict=True):
+            sizes = (other.observation_dim, other.action_dim, 1)
+            parts = entries.split([other.n_agents * size for size in sizes], dim=-1)
+            observation, action, alive = (
+                part.unflatten(-1, (other.n_agents, size)).transpose(0, 1)
+                for part, size in zip(parts, sizes, strict=True)
+            )
+            living = alive.bool()
+            pairs = _or_zero(torch.cat([observation, action], dim=-1), living)
+            encoded = encoder(pairs.flatten(0, 1)).unflatten(-2, pairs.shape[:2])
+            pooled += mean_of_all(encoded, living)
+        return pooled
+
+
+def mean_of_others(entries: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every agent the mean over the other agents that are present, and which part of them is.
+
+    The sum over all less the agent's own: linear in N, and off by no more than the rounding of that sum.
+
+    Args:
+        entries: ``[..., N, M, H]``; what it holds of those not present does not matter.
+        present: bool ``[N, M, 1]``.
+
+    Returns:
+        ``[..., N, M, H]``, zero where no other is present, and ``[N, M, 1]``.
+    """
+    kept = _or_zero(entries, present)
+    there = present.to(entries.dtype)
+    count = there.sum(-3, keepdim=True) - there
+    mean = (kept.sum(-3, keepdim=True) - kept) / count.clamp(min=1)
+    return mean, count / max(present.shape[-3] - 1, 1)
+
+
+def mean_of_all(entries: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over the agents that are present, ``[..., 1, M, H]``, zero without any, and their part ``[1, M, 1]``.
+
+    Args:
+        entries: ``[..., N, M, H]``; what it holds of those not present does not matter.
+        present: bool ``[N, M, 1]``.
+    """
+    kept = _or_zero(entries, present)
+    count = present.to(entries.dtype).sum(-3, keepdim=True)
+    return kept.sum(-3, keepdim=True) / count.clamp(min=1), count / present.shape[-3]
+
+
+def _or_zero(entries: Tensor, present: Tensor) -> Tensor:
+    return torch.where(present, entries, torch.zeros_like(entries))
+
+
+def _encoder(features: int, model: ModelConfig, stack: Sequence[int]) -> StackedMLP:
+    return StackedMLP(
+        features, None, hidden=model.hidden, activation=model.activation, layer_norm=model.layer_norm, stack=stack
+    )
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Features that broadcast to each other but for the last dimension, as one tensor."""
+    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)
