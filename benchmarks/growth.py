@@ -1,4 +1,4 @@
-"""How the cost grows with agents and environments: python -m benchmarks.growth [--agents 3 10] [--envs 16 64] [--json FILE].
+"""How the cost grows with agents and environments: python -m benchmarks.growth [--agents 3 10] [--json FILE].
 
 Agents: one update (graph mode) for every kind of critic, with shared weights and weights an agent, two hidden layers of
 128, on agents that observe 18 numbers and act in 2 dimensions; microseconds a transition trained (one row of the batch:
