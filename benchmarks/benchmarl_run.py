@@ -90,7 +90,7 @@ class TimedExperiment(Experiment):
 def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A job as BenchMARL's configs: its own defaults, but for what the job says."""
     task = VmasTask[job["task"].upper()].get_from_yaml()
-    task.config = {**task.config, **job["task_kwargs"]}
+    task.config = job["task_kwargs"]
     algorithm = {"isac": IsacConfig, "masac": MasacConfig}[job["algorithm"]].get_from_yaml()
     algorithm.share_param_critic = job["share_critic"]
     algorithm.num_qvalue_nets = job["num_qvalue_nets"]
