@@ -1,11 +1,11 @@
 """masac and BenchMARL 1.5.2 side by side: python -m benchmarks.against_benchmarl [--time-to-solved] [--json FILE].
 
-BenchMARL wants an older TorchRL, so it runs in a virtual environment of its own (--venv; built if it is not there). Each
-run is a process of its own, one after another, the two libraries in turn.
+BenchMARL wants an older TorchRL, so it runs in a virtual environment of its own (--venv; built if it is not there).
+Each run is a process of its own, one after another, the two libraries in turn.
 
-Equal for both: scenario and its keywords, environments, frames, updates, batch size, networks, learning rates (constant),
-gamma, tau, initial temperature, target entropy, number and sharing of critics, loss function, gradient clipping, Adam's
-epsilon, buffer, random actions at the start and no updates meanwhile (see benchmarl_recipes.py).
+Equal for both: scenario and its keywords, environments, frames, updates, batch size, networks, learning rates
+(constant), gamma, tau, initial temperature, target entropy, number and sharing of critics, loss function, gradient
+clipping, Adam's epsilon, buffer, random actions at the start and no updates meanwhile (see benchmarl_recipes.py).
 
 What stays different is the libraries' own: BenchMARL takes VMAS's horizon as a termination, masac as a truncation. The
 shared centralized critic of BenchMARL's masac is one value for all agents, masac's a value an agent. BenchMARL maps to
@@ -186,9 +186,7 @@ def _run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, 
     evaluations = []
     for actor in result["actors"]:
         policy = read_benchmarl_policy(out / actor["file"], job["activation"], read_groups(_evaluator(config).env))
-        evaluations.append(
-            {"frames": actor["frames"], "seconds": actor["seconds"], "return": evaluate(policy, config)}
-        )
+        evaluations.append({"frames": actor["frames"], "seconds": actor["seconds"], "return": evaluate(policy, config)})
     return {
         "seconds": result["seconds"],
         "frames": result["frames"],

@@ -102,6 +102,8 @@ def _named(runs: list[Run], *names: str) -> list[tuple[str, ...]]:
 def _spread(seconds: list[float]) -> str:
     if not seconds:
         return "-"
+    if len(seconds) == 1:
+        return f"{seconds[0]:.1f}"
     return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
 
 
