@@ -34,10 +34,12 @@ class Recipe:
 
 RECIPES = {
     "navigation": Recipe(frames=120_064, gamma=0.95, solved=0.9),
-    "balance": Recipe(frames=192_000, gamma=0.99, solved=30.0),
-    "sampling": Recipe(frames=120_064, gamma=0.99, solved=25.0),
+    "balance": Recipe(frames=192_000, gamma=0.99, solved=32.0),
+    "sampling": Recipe(frames=120_064, gamma=0.99, solved=75.0),
 }
-"""The tasks; scenario keywords and horizon are those of masac's presets."""
+"""The tasks; scenario keywords are those of masac's presets (sampling shares its reward, which BenchMARL's own setting
+does not). Navigation's threshold is 0.9 of the 1 there is to win; those of balance and sampling are about 0.9 of where
+one run of masac's isac preset ended, so they are levels that masac is known to reach, and BenchMARL is not."""
 
 SAME_FOR_ALL = (
     "task.num_envs=64",
