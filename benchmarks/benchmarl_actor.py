@@ -1,0 +1,70 @@
+"""BenchMARL's actor, read from plain tensors, as a policy that masac's evaluation takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+
+from masac.groups import GroupSpec
+from masac.training.policy import Policy
+
+TOLERANCE = 1e-5
+
+
+class BenchmarlActor(nn.Module):
+    """What BenchMARL's tanh-normal MLP actor does without noise: tanh of the mean, scaled to the bounds.
+
+    TorchRL calls it the deterministic sample, by which BenchMARL evaluates too; the standard deviation plays no part.
+
+    Args:
+        tensors: the file that ``benchmarl_run.py`` wrote: ``layer.INDEX.weight`` and ``.bias``, ``low``, ``high``.
+        activation: the name of a module of ``torch.nn``.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, tensors: dict[str, Tensor], activation: str) -> None:
+        super().__init__()
+        indices = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layer.")})
+        layers: list[nn.Module] = []
+        for index in indices:
+            weight, bias = tensors[f"layer.{index}.weight"], tensors[f"layer.{index}.bias"]
+            linear = nn.Linear(weight.shape[1], weight.shape[0])
+            linear.load_state_dict({"weight": weight, "bias": bias})
+            layers += [linear, getattr(nn, activation)()]
+        self.mlp = nn.Sequential(*layers[:-1])
+        self.register_buffer("low", tensors["low"])
+        self.register_buffer("high", tensors["high"])
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """``[*B, N, F]`` to actions ``[*B, N, d]``."""
+        mean, _ = self.mlp(observation).chunk(2, dim=-1)
+        return (self.high + self.low) / 2 + (self.high - self.low) / 2 * torch.tanh(mean)
+
+
+def read_benchmarl_policy(file: Path, activation: str, groups: list[GroupSpec]) -> Policy:
+    """The policy in a file that ``benchmarl_run.py`` wrote.
+
+    Args:
+        file: the actor, with observations and what BenchMARL did there.
+        activation: the name of a module of ``torch.nn``.
+        groups: of masac's environment, of which there must be one.
+
+    Raises:
+        RuntimeError: if this actor does not act as BenchMARL's did.
+    """
+    (group,) = groups
+    tensors = torch.load(file, weights_only=True)
+    actor = BenchmarlActor(tensors, activation).eval().requires_grad_(False)
+    off = (actor(tensors["observation"]) - tensors["action"]).abs().max().item()
+    if not off <= TOLERANCE:
+        raise RuntimeError(
+            f"the actor read from {file.name} must act as BenchMARL's, to {TOLERANCE}; it is off by {off}. See what "
+            "BenchMARL changed in its MLP or its distribution."
+        )
+    module = TensorDictModule(actor, in_keys=[group.observation_key], out_keys=[(group.name, "action")])
+    return Policy(groups, {group.name: module}, {})  # pyright: ignore[reportArgumentType]

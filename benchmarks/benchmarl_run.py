@@ -1,0 +1,159 @@
+"""One run of BenchMARL, told by a JSON file: python -I benchmarl_run.py JOB.json FOLDER.
+
+Run by against_benchmarl.py with the Python of another environment, in which there is no masac. Writes to FOLDER
+actor-FRAMES.pt every ``every_frames`` (0: none) and at the end, and result.json. The clock starts when the first batch
+is collected and stands still while an actor is written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarl.algorithms import IsacConfig, MasacConfig
+from benchmarl.environments import VmasTask
+from benchmarl.experiment import Experiment, ExperimentConfig
+from benchmarl.models.mlp import MlpConfig
+from tensordict import TensorDict, TensorDictBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+GROUP = "agents"
+
+
+class TimedExperiment(Experiment):
+    """A BenchMARL experiment with a clock, and with as many updates as masac takes.
+
+    Args:
+        job: what to do; ``warmup_frames`` is when updates begin. (BenchMARL would begin while actions are random.)
+        folder: for the actors.
+    """
+
+    def __init__(self, job: dict[str, Any], folder: Path) -> None:
+        self.job = job
+        self.folder = folder
+        self.updates = 0
+        self.started: float | None = None
+        self.seconds = self.paused = 0.0
+        self.actors: list[dict[str, Any]] = []
+        super().__init__(**experiment_arguments(job, folder))
+
+    def _on_batch_collected(self, batch: TensorDictBase) -> None:
+        if self.started is None:
+            self.started = time.perf_counter()
+        self.observed = batch[GROUP, "observation"].flatten(0, 1)[:64].clone()
+        super()._on_batch_collected(batch)
+
+    def _optimizer_loop(self, group: str) -> TensorDictBase:
+        if self.total_frames <= self.job["warmup_frames"]:
+            return TensorDict({}, [])
+        self.updates += 1
+        return super()._optimizer_loop(group)
+
+    def _on_train_end(self, training_td: TensorDictBase, group: str) -> None:
+        super()._on_train_end(training_td, group)
+        assert self.started is not None
+        now = time.perf_counter()
+        self.seconds = now - self.started - self.paused
+        every, before = self.job["every_frames"], self.total_frames - self.job["frames_per_batch"]
+        ended = self.total_frames >= self.job["frames"]
+        if ended or (every and self.total_frames // every > before // every):
+            self._write_actor()
+        self.paused += time.perf_counter() - now
+
+    @torch.no_grad()
+    def _write_actor(self) -> None:
+        """The actor's layers, with what it does without noise in a few states."""
+        state = TensorDict(
+            {GROUP: TensorDict({"observation": self.observed}, self.observed.shape[:2])}, self.observed.shape[:1]
+        )
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            action = self.policy(state)[GROUP, "action"]
+        space = self.action_spec[GROUP, "action"].space
+        params = self.group_policies[GROUP][0][0].mlp.params.flatten_keys(".")
+        name = f"actor-{self.total_frames}.pt"
+        tensors = {
+            **{f"layer.{key}": value.detach().clone() for key, value in params.items()},
+            "low": space.low.clone(),
+            "high": space.high.clone(),
+            "observation": self.observed,
+            "action": action,
+        }
+        torch.save(tensors, self.folder / name)
+        self.actors.append({"file": name, "frames": self.total_frames, "seconds": self.seconds})
+
+
+def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A job as BenchMARL's configs: its own defaults, but for what the job says."""
+    task = VmasTask[job["task"].upper()].get_from_yaml()
+    task.config = job["task_kwargs"]
+    algorithm = {"isac": IsacConfig, "masac": MasacConfig}[job["algorithm"]].get_from_yaml()
+    algorithm.share_param_critic = job["share_critic"]
+    algorithm.num_qvalue_nets = job["num_qvalue_nets"]
+    algorithm.loss_function = job["loss_function"]
+    algorithm.alpha_init = job["alpha_init"]
+    models = []
+    for _ in range(2):
+        model = MlpConfig.get_from_yaml()
+        model.num_cells = job["hidden"]
+        model.activation_class = getattr(torch.nn, job["activation"])
+        models.append(model)
+    config = ExperimentConfig.get_from_yaml()
+    settings = {
+        "gamma": job["gamma"],
+        "lr": job["lr"],
+        "adam_eps": job["adam_eps"],
+        "clip_grad_norm": True,
+        "clip_grad_val": job["max_grad_norm"],
+        "polyak_tau": job["tau"],
+        "max_n_frames": job["frames"],
+        "off_policy_collected_frames_per_batch": job["frames_per_batch"],
+        "off_policy_n_envs_per_worker": job["num_envs"],
+        "off_policy_n_optimizer_steps": job["updates_per_batch"],
+        "off_policy_train_batch_size": job["batch_size"],
+        "off_policy_memory_size": job["buffer_size"],
+        "off_policy_init_random_frames": job["warmup_frames"],
+        "evaluation": False,
+        "render": False,
+        "loggers": [],
+        "create_json": False,
+        "save_folder": str(folder),
+    }
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return {
+        "task": task,
+        "algorithm_config": algorithm,
+        "model_config": models[0],
+        "critic_model_config": models[1],
+        "seed": job["seed"],
+        "config": config,
+    }
+
+
+def main() -> None:
+    """Run the job."""
+    job, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    experiment = TimedExperiment(job, folder)
+    entropy = experiment.losses[GROUP].target_entropy
+    experiment.run()
+    packages = ("benchmarl", "torch", "torchrl", "tensordict", "vmas")
+    result = {
+        "seconds": experiment.seconds,
+        "frames": experiment.total_frames,
+        "updates": experiment.updates,
+        "actors": experiment.actors,
+        "target_entropy": float(entropy),
+        "action_dim": experiment.action_spec[GROUP, "action"].shape[-1],
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in packages},
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The tables of ``against_benchmarl``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+WALL_COLUMNS = (
+    "task",
+    "algorithm",
+    "frames",
+    "updates",
+    "masac s",
+    "BenchMARL s",
+    "BenchMARL : masac",
+    "return of masac",
+    "return of BenchMARL",
+)
+
+SOLVED_COLUMNS = (
+    "task",
+    "algorithm",
+    "threshold",
+    "system",
+    "solved",
+    "s to solved",
+    "frames to solved",
+    "s of all frames",
+    "final return",
+)
+
+Run = dict[str, Any]
+
+
+def wall_rows(runs: list[Run]) -> list[tuple[str, ...]]:
+    """A row a task and algorithm: seconds are median (smallest to largest) over seeds, returns one a seed.
+
+    Raises:
+        RuntimeError: if the libraries did not do the same number of frames and updates.
+    """
+    rows = []
+    for task, algorithm in _named(runs, "task", "algorithm"):
+        mine = [run for run in runs if (run["task"], run["algorithm"]) == (task, algorithm)]
+        amounts = {(run["frames"], run["updates"]) for run in mine}
+        if len(amounts) != 1:
+            raise RuntimeError(f"all runs of {task}, {algorithm} must do as much; got frames and updates {amounts}.")
+        frames, updates = amounts.pop()
+        by_system = {
+            system: sorted((run for run in mine if run["system"] == system), key=lambda run: run["seed"])
+            for system in ("masac", "benchmarl")
+        }
+        ours, theirs = ([run["seconds"] for run in found] for found in by_system.values())
+        ratio = f"{statistics.median(theirs) / statistics.median(ours):.2f}" if ours and theirs else "-"
+        rows.append(
+            (
+                task,
+                algorithm,
+                f"{frames:,}",
+                f"{updates:,}",
+                _spread(ours),
+                _spread(theirs),
+                ratio,
+                *(_returns(found) for found in by_system.values()),
+            )
+        )
+    return rows
+
+
+def solved_rows(runs: list[Run]) -> list[tuple[str, ...]]:
+    """A row a task, algorithm and system: medians over seeds, of which one that never solves its task takes forever."""
+    rows = []
+    for task, algorithm, system in _named(runs, "task", "algorithm", "system"):
+        mine = [run for run in runs if (run["task"], run["algorithm"], run["system"]) == (task, algorithm, system)]
+        mine.sort(key=lambda run: run["seed"])
+        solved = [run for run in mine if run["solved_s"] is not None]
+        seconds, frames = (
+            statistics.median(math.inf if run[name] is None else run[name] for run in mine)
+            for name in ("solved_s", "solved_frames")
+        )
+        rows.append(
+            (
+                task,
+                algorithm,
+                f"{mine[0]['threshold']:g}",
+                system,
+                f"{len(solved)} of {len(mine)}",
+                f"{seconds:.1f}" if seconds < math.inf else "never",
+                f"{frames:,.0f}" if frames < math.inf else "never",
+                _spread([run["seconds"] for run in mine]),
+                _returns(mine),
+            )
+        )
+    return rows
+
+
+def _named(runs: list[Run], *names: str) -> list[tuple[str, ...]]:
+    """The different values of these entries, in the order in which they first come."""
+    return list(dict.fromkeys(tuple(run[name] for name in names) for run in runs))
+
+
+def _spread(seconds: list[float]) -> str:
+    if not seconds:
+        return "-"
+    if len(seconds) == 1:
+        return f"{seconds[0]:.1f}"
+    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+
+
+def _returns(runs: list[Run]) -> str:
+    return ", ".join(f"{run['evaluations'][-1]['return']:.2f}" for run in runs) or "-"

@@ -1,0 +1,159 @@
+"""The parts of the comparison that need no BenchMARL."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.against_benchmarl import seconds_of
+from benchmarks.benchmarl_actor import read_benchmarl_policy
+from benchmarks.benchmarl_recipes import (
+    ALGORITHMS,
+    RECIPES,
+    UNWATCHED,
+    benchmarl_job,
+    compose_config,
+    preset_overrides,
+    recipe_overrides,
+)
+from benchmarks.benchmarl_tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from masac.envs.config import TaskConfig
+from masac.envs.registry import make_env
+from masac.groups import GroupSpec, read_groups
+
+
+def a_run(system: str, seed: int, seconds: float, **more: Any) -> dict[str, Any]:
+    return {
+        "task": "navigation",
+        "algorithm": "isac",
+        "system": system,
+        "seed": seed,
+        "threshold": 0.9,
+        "seconds": seconds,
+        "frames": 1_024,
+        "updates": 8,
+        "evaluations": [{"frames": 1_024, "seconds": seconds, "return": 0.5 + seed}],
+        "solved_s": None,
+        "solved_frames": None,
+        **more,
+    }
+
+
+@pytest.mark.parametrize("task", list(RECIPES))
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_both_are_told_the_same(task: str, algorithm: str) -> None:
+    config = compose_config([*recipe_overrides(task, algorithm), *UNWATCHED, "seed=3"])
+    job = benchmarl_job(config)
+
+    training = config.training
+    assert (job["task"], job["algorithm"], job["seed"]) == (task, algorithm, 3)
+    assert job["task_kwargs"] == {"max_steps": 100, **config.task.kwargs}
+    assert job["frames"] == training.total_frames == RECIPES[task].frames
+    assert job["gamma"] == config.algorithm.gamma == RECIPES[task].gamma
+    assert (job["num_envs"], job["frames_per_batch"], job["updates_per_batch"]) == (64, 256, 8)  # 256 frames / 32
+    assert job["frames"] % job["frames_per_batch"] == 0
+    assert (job["lr"], job["batch_size"], job["warmup_frames"]) == (1e-3, 256, 2_560)
+    assert (job["hidden"], job["activation"], job["loss_function"]) == ([128, 128], "ReLU", "l2")
+    assert training.final_lr_factor == 1
+    assert config.evaluation.every_frames == 0
+
+
+def test_a_recipe_that_benchmarl_cannot_follow_is_refused() -> None:
+    words = recipe_overrides("navigation", "isac")
+    with pytest.raises(ValueError, match="final_lr_factor must be 1"):
+        benchmarl_job(compose_config([*words, "training.final_lr_factor=0.05"]))
+    with pytest.raises(ValueError, match="whole number"):
+        benchmarl_job(compose_config([*words, "training.updates_per_frame=0.03"]))
+
+
+def test_fine_tuned_settings_keep_task_frames_and_seed() -> None:
+    config = compose_config([*recipe_overrides("sampling", "masac"), "seed=2"])
+    job, tuned = benchmarl_job(config), benchmarl_job(config, fine_tuned=True)
+    for name in ("task", "task_kwargs", "algorithm", "frames", "seed", "loss_function"):
+        assert tuned[name] == job[name]
+    assert (tuned["num_envs"], tuned["updates_per_batch"], tuned["gamma"]) == (60, 1_000, 0.9)
+    assert tuned.keys() == job.keys()
+
+
+def test_the_preset_is_what_masac_train_does() -> None:
+    preset, default = compose_config(preset_overrides("navigation", "isac")), compose_config([])
+    assert replace(preset, run_dir=None) == replace(default, run_dir=None)  # which has the time in it
+
+
+def test_a_trial_has_part_of_the_frames() -> None:
+    assert compose_config(recipe_overrides("balance", "isac", scale=0.1)).training.total_frames == 19_200
+    assert compose_config(preset_overrides("balance", "isac", scale=0.1)).training.total_frames == 20_000
+
+
+def test_the_clock_leaves_out_the_first_batch_and_evaluations() -> None:
+    rows = [
+        {"updates": "0", "eval/return_mean": "", "wall_time_s": "2.5", "time/evaluate_s": "0"},
+        {"updates": "8", "eval/return_mean": "", "wall_time_s": "3", "time/evaluate_s": "0"},
+        {"updates": "16", "eval/return_mean": "0.1", "wall_time_s": "5", "time/evaluate_s": "1.5"},
+        {"updates": "24", "eval/return_mean": "", "wall_time_s": "6", "time/evaluate_s": "0"},
+    ]
+    assert seconds_of(rows) == [0.0, 0.5, 1.0, 2.0]
+    with pytest.raises(RuntimeError, match="must only collect"):
+        seconds_of(rows[1:])
+
+
+@pytest.fixture
+def groups() -> list[GroupSpec]:
+    env = make_env(TaskConfig(num_envs=2), num_envs=2, seed=0)
+    found = read_groups(env)
+    env.close()
+    return found
+
+
+def an_actor(path: Path, group: GroupSpec) -> dict[str, torch.Tensor]:
+    """One layer; what it does is worked out here by other means."""
+    dim, n_agents = group.observation_dim, group.n_agents
+    weight, bias = torch.randn(4, dim), torch.randn(4)
+    observation = torch.randn(5, n_agents, dim)
+    mean = torch.einsum("bnf,of->bno", observation, weight[:2]) + bias[:2]
+    low, high = torch.full((n_agents, 2), -1.0), torch.full((n_agents, 2), 3.0)
+    tensors = {"layer.0.weight": weight, "layer.0.bias": bias, "low": low, "high": high}
+    tensors |= {"observation": observation, "action": 1 + 2 * mean.tanh()}
+    torch.save(tensors, path)
+    return tensors
+
+
+def test_an_actor_that_acts_as_benchmarls_is_read(tmp_path: Path, groups: list[GroupSpec]) -> None:
+    tensors = an_actor(tmp_path / "actor.pt", groups[0])
+    policy = read_benchmarl_policy(tmp_path / "actor.pt", "ReLU", groups)
+    assert torch.allclose(policy.actors["agents"].module(tensors["observation"]), tensors["action"], atol=1e-5)
+
+
+def test_an_actor_that_acts_otherwise_is_refused(tmp_path: Path, groups: list[GroupSpec]) -> None:
+    tensors = an_actor(tmp_path / "actor.pt", groups[0])
+    torch.save({**tensors, "action": tensors["action"] + 1e-4}, tmp_path / "actor.pt")
+    with pytest.raises(RuntimeError, match="must act as BenchMARL's"):
+        read_benchmarl_policy(tmp_path / "actor.pt", "ReLU", groups)
+
+
+def test_wall_times_are_medians_and_their_ratio() -> None:
+    ours = [a_run("masac", seed, seconds) for seed, seconds in enumerate((10.0, 12.0, 11.0))]
+    theirs = [a_run("benchmarl", seed, seconds) for seed, seconds in enumerate((40.0, 33.0, 30.0))]
+    (row,) = wall_rows([*theirs, *ours[::-1]])
+    named = dict(zip(WALL_COLUMNS, row, strict=True))
+    assert named["masac s"] == "11.0 (10.0 to 12.0)"
+    assert named["BenchMARL s"] == "33.0 (30.0 to 40.0)"
+    assert named["BenchMARL : masac"] == "3.00"
+    assert named["return of masac"] == "0.50, 1.50, 2.50"
+
+
+def test_runs_that_did_not_do_as_much_are_not_compared() -> None:
+    with pytest.raises(RuntimeError, match="must do as much"):
+        wall_rows([a_run("masac", 0, 10.0), a_run("benchmarl", 0, 20.0, updates=9)])
+
+
+def test_a_seed_that_never_solves_counts_as_forever() -> None:
+    found = [(3.0, 100), (None, None), (5.0, 300)]
+    runs = [a_run("masac", i, 9.0, solved_s=s, solved_frames=f) for i, (s, f) in enumerate(found)]
+    never = [a_run("benchmarl", i, 20.0) for i in range(3)]
+    rows = [dict(zip(SOLVED_COLUMNS, row, strict=True)) for row in solved_rows([*runs, *never])]
+    assert [row["solved"] for row in rows] == ["2 of 3", "0 of 3"]
+    assert [row["s to solved"] for row in rows] == ["5.0", "never"]
+    assert [row["frames to solved"] for row in rows] == ["300", "never"]
