@@ -14,6 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 
+RESULTS = Path(__file__).parent / "results"
+"""What the benchmarks wrote that README.md quotes and ``benchmarks.guard`` compares with."""
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under a title."""
     table = Table(title=title)
