@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-
 RESULTS = Path(__file__).parent / "results"
 """What the benchmarks wrote that README.md quotes and ``benchmarks.guard`` compares with."""
 
