@@ -28,8 +28,9 @@ class Replay:
     def __init__(self, groups: Sequence[GroupSpec], *, size: int, batch_size: int, device: str) -> None:
         self.groups = tuple(groups)
         self.size = size
+        self.batch_size = batch_size
         self.written = 0
-        self.buffer = ReplayBuffer(storage=LazyTensorStorage(size, device=device), batch_size=batch_size)
+        self.buffer = ReplayBuffer(storage=LazyTensorStorage(size, device=device))
 
     def __len__(self) -> int:
         return len(self.buffer)
@@ -46,9 +47,9 @@ class Replay:
             self.buffer.extend(self._transitions(rows))
             self.written += rows.numel()
 
-    def sample(self) -> TensorDictBase:
-        """``batch_size`` rows, drawn with replacement."""
-        return self.buffer.sample()
+    def sample(self, batches: int = 1) -> TensorDictBase:
+        """``batches * batch_size`` rows, drawn with replacement; many in one go cost little more than few."""
+        return self.buffer.sample(batches * self.batch_size)
 
     def rows(self, first: int, end: int) -> TensorDictBase:
         """The rows from ``first`` up to ``end``, counted from the first one it ever got; they must be there still."""

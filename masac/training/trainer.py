@@ -42,6 +42,9 @@ from masac.training.summary import summarize
 from masac.training.timers import Timers
 from masac.training.update import NonFiniteError
 
+SAMPLED_AT_ONCE = 32
+"""Batches; few enough that they take little memory beside the buffer."""
+
 
 class Trainer:
     """Trains the groups of agents of vectorised environments; as a context it closes them and their processes.
@@ -202,9 +205,7 @@ class Trainer:
     def _update(self) -> list[dict[str, Tensor]]:
         """Take the updates that are due; returns what they log."""
         logged = []
-        for _ in range(self._updates_due()):
-            with self.timers("sample"):
-                batch = self._prepare(self.replay.sample())
+        for batch in self._batches(self._updates_due()):
             with self.timers("update"):
                 try:
                     logged.append(self.learner.update(batch))
@@ -213,6 +214,13 @@ class Trainer:
             if self.failure is not None:
                 break
         return logged
+
+    def _batches(self, count: int) -> Iterator[TensorDictBase]:
+        """So many batches to learn from."""
+        for first in range(0, count, SAMPLED_AT_ONCE):
+            with self.timers("sample"):
+                rows = self._prepare(self.replay.sample(min(count - first, SAMPLED_AT_ONCE)))
+            yield from rows.split(self.replay.batch_size)
 
     def _updates_due(self) -> int:
         if not len(self.replay):
