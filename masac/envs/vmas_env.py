@@ -1,0 +1,267 @@
+"""VMAS as a TorchRL environment with little around it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Categorical, Unbounded
+from torchrl.envs.libs.vmas import VmasEnv
+from vmas.simulator.environment import Environment
+from vmas.simulator.scenario import BaseScenario
+
+from masac.envs.vmas_resets import FreshStates, IrregularStateError, find_reset_state
+
+
+class VmasVectorEnv(VmasEnv):
+    """A ``VmasEnv`` with a horizon, randomness of its own, and the specs of ``VmasEnv`` without infos.
+
+    - The horizon is a truncation, counted at ``step_count`` as TorchRL's ``StepCounter`` does.
+    - VMAS keeps one random state for all environments of a process, so that evaluating would change what training
+      sees. Here each has its own.
+    - Scenarios are not asked for infos, which nobody reads.
+    - Environments that end are reset together, with states drawn for all environments at once; one after another
+      where :func:`~masac.envs.vmas_resets.find_reset_state` finds that a scenario does not allow that. The states have
+      the distribution VMAS's have, and follow from the seed.
+
+    Args:
+        scenario: a name of VMAS's, or a scenario.
+        horizon: steps after which an episode is truncated; None for never.
+        resets_together: whether environments that end are reset together, where the scenario allows.
+        kwargs: of ``VmasEnv``.
+    """
+
+    _stream: tuple[Any, ...]
+    _make_trial: Callable[[int], Environment]
+
+    def __init__(
+        self, scenario: str | BaseScenario, *, horizon: int | None, resets_together: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(scenario, **kwargs)
+        self._horizon = horizon
+        self._resets_together = resets_together
+        self._fresh: FreshStates | None = None
+        self._fresh_start: dict[str, Tensor] = {}
+        self._start: dict[str, Tensor] = {}
+        self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
+        sizes = {name: len(names) for name, names in self.group_map.items()}
+        self._sizes = {name: (size, self._observation_features(name)) for name, size in sizes.items()}
+        places = {agent: (group, i) for group, agents in self.group_map.items() for i, agent in enumerate(agents)}
+        self._places = [(agent, *places[agent.name]) for agent in self._env.agents]
+
+    # -- what TorchRL calls -------------------------------------------------------------------------------------------
+
+    def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        """A step of all environments, and a reset of those that are over."""
+        following = self._step(tensordict)
+        tensordict.set("next", following)
+        ended = following.get("done")
+        if ended.any():
+            self._reset_ended(ended)
+        return tensordict, self._started()
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        actions = {group: self.read_action(tensordict.get((group, "action")), group) for group in self.group_map}
+        with self._own_stream():
+            self._advance(actions)
+            rewards = self._rewards()
+            observations = self._observations()
+            terminated = self._done()
+        self._steps = self._steps + 1
+        truncated = torch.zeros_like(terminated) if self._horizon is None else self._steps >= self._horizon
+        flags = {
+            "done": terminated | truncated,
+            "terminated": terminated,
+            "truncated": truncated,
+            "step_count": self._steps,
+        }
+        self._start = {**observations, **flags}
+        return self._as_tensordict(observations, flags, rewards)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
+        ended = None if tensordict is None else tensordict.get("_reset", None)
+        if ended is None or ended.all():
+            with self._own_stream():
+                self._start = self._reset_all()
+        else:
+            self._reset_ended(ended)
+        self._steps = self._start["step_count"]
+        return self._started()
+
+    def _set_seed(self, seed: int | None) -> None:
+        with self._own_stream():
+            self._env._seed(seed)
+        if self._fresh is not None:
+            self._fresh.discard()
+
+    def _build_env(
+        self, scenario: str | BaseScenario, num_envs: int, seed: int | None, **kwargs: Any
+    ) -> Environment:
+        shared = Environment.vmas_random_state
+        others = list(shared)
+
+        def make_trial(num_envs: int) -> Environment:
+            another = scenario if isinstance(scenario, str) else type(scenario)()
+            return self.lib.make_env(another, num_envs=num_envs, device="cpu", **kwargs)
+
+        self._make_trial = make_trial
+        try:
+            env = super()._build_env(scenario=scenario, num_envs=num_envs, seed=seed, **kwargs)
+            self._stream = tuple(shared)
+        finally:
+            shared[:] = others
+        return env
+
+    def _make_specs(self, env: Environment) -> None:
+        super()._make_specs(env)
+        observations, done = self.full_observation_spec_unbatched, self.full_done_spec_unbatched
+        for group in self.group_map:
+            if "info" in observations[group].keys():  # noqa: SIM118  a spec is no dict
+                del observations[group]["info"]
+        observations["step_count"] = Unbounded(shape=(1,), dtype=torch.int64, device=self.device)
+        for name in ("terminated", "truncated"):
+            done[name] = Categorical(2, shape=(1,), dtype=torch.bool, device=self.device)
+        self.full_observation_spec_unbatched, self.full_done_spec_unbatched = observations, done
+
+    # -- what VMAS does -----------------------------------------------------------------------------------------------
+
+    def _advance(self, actions: dict[str, tuple[Tensor, ...]]) -> None:
+        """``Environment.step`` without what it returns."""
+        env, scenario = self._env, self._env.scenario
+        for agent, group, i in self._places:
+            action = actions[group][i]
+            env._set_action(action.unsqueeze(-1) if action.ndim == 1 else action, agent)
+        for agent in env.world.agents:
+            scenario.env_process_action(agent)
+        scenario.pre_step()
+        env.world.step()
+        scenario.post_step()
+        env.steps += 1
+
+    def _rewards(self) -> dict[str, Tensor]:
+        """By group, ``[E, N, 1]``. Copied one by one: scenarios may return a tensor they write to again."""
+        out = {group: torch.empty(*self.batch_size, size, 1, device=self.device) for group, (size, _) in self._sizes.items()}
+        for agent, group, i in self._places:
+            out[group][:, i, 0] = self._env.scenario.reward(agent).reshape(-1)
+        return out
+
+    def _observations(self) -> dict[str, Tensor]:
+        """By group, ``[E, N, F]``."""
+        out = {group: torch.empty(*self.batch_size, *sizes, device=self.device) for group, sizes in self._sizes.items()}
+        for agent, group, i in self._places:
+            out[group][:, i] = self._env.scenario.observation(agent)
+        return out
+
+    def _done(self) -> Tensor:
+        """``[E, 1]``."""
+        return self._env.scenario.done().clone().unsqueeze(-1)
+
+    # -- resets -------------------------------------------------------------------------------------------------------
+
+    def _reset_all(self) -> dict[str, Tensor]:
+        self._env._reset(return_observations=False)
+        return self._begin(torch.zeros_like(self._steps))
+
+    def _begin(self, steps: Tensor) -> dict[str, Tensor]:
+        """Observations and flags after a reset."""
+        observations, done = self._observations(), self._done()
+        return {
+            **observations,
+            "done": done,
+            "terminated": done.clone(),
+            "truncated": torch.zeros_like(done),
+            "step_count": steps,
+        }
+
+    def _reset_ended(self, ended: Tensor) -> None:
+        """Reset some environments, bool ``[E, 1]``; the others stay as they are."""
+        if self._resets_together:
+            try:
+                self._hand_out(ended)
+            except IrregularStateError:
+                self._resets_together = False
+        if not self._resets_together:
+            with self._own_stream():
+                for index in ended.squeeze(-1).nonzero().squeeze(-1).tolist():
+                    self._env._reset_at(index, return_observations=False)
+                steps = torch.where(ended, torch.zeros_like(self._steps), self._steps)
+                self._start = self._begin(steps)
+        self._steps = self._start["step_count"]
+
+    def _hand_out(self, ended: Tensor) -> None:
+        if self._fresh is None:
+            paths = self._find_reset_state()
+            if paths is None:
+                raise IrregularStateError
+            self._fresh = FreshStates(self._env.scenario, paths)
+        which = ended.squeeze(-1)
+        if not self._fresh.cover(which):
+            counts = self._env.steps
+            with self._own_stream():
+                self._fresh.draw(self._draw)
+            self._env.steps = counts
+        self._fresh.hand_out(which)
+        self._env.steps[which] = 0
+        self._start = {
+            name: torch.where(ended.view(-1, *[1] * (now.ndim - 1)), self._fresh_start[name], now)
+            for name, now in self._start.items()
+        }
+
+    def _draw(self) -> None:
+        self._fresh_start = self._reset_all()
+
+    def _find_reset_state(self) -> list[Any] | None:
+        shared = Environment.vmas_random_state
+        others = list(shared)
+        try:
+            return find_reset_state(self._make_trial)
+        finally:
+            shared[:] = others
+
+    # -- data ---------------------------------------------------------------------------------------------------------
+
+    def _started(self) -> TensorDict:
+        """What the next step begins with."""
+        flags = {name: value for name, value in self._start.items() if name not in self.group_map}
+        return self._as_tensordict(self._start, flags)
+
+    def _as_tensordict(
+        self, observations: dict[str, Tensor], flags: dict[str, Tensor], rewards: dict[str, Tensor] | None = None
+    ) -> TensorDict:
+        out = TensorDict(dict(flags), self.batch_size, device=self.device)
+        for group, (size, _) in self._sizes.items():
+            entries = {"observation": observations[group]}
+            if rewards is not None:
+                entries["reward"] = rewards[group]
+            out.set(group, TensorDict(entries, [*self.batch_size, size], device=self.device))
+        return out
+
+    def _observation_features(self, group: str) -> int:
+        return self.full_observation_spec_unbatched[group]["observation"].shape[-1]
+
+    @contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """Random numbers drawn meanwhile come from this environment's stream."""
+        others = _random_state()
+        _set_random_state(self._stream)
+        try:
+            yield
+        finally:
+            self._stream = _random_state()
+            _set_random_state(others)
+
+
+def _random_state() -> tuple[Any, ...]:
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()
+
+
+def _set_random_state(state: tuple[Any, ...]) -> None:
+    torch.set_rng_state(state[0])
+    np.random.set_state(state[1])
+    random.setstate(state[2])

@@ -1,0 +1,239 @@
+"""Resetting the VMAS environments that ended in one go: initial states are drawn for all and copied to those that need one.
+
+VMAS resets all environments at once or one of them. A scenario keeps its state wherever it likes, and a reset writes
+some of it; :func:`find_reset_state` learns which from a trial on copies, and tells if anything else is going on.
+"""
+
+from __future__ import annotations
+
+import copy
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from vmas.simulator.environment.environment import Environment
+
+Path = tuple[Any, ...]
+"""From a scenario to something it holds: names of attributes, keys of dicts, indices of lists."""
+
+TRIAL_ENVS = 7
+"""Environments of a trial; few sizes of other things are 7, and environments at both places are the same."""
+
+
+class IrregularStateError(RuntimeError):
+    """A scenario's state is not what it was in the trial."""
+
+
+class FreshStates:
+    """An initial state for every environment, drawn at once and handed out one by one.
+
+    Each environment gets the state drawn in its own place. Once one ends whose state is used up, all are drawn anew.
+
+    Args:
+        scenario: whose world has E environments.
+        paths: where a reset writes, of :func:`find_reset_state`; all of that are tensors ``[E, ...]``.
+    """
+
+    def __init__(self, scenario: Any, paths: Sequence[Path]) -> None:
+        self._scenario = scenario
+        self._paths = tuple(paths)
+        self._states: list[tuple[bool, Tensor]] = []
+        self._unused = torch.zeros(scenario.world.batch_dim, dtype=torch.bool, device=scenario.world.device)
+
+    def cover(self, ended: Tensor) -> bool:
+        """Whether there is a state for all that ended, bool ``[E]``."""
+        return bool((self._unused | ~ended).all())
+
+    def discard(self) -> None:
+        """Forget all states."""
+        self._unused.zero_()
+
+    def draw(self, reset: Callable[[], None]) -> None:
+        """Draw states for all environments, which themselves stay where they are.
+
+        Args:
+            reset: resets all environments.
+
+        Raises:
+            IrregularStateError: if a state is missing.
+        """
+        before = [self._get(path) for path in self._paths]
+        kept = [(tensor.clone(), tensor._version) for tensor in before]
+        reset()
+        after = [self._get(path) for path in self._paths]
+        # A reset writes into a tensor or puts another one in its place; handing out a state does as the reset did.
+        self._states = [
+            (new is old, new.clone() if new is old else new) for old, new in zip(before, after, strict=True)
+        ]
+        for path, old, (value, version) in zip(self._paths, before, kept, strict=True):
+            if old._version != version:
+                old.copy_(value)
+            _put(self._scenario, path, old)
+        self._unused.fill_(True)
+
+    def hand_out(self, ended: Tensor) -> None:
+        """Put the environments that ended, bool ``[E]``, into their fresh states.
+
+        Raises:
+            IrregularStateError: if a state is missing or of another shape; nothing is changed then.
+        """
+        now = [self._get(path) for path in self._paths]
+        if any(a.shape != b.shape or a.dtype != b.dtype for a, (_, b) in zip(now, self._states, strict=True)):
+            raise IrregularStateError
+        merged: dict[tuple[int, int], Tensor] = {}  # what was one tensor under two names stays one
+        for path, old, (in_place, fresh) in zip(self._paths, now, self._states, strict=True):
+            same = (id(old), id(fresh))
+            if same not in merged:
+                merged[same] = torch.where(ended.view(-1, *[1] * (old.ndim - 1)), fresh, old)
+                if in_place:
+                    old.copy_(merged[same])
+            if not in_place:
+                _put(self._scenario, path, merged[same])
+        self._unused &= ~ended
+
+    def _get(self, path: Path) -> Tensor:
+        value = self._scenario
+        try:
+            for key in path:
+                value = _inside(value)[key]
+        except (KeyError, IndexError, TypeError):
+            raise IrregularStateError from None
+        if not isinstance(value, Tensor):
+            raise IrregularStateError
+        return value
+
+
+@torch.no_grad()
+def find_reset_state(make: Callable[[int], Environment]) -> list[Path] | None:
+    """Where in a scenario a reset writes, found by trying.
+
+    What must hold for :class:`FreshStates` to do as VMAS does: a reset writes to tensors with a row an environment,
+    and to nothing else; what it writes does not depend on what was there; environments that get rows of a reset go on
+    as if they had been reset, and the others as if nothing had happened.
+
+    Args:
+        make: makes environments of the scenario, as many as it is told. Random numbers are drawn from VMAS's stream.
+
+    Returns:
+        Paths; None if any of this does not hold, or the scenario cannot be copied to try it.
+    """
+    try:
+        return _try_resets(make(TRIAL_ENVS))
+    except Exception:  # scenarios are foreign code, and what copying one may raise is not specified
+        return None
+
+
+def _try_resets(stepped: Environment) -> list[Path] | None:
+    ended = torch.arange(TRIAL_ENVS, device=stepped.device) % 2 == 0
+    actions = _draw_actions(stepped, 0)
+    _play(stepped, actions)
+    probe, fresh, elsewhere, mixed = (copy.deepcopy(stepped) for _ in range(4))
+
+    paths = _written_by_reset(probe)
+    if paths is None:
+        return None
+    _play(elsewhere, actions)
+    states = FreshStates(mixed.scenario, paths)
+    states.draw(lambda: _reset(mixed))
+    states.hand_out(ended)
+    _reset(fresh)
+    _reset(elsewhere)
+    more = _draw_actions(stepped, 1)
+    unreset, whole, other, mix = (_play(env, more) for env in (stepped, fresh, elsewhere, mixed))
+    for before, reset, again, now in zip(unreset, whole, other, mix, strict=True):
+        expected = torch.where(ended.view(-1, *[1] * (reset.ndim - 1)), reset, before)
+        if not (_same(again, reset) and _same(now, expected)):
+            return None
+    return paths
+
+
+def _written_by_reset(env: Environment) -> list[Path] | None:
+    """The paths of all that a reset writes; None if some of it is no tensor with a row an environment."""
+    before = {path: (leaf, _snapshot(leaf)) for path, leaf in _leaves(env.scenario)}
+    _reset(env)
+    after = dict(_leaves(env.scenario))
+    if before.keys() != after.keys():
+        return None
+    written = []
+    for path, (old, (value, version)) in before.items():
+        new = after[path]
+        if new is old and (not isinstance(old, Tensor) or old._version == version):
+            continue
+        if isinstance(old, Tensor) and isinstance(new, Tensor) and _is_batch(old) and old.shape == new.shape:
+            written.append(path)
+        elif not _unchanged(value, new):
+            return None
+    return written
+
+
+def _is_batch(tensor: Tensor) -> bool:
+    return tensor.ndim > 0 and tensor.shape[0] == TRIAL_ENVS
+
+
+def _snapshot(leaf: Any) -> tuple[Any, int]:
+    return (leaf.clone(), leaf._version) if isinstance(leaf, Tensor) else (leaf, 0)
+
+
+def _unchanged(old: Any, new: Any) -> bool:
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        return old.shape == new.shape and _same(old, new)
+    return isinstance(old, numbers.Number | str) and type(old) is type(new) and old == new
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _draw_actions(env: Environment, seed: int) -> list[list[Tensor]]:
+    """Of three steps."""
+    env.seed(seed)
+    return [list(env.get_random_actions()) for _ in range(3)]
+
+
+def _play(env: Environment, actions: list[list[Tensor]]) -> list[Tensor]:
+    """All that steps show to agents; two environments in the same state show the same."""
+    env.seed(0)
+    shown: list[Tensor] = []
+    for step in actions:
+        observations, rewards, done, _ = env.step([action.clone() for action in step])
+        shown += [*(tensor for one in observations for _, tensor in _leaves(one)), *rewards, done]
+    return [tensor for tensor in shown if isinstance(tensor, Tensor)]
+
+
+def _reset(env: Environment) -> None:
+    env.reset(seed=0, return_observations=False)
+    env.get_from_scenario(get_observations=True, get_rewards=False, get_infos=False, get_dones=True)
+
+
+def _leaves(root: Any) -> Iterator[tuple[Path, Any]]:
+    """Everything that an object holds and that holds nothing itself, each once, and how to get there."""
+    seen: set[int] = set()
+    todo: list[tuple[Path, Any]] = [((), root)]
+    while todo:
+        path, value = todo.pop()
+        inside = _inside(value)
+        if inside is None:
+            yield path, value
+        elif id(value) not in seen:
+            seen.add(id(value))
+            keys = inside.keys() if isinstance(inside, dict) else range(len(inside))
+            todo.extend(((*path, key), inside[key]) for key in keys)
+
+
+def _inside(value: Any) -> Any:
+    """The dict or sequence of what a value holds; None for what holds nothing that a reset of the world changes."""
+    if isinstance(value, dict | list | tuple):
+        return value
+    if isinstance(value, Tensor | type) or callable(value) or not hasattr(value, "__dict__"):
+        return None
+    return vars(value)
+
+
+def _put(root: Any, path: Path, value: Tensor) -> None:
+    for key in path[:-1]:
+        root = _inside(root)[key]
+    inside = _inside(root)
+    if inside[path[-1]] is not value:
+        inside[path[-1]] = value
