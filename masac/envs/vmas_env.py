@@ -32,18 +32,38 @@ class VmasVectorEnv(VmasEnv):
 
     Args:
         scenario: a name of VMAS's, or a scenario.
-        horizon: steps after which an episode is truncated; None for never.
+        num_envs: E.
+        horizon: steps after which an episode is truncated.
+        continuous_actions: whether actions are vectors, else indices.
+        device: where VMAS computes.
+        seed: of everything random.
+        scenario_kwargs: keywords of the scenario.
         resets_together: whether environments that end are reset together, where the scenario allows.
-        kwargs: of ``VmasEnv``.
     """
 
     _stream: tuple[Any, ...]
     _make_trial: Callable[[int], Environment]
 
     def __init__(
-        self, scenario: str | BaseScenario, *, horizon: int | None, resets_together: bool = True, **kwargs: Any
+        self,
+        scenario: str | BaseScenario,
+        *,
+        num_envs: int,
+        horizon: int,
+        continuous_actions: bool = True,
+        device: str = "cpu",
+        seed: int | None = None,
+        scenario_kwargs: dict[str, Any] | None = None,
+        resets_together: bool = True,
     ) -> None:
-        super().__init__(scenario, **kwargs)
+        super().__init__(
+            scenario,
+            num_envs=num_envs,
+            continuous_actions=continuous_actions,
+            device=device,  # pyright: ignore[reportCallIssue]
+            seed=seed,
+            scenario_kwargs=scenario_kwargs,
+        )
         self._horizon = horizon
         self._resets_together = resets_together
         self._fresh: FreshStates | None = None
@@ -67,14 +87,14 @@ class VmasVectorEnv(VmasEnv):
         return tensordict, self._started()
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        actions = {group: self.read_action(tensordict.get((group, "action")), group) for group in self.group_map}
+        actions = {group: tensordict.get((group, "action")).unbind(1) for group in self._sizes}
         with self._own_stream():
             self._advance(actions)
             rewards = self._rewards()
             observations = self._observations()
             terminated = self._done()
         self._steps = self._steps + 1
-        truncated = torch.zeros_like(terminated) if self._horizon is None else self._steps >= self._horizon
+        truncated = self._steps >= self._horizon
         flags = {
             "done": terminated | truncated,
             "terminated": terminated,
@@ -196,7 +216,7 @@ class VmasVectorEnv(VmasEnv):
 
     def _hand_out(self, ended: Tensor) -> None:
         if self._fresh is None:
-            paths = self._find_reset_state()
+            paths = find_reset_state(self._make_trial)
             if paths is None:
                 raise IrregularStateError
             self._fresh = FreshStates(self._env.scenario, paths)
@@ -215,14 +235,6 @@ class VmasVectorEnv(VmasEnv):
 
     def _draw(self) -> None:
         self._fresh_start = self._reset_all()
-
-    def _find_reset_state(self) -> list[Any] | None:
-        shared = Environment.vmas_random_state
-        others = list(shared)
-        try:
-            return find_reset_state(self._make_trial)
-        finally:
-            shared[:] = others
 
     # -- data ---------------------------------------------------------------------------------------------------------
 

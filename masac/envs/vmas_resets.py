@@ -6,7 +6,6 @@ some of it; :func:`find_reset_state` learns which from a trial on copies, and te
 
 from __future__ import annotations
 
-import copy
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,7 +18,9 @@ Path = tuple[Any, ...]
 """From a scenario to something it holds: names of attributes, keys of dicts, indices of lists."""
 
 TRIAL_ENVS = 7
-"""Environments of a trial; few sizes of other things are 7, and environments at both places are the same."""
+"""Environments of a trial, a number that few other sizes are."""
+TRIAL_RESETS = 8
+"""Resets of a trial; a choice between two for all environments comes out alike in all of them once in 256 trials."""
 
 
 class IrregularStateError(RuntimeError):
@@ -114,58 +115,66 @@ def find_reset_state(make: Callable[[int], Environment]) -> list[Path] | None:
     as if they had been reset, and the others as if nothing had happened.
 
     Args:
-        make: makes environments of the scenario, as many as it is told. Random numbers are drawn from VMAS's stream.
+        make: makes environments of the scenario, as many as it is told, with VMAS's random numbers.
 
     Returns:
-        Paths; None if any of this does not hold, or the scenario cannot be copied to try it.
+        Paths; None if any of this does not hold, or trying it raises anything.
     """
+    random_state = list(Environment.vmas_random_state)
+
+    def make_again() -> Environment:
+        Environment.vmas_random_state[:] = random_state
+        return make(TRIAL_ENVS)
+
     try:
-        return _try_resets(make(TRIAL_ENVS))
-    except Exception:  # scenarios are foreign code, and what copying one may raise is not specified
+        return _try_resets(make_again)
+    except Exception:  # scenarios are foreign code, which is used here in a way it may not have seen
         return None
+    finally:
+        Environment.vmas_random_state[:] = random_state
 
 
-def _try_resets(stepped: Environment) -> list[Path] | None:
-    ended = torch.arange(TRIAL_ENVS, device=stepped.device) % 2 == 0
-    actions = _draw_actions(stepped, 0)
-    _play(stepped, actions)
-    probe, fresh, elsewhere, mixed = (copy.deepcopy(stepped) for _ in range(4))
-
-    paths = _written_by_reset(probe)
+def _try_resets(make: Callable[[], Environment]) -> list[Path] | None:
+    stepped, fresh, mixed = make(), make(), make()
+    actions = _draw_actions(stepped, seed=0)
+    for env in (stepped, fresh, mixed):
+        _play(env, actions)
+    _play(fresh, actions)
+    paths = _written_by_reset(fresh)
     if paths is None:
         return None
-    _play(elsewhere, actions)
     states = FreshStates(mixed.scenario, paths)
-    states.draw(lambda: _reset(mixed))
+    states.draw(lambda: _reset(mixed, seed=0))
+    ended = torch.arange(TRIAL_ENVS, device=mixed.device) % 2 == 0
     states.hand_out(ended)
-    _reset(fresh)
-    _reset(elsewhere)
-    more = _draw_actions(stepped, 1)
-    unreset, whole, other, mix = (_play(env, more) for env in (stepped, fresh, elsewhere, mixed))
-    for before, reset, again, now in zip(unreset, whole, other, mix, strict=True):
-        expected = torch.where(ended.view(-1, *[1] * (reset.ndim - 1)), reset, before)
-        if not (_same(again, reset) and _same(now, expected)):
+    actions = _draw_actions(stepped, seed=1)
+    for before, reset, now in zip(*(_play(env, actions) for env in (stepped, fresh, mixed)), strict=True):
+        if not _same(now, torch.where(ended.view(-1, *[1] * (now.ndim - 1)), reset, before)):
             return None
     return paths
 
 
 def _written_by_reset(env: Environment) -> list[Path] | None:
-    """The paths of all that a reset writes; None if some of it is no tensor with a row an environment."""
-    before = {path: (leaf, _snapshot(leaf)) for path, leaf in _leaves(env.scenario)}
-    _reset(env)
-    after = dict(_leaves(env.scenario))
-    if before.keys() != after.keys():
-        return None
-    written = []
-    for path, (old, (value, version)) in before.items():
-        new = after[path]
-        if new is old and (not isinstance(old, Tensor) or old._version == version):
-            continue
-        if isinstance(old, Tensor) and isinstance(new, Tensor) and _is_batch(old) and old.shape == new.shape:
-            written.append(path)
-        elif not _unchanged(value, new):
+    """Reset now and then; return the paths of all that this writes, None if some is no tensor with a row an environment.
+
+    Once would not do: what is drawn for all environments together may come out as before.
+    """
+    written: dict[Path, None] = {}
+    for seed in reversed(range(TRIAL_RESETS)):
+        before = {path: (leaf, _snapshot(leaf)) for path, leaf in _leaves(env.scenario)}
+        _reset(env, seed=seed)
+        after = dict(_leaves(env.scenario))
+        if before.keys() != after.keys():
             return None
-    return written
+        for path, (old, (value, version)) in before.items():
+            new = after[path]
+            if new is old and (not isinstance(old, Tensor) or old._version == version):
+                continue
+            if isinstance(old, Tensor) and isinstance(new, Tensor) and _is_batch(old) and old.shape == new.shape:
+                written[path] = None
+            elif not _unchanged(value, new):
+                return None
+    return list(written)
 
 
 def _is_batch(tensor: Tensor) -> bool:
@@ -186,7 +195,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
-def _draw_actions(env: Environment, seed: int) -> list[list[Tensor]]:
+def _draw_actions(env: Environment, *, seed: int) -> list[list[Tensor]]:
     """Of three steps."""
     env.seed(seed)
     return [list(env.get_random_actions()) for _ in range(3)]
@@ -202,21 +211,22 @@ def _play(env: Environment, actions: list[list[Tensor]]) -> list[Tensor]:
     return [tensor for tensor in shown if isinstance(tensor, Tensor)]
 
 
-def _reset(env: Environment) -> None:
-    env.reset(seed=0, return_observations=False)
+def _reset(env: Environment, *, seed: int) -> None:
+    env.reset(seed=seed, return_observations=False)
     env.get_from_scenario(get_observations=True, get_rewards=False, get_infos=False, get_dones=True)
 
 
 def _leaves(root: Any) -> Iterator[tuple[Path, Any]]:
-    """Everything that an object holds and that holds nothing itself, each once, and how to get there."""
+    """Everything that an object holds, and how to get there; what holds something itself only from the second time on.
+    """
     seen: set[int] = set()
     todo: list[tuple[Path, Any]] = [((), root)]
     while todo:
         path, value = todo.pop()
         inside = _inside(value)
-        if inside is None:
+        if inside is None or id(value) in seen:
             yield path, value
-        elif id(value) not in seen:
+        else:
             seen.add(id(value))
             keys = inside.keys() if isinstance(inside, dict) else range(len(inside))
             todo.extend(((*path, key), inside[key]) for key in keys)
