@@ -39,6 +39,9 @@ class VmasVectorEnv(VmasEnv):
         seed: of everything random.
         scenario_kwargs: keywords of the scenario.
         resets_together: whether environments that end are reset together, where the scenario allows.
+
+    Attributes:
+        steps: of the running episodes so far, int64 ``[E, 1]``.
     """
 
     _stream: tuple[Any, ...]
@@ -69,7 +72,7 @@ class VmasVectorEnv(VmasEnv):
         self._fresh: FreshStates | None = None
         self._fresh_start: dict[str, Tensor] = {}
         self._start: dict[str, Tensor] = {}
-        self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
+        self.steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
         sizes = {name: len(names) for name, names in self.group_map.items()}
         self._sizes = {name: (size, self._observation_features(name)) for name, size in sizes.items()}
         places = {agent: (group, i) for group, agents in self.group_map.items() for i, agent in enumerate(agents)}
@@ -93,13 +96,13 @@ class VmasVectorEnv(VmasEnv):
             rewards = self._rewards()
             observations = self._observations()
             terminated = self._done()
-        self._steps = self._steps + 1
-        truncated = self._steps >= self._horizon
+        self.steps = self.steps + 1
+        truncated = self.steps >= self._horizon
         flags = {
             "done": terminated | truncated,
             "terminated": terminated,
             "truncated": truncated,
-            "step_count": self._steps,
+            "step_count": self.steps,
         }
         self._start = {**observations, **flags}
         return self._as_tensordict(observations, flags, rewards)
@@ -111,7 +114,7 @@ class VmasVectorEnv(VmasEnv):
                 self._start = self._reset_all()
         else:
             self._reset_ended(ended)
-        self._steps = self._start["step_count"]
+        self.steps = self._start["step_count"]
         return self._started()
 
     def _set_seed(self, seed: int | None) -> None:
@@ -186,7 +189,7 @@ class VmasVectorEnv(VmasEnv):
 
     def _reset_all(self) -> dict[str, Tensor]:
         self._env._reset(return_observations=False)
-        return self._begin(torch.zeros_like(self._steps))
+        return self._begin(torch.zeros_like(self.steps))
 
     def _begin(self, steps: Tensor) -> dict[str, Tensor]:
         """Observations and flags after a reset."""
@@ -210,9 +213,9 @@ class VmasVectorEnv(VmasEnv):
             with self._own_stream():
                 for index in ended.squeeze(-1).nonzero().squeeze(-1).tolist():
                     self._env._reset_at(index, return_observations=False)
-                steps = torch.where(ended, torch.zeros_like(self._steps), self._steps)
+                steps = torch.where(ended, torch.zeros_like(self.steps), self.steps)
                 self._start = self._begin(steps)
-        self._steps = self._start["step_count"]
+        self.steps = self._start["step_count"]
 
     def _hand_out(self, ended: Tensor) -> None:
         if self._fresh is None:
