@@ -1,9 +1,10 @@
 """Collecting transitions: python -m benchmarks.collection [--tasks navigation balance] [--envs 64 256 1024] [--json F].
 
-Three contenders collect with the same actor (default model), each in environments of its own:
+Four contenders collect with the same actor (default model), each in environments of its own:
 
 - raw: VMAS stepped in a plain loop with the bare network and a tanh-normal sample; environments that end are reset by
   VMAS's ``reset_at``, one by one. Nothing is stored.
+- endless: the same, but no environment ever ends or is reset.
 - torchrl: TorchRL's ``Collector`` over its ``VmasEnv``, with the actor as a ``ProbabilisticActor``.
 - masac: masac's collector with its policy, as training uses it.
 
@@ -42,7 +43,8 @@ from masac.training.policy import Policy
 from masac.training.saved_policy import make_policy
 
 HORIZON = 100
-CONTENDERS = ("raw", "torchrl", "masac")
+CONTENDERS = ("raw", "endless", "torchrl", "masac")
+OTHERS = CONTENDERS[:-1]
 
 
 def main() -> None:
@@ -63,12 +65,11 @@ def main() -> None:
             case["task"],
             case["envs"],
             *(_thousands(case["steps_per_second"][name]) for name in CONTENDERS),
-            f"{case['masac_over_raw']:.2f}",
-            f"{case['masac_over_torchrl']:.2f}",
+            *(f"{case[f'masac_over_{name}']:.2f}" for name in OTHERS),
         )
         for case in cases
     ]
-    columns = ("task", "envs", *(f"{name} k/s" for name in CONTENDERS), "masac / raw", "masac / torchrl")
+    columns = ("task", "envs", *(f"{name} k/s" for name in CONTENDERS), *(f"masac / {name}" for name in OTHERS))
     print_table("environment steps a second, in thousands", columns, rows)
     write_json(arguments.json, {"cases": cases, "steps": arguments.steps}, device=arguments.device)
 
@@ -83,6 +84,7 @@ def _case(task: str, envs: int, arguments: argparse.Namespace) -> dict[str, Any]
     policy = make_policy(groups, groups, config).to(device)
     collects = {
         "raw": _raw(config.task, policy, device, steps),
+        "endless": _raw(config.task, policy, device, steps, ends=False),
         "torchrl": _torchrl(config.task, policy, device, steps),
         "masac": _masac(env, policy, steps),
     }
@@ -91,8 +93,7 @@ def _case(task: str, envs: int, arguments: argparse.Namespace) -> dict[str, Any]
     return {
         "task": task,
         "envs": envs,
-        "masac_over_raw": medians["masac"] / medians["raw"],
-        "masac_over_torchrl": medians["masac"] / medians["torchrl"],
+        **{f"masac_over_{name}": medians["masac"] / medians[name] for name in OTHERS},
         "steps_per_second": {
             name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in rates.items()
         },
@@ -103,7 +104,7 @@ def _preset(task: str) -> Path:
     return Path(str(files("masac.conf") / "task" / "vmas" / f"{task}.yaml"))
 
 
-def _raw(task: TaskConfig, policy: Policy, device: str, steps: int) -> Callable[[], object]:
+def _raw(task: TaskConfig, policy: Policy, device: str, steps: int, *, ends: bool = True) -> Callable[[], object]:
     env = vmas.make_env(
         str(task.scenario), num_envs=task.num_envs, device=device, seed=0, max_steps=HORIZON, **task.kwargs
     )
@@ -118,7 +119,7 @@ def _raw(task: TaskConfig, policy: Policy, device: str, steps: int) -> Callable[
             mean, std = network(observation)
             action = torch.tanh(mean + torch.randn_like(mean) * std)
             observations, _, done, _ = env.step(list(action.unbind(1)))
-            ended = done.nonzero().squeeze(-1).tolist()
+            ended = done.nonzero().squeeze(-1).tolist() if ends else []
             for index in ended:
                 env.reset_at(index, return_observations=False)
             if ended:
