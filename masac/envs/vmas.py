@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from importlib import import_module
+from typing import cast
 
 from torchrl.envs import EnvBase
 from vmas.simulator.scenario import BaseScenario
@@ -35,7 +36,7 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
         try:
             return VmasVectorEnv(
                 scenario,
-                horizon=task.horizon,
+                horizon=cast(int, task.horizon),
                 num_envs=num_envs,
                 continuous_actions=task.continuous_actions,
                 device=device,

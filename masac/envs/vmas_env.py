@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,9 +73,9 @@ class VmasVectorEnv(VmasEnv):
         self._fresh_start: dict[str, Tensor] = {}
         self._start: dict[str, Tensor] = {}
         self.steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
-        sizes = {name: len(names) for name, names in self.group_map.items()}
-        self._sizes = {name: (size, self._observation_features(name)) for name, size in sizes.items()}
-        places = {agent: (group, i) for group, agents in self.group_map.items() for i, agent in enumerate(agents)}
+        groups = cast(dict[str, list[str]], self.group_map)
+        self._sizes = {group: self._observation_shape(group) for group in groups}
+        places = {agent: (group, i) for group, agents in groups.items() for i, agent in enumerate(agents)}
         self._places = [(agent, *places[agent.name]) for agent in self._env.agents]
 
     # -- what TorchRL calls -------------------------------------------------------------------------------------------
@@ -124,18 +124,24 @@ class VmasVectorEnv(VmasEnv):
             self._fresh.discard()
 
     def _build_env(
-        self, scenario: str | BaseScenario, num_envs: int, seed: int | None, **kwargs: Any
+        self,
+        scenario: str | BaseScenario,
+        num_envs: int,
+        continuous_actions: bool,
+        max_steps: int | None,
+        seed: int | None,
+        **scenario_kwargs: Any,
     ) -> Environment:
         shared = Environment.vmas_random_state
         others = list(shared)
 
         def make_trial(num_envs: int) -> Environment:
             another = scenario if isinstance(scenario, str) else type(scenario)()
-            return self.lib.make_env(another, num_envs=num_envs, device="cpu", **kwargs)
+            return self.lib.make_env(another, num_envs, continuous_actions=continuous_actions, **scenario_kwargs)
 
         self._make_trial = make_trial
         try:
-            env = super()._build_env(scenario=scenario, num_envs=num_envs, seed=seed, **kwargs)
+            env = super()._build_env(scenario, num_envs, continuous_actions, max_steps, seed, **scenario_kwargs)
             self._stream = tuple(shared)
         finally:
             shared[:] = others
@@ -144,12 +150,13 @@ class VmasVectorEnv(VmasEnv):
     def _make_specs(self, env: Environment) -> None:
         super()._make_specs(env)
         observations, done = self.full_observation_spec_unbatched, self.full_done_spec_unbatched
-        for group in self.group_map:
+        for group in cast(dict[str, list[str]], self.group_map):
             if "info" in observations[group].keys():  # noqa: SIM118  a spec is no dict
                 del observations[group]["info"]
-        observations["step_count"] = Unbounded(shape=(1,), dtype=torch.int64, device=self.device)
+        one = torch.Size([1])
+        observations["step_count"] = Unbounded(shape=one, dtype=torch.int64, device=self.device)
         for name in ("terminated", "truncated"):
-            done[name] = Categorical(2, shape=(1,), dtype=torch.bool, device=self.device)
+            done[name] = Categorical(2, shape=one, dtype=torch.bool, device=self.device)
         self.full_observation_spec_unbatched, self.full_done_spec_unbatched = observations, done
 
     # -- what VMAS does -----------------------------------------------------------------------------------------------
@@ -169,7 +176,10 @@ class VmasVectorEnv(VmasEnv):
 
     def _rewards(self) -> dict[str, Tensor]:
         """By group, ``[E, N, 1]``. Copied one by one: scenarios may return a tensor they write to again."""
-        out = {group: torch.empty(*self.batch_size, size, 1, device=self.device) for group, (size, _) in self._sizes.items()}
+        out = {
+            group: torch.empty(*self.batch_size, n_agents, 1, device=self.device)
+            for group, (n_agents, *_) in self._sizes.items()
+        }
         for agent, group, i in self._places:
             out[group][:, i, 0] = self._env.scenario.reward(agent).reshape(-1)
         return out
@@ -243,22 +253,23 @@ class VmasVectorEnv(VmasEnv):
 
     def _started(self) -> TensorDict:
         """What the next step begins with."""
-        flags = {name: value for name, value in self._start.items() if name not in self.group_map}
+        flags = {name: value for name, value in self._start.items() if name not in self._sizes}
         return self._as_tensordict(self._start, flags)
 
     def _as_tensordict(
         self, observations: dict[str, Tensor], flags: dict[str, Tensor], rewards: dict[str, Tensor] | None = None
     ) -> TensorDict:
         out = TensorDict(dict(flags), self.batch_size, device=self.device)
-        for group, (size, _) in self._sizes.items():
+        for group, (n_agents, *_) in self._sizes.items():
             entries = {"observation": observations[group]}
             if rewards is not None:
                 entries["reward"] = rewards[group]
-            out.set(group, TensorDict(entries, [*self.batch_size, size], device=self.device))
+            out.set(group, TensorDict(entries, [*self.batch_size, n_agents], device=self.device))
         return out
 
-    def _observation_features(self, group: str) -> int:
-        return self.full_observation_spec_unbatched[group]["observation"].shape[-1]
+    def _observation_shape(self, group: str) -> torch.Size:
+        """``[N, F]``; less for groups that :func:`~masac.groups.read_groups` refuses."""
+        return self.full_observation_spec_unbatched[group]["observation"].shape
 
     @contextmanager
     def _own_stream(self) -> Iterator[None]:

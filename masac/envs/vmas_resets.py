@@ -1,4 +1,4 @@
-"""Resetting the VMAS environments that ended in one go: initial states are drawn for all and copied to those that need one.
+"""Resetting the VMAS environments that ended in one go: states are drawn for all, those that ended get theirs.
 
 VMAS resets all environments at once or one of them. A scenario keeps its state wherever it likes, and a reset writes
 some of it; :func:`find_reset_state` learns which from a trial on copies, and tells if anything else is going on.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ class FreshStates:
     Args:
         scenario: whose world has E environments.
         paths: where a reset writes, of :func:`find_reset_state`; all of that are tensors ``[E, ...]``.
+
+    Raises:
+        IrregularStateError: if they are not.
     """
 
     def __init__(self, scenario: Any, paths: Sequence[Path]) -> None:
@@ -42,6 +45,8 @@ class FreshStates:
         self._paths = tuple(paths)
         self._states: list[tuple[bool, Tensor]] = []
         self._unused = torch.zeros(scenario.world.batch_dim, dtype=torch.bool, device=scenario.world.device)
+        if any(tensor.shape[:1] != self._unused.shape for tensor in self._read(self._holders())):
+            raise IrregularStateError
 
     def cover(self, ended: Tensor) -> bool:
         """Whether there is a state for all that ended, bool ``[E]``."""
@@ -58,20 +63,28 @@ class FreshStates:
             reset: resets all environments.
 
         Raises:
-            IrregularStateError: if a state is missing.
+            IrregularStateError: if a state is missing; nothing is changed then.
         """
-        before = [self._get(path) for path in self._paths]
+        before = self._read(self._holders())
         kept = [(tensor.clone(), tensor._version) for tensor in before]
         reset()
-        after = [self._get(path) for path in self._paths]
+        try:
+            holders = self._holders()
+            after = self._read(holders)
+        except IrregularStateError:
+            raise RuntimeError(
+                f"resets of {type(self._scenario).__module__} must leave tensors where they did in a trial; got another "
+                "structure. Let reset_world_at write to the same attributes whatever is drawn."
+            ) from None
         # A reset writes into a tensor or puts another one in its place; handing out a state does as the reset did.
         self._states = [
             (new is old, new.clone() if new is old else new) for old, new in zip(before, after, strict=True)
         ]
-        for path, old, (value, version) in zip(self._paths, before, kept, strict=True):
+        for (holder, key), old, (value, version) in zip(holders, before, kept, strict=True):
             if old._version != version:
                 old.copy_(value)
-            _put(self._scenario, path, old)
+            if holder[key] is not old:
+                holder[key] = old
         self._unused.fill_(True)
 
     def hand_out(self, ended: Tensor) -> None:
@@ -80,30 +93,44 @@ class FreshStates:
         Raises:
             IrregularStateError: if a state is missing or of another shape; nothing is changed then.
         """
-        now = [self._get(path) for path in self._paths]
+        holders = self._holders()
+        now = self._read(holders)
         if any(a.shape != b.shape or a.dtype != b.dtype for a, (_, b) in zip(now, self._states, strict=True)):
             raise IrregularStateError
+        rows = {ndim: ended.view(-1, *[1] * (ndim - 1)) for ndim in {tensor.ndim for tensor in now}}
         merged: dict[tuple[int, int], Tensor] = {}  # what was one tensor under two names stays one
-        for path, old, (in_place, fresh) in zip(self._paths, now, self._states, strict=True):
+        for (holder, key), old, (in_place, fresh) in zip(holders, now, self._states, strict=True):
             same = (id(old), id(fresh))
             if same not in merged:
-                merged[same] = torch.where(ended.view(-1, *[1] * (old.ndim - 1)), fresh, old)
+                merged[same] = torch.where(rows[old.ndim], fresh, old)
                 if in_place:
                     old.copy_(merged[same])
             if not in_place:
-                _put(self._scenario, path, merged[same])
+                holder[key] = merged[same]
         self._unused &= ~ended
 
-    def _get(self, path: Path) -> Tensor:
-        value = self._scenario
+    def _holders(self) -> list[tuple[Any, Any]]:
+        """What holds the states, and their names there."""
+        found: dict[Path, Any] = {(): _inside(self._scenario)}
+        return [(self._holder(path[:-1], found), path[-1]) for path in self._paths]
+
+    def _holder(self, path: Path, found: dict[Path, Any]) -> Any:
+        if path not in found:
+            try:
+                found[path] = _inside(self._holder(path[:-1], found)[path[-1]])
+            except (KeyError, IndexError, TypeError):
+                raise IrregularStateError from None
+        return found[path]
+
+    @staticmethod
+    def _read(holders: list[tuple[Any, Any]]) -> list[Tensor]:
         try:
-            for key in path:
-                value = _inside(value)[key]
+            values = [holder[key] for holder, key in holders]
         except (KeyError, IndexError, TypeError):
             raise IrregularStateError from None
-        if not isinstance(value, Tensor):
+        if not all(isinstance(value, Tensor) for value in values):
             raise IrregularStateError
-        return value
+        return values
 
 
 @torch.no_grad()
@@ -155,9 +182,9 @@ def _try_resets(make: Callable[[], Environment]) -> list[Path] | None:
 
 
 def _written_by_reset(env: Environment) -> list[Path] | None:
-    """Reset now and then; return the paths of all that this writes, None if some is no tensor with a row an environment.
+    """The paths of all that resets write; None if some of it is no tensor with a row an environment.
 
-    Once would not do: what is drawn for all environments together may come out as before.
+    One reset would not do: what is drawn for all environments together may come out as before.
     """
     written: dict[Path, None] = {}
     for seed in reversed(range(TRIAL_RESETS)):
@@ -206,8 +233,8 @@ def _play(env: Environment, actions: list[list[Tensor]]) -> list[Tensor]:
     env.seed(0)
     shown: list[Tensor] = []
     for step in actions:
-        observations, rewards, done, _ = env.step([action.clone() for action in step])
-        shown += [*(tensor for one in observations for _, tensor in _leaves(one)), *rewards, done]
+        observations, rewards, done, _ = cast(Any, env.step([action.clone() for action in step]))
+        shown += [*(tensor for _, tensor in _leaves(observations)), *rewards, done]
     return [tensor for tensor in shown if isinstance(tensor, Tensor)]
 
 
@@ -217,8 +244,7 @@ def _reset(env: Environment, *, seed: int) -> None:
 
 
 def _leaves(root: Any) -> Iterator[tuple[Path, Any]]:
-    """Everything that an object holds, and how to get there; what holds something itself only from the second time on.
-    """
+    """All that an object holds, and how to get there; of what holds something itself, only mentions after the first."""
     seen: set[int] = set()
     todo: list[tuple[Path, Any]] = [((), root)]
     while todo:
@@ -239,11 +265,3 @@ def _inside(value: Any) -> Any:
     if isinstance(value, Tensor | type) or callable(value) or not hasattr(value, "__dict__"):
         return None
     return vars(value)
-
-
-def _put(root: Any, path: Path, value: Tensor) -> None:
-    for key in path[:-1]:
-        root = _inside(root)[key]
-    inside = _inside(root)
-    if inside[path[-1]] is not value:
-        inside[path[-1]] = value

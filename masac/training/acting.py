@@ -1,4 +1,4 @@
-"""Actions of masac's own actors from plain tensors, without what acting does not need: TensorDicts, log-probabilities."""
+"""Actions of masac's own actors from plain tensors, without what acting does not need (log-probabilities, say)."""
 
 from __future__ import annotations
 

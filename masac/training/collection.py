@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
@@ -52,7 +53,7 @@ class Collector:
                 transition, state = self.env.step_and_maybe_reset(self.policy(state))
                 transitions.append(transition)
         self._state = state
-        collected = torch.stack(transitions, dim=self.env.batch_dims)
+        collected = cast(TensorDictBase, torch.stack(transitions, dim=self.env.batch_dims))
         return collected.flatten(0, -2) if collected.ndim > 2 else collected
 
     def reset(self) -> None:

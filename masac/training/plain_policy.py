@@ -17,6 +17,7 @@ from masac.networks.actors import ActorNetwork
 from masac.training.acting import read_network, squash
 from masac.training.policy import Policy
 
+
 class PlainPolicy(nn.Module):
     """From the observations of a group to its actions without noise, each agent's from its own observation.
 
