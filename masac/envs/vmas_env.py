@@ -70,8 +70,8 @@ class VmasVectorEnv(VmasEnv):
         self._horizon = horizon
         self._resets_together = resets_together
         self._fresh: FreshStates | None = None
-        self._fresh_start: dict[str, Tensor] = {}
-        self._start: dict[str, Tensor] = {}
+        self._start: dict[str, Tensor] = {}  # what the next step begins with
+        self._fresh_start: dict[str, Tensor] = {}  # what those begin with that are reset
         self.steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
         groups = cast(dict[str, list[str]], self.group_map)
         self._sizes = {group: self._observation_shape(group) for group in groups}
@@ -109,12 +109,7 @@ class VmasVectorEnv(VmasEnv):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
         ended = None if tensordict is None else tensordict.get("_reset", None)
-        if ended is None or ended.all():
-            with self._own_stream():
-                self._start = self._reset_all()
-        else:
-            self._reset_ended(ended)
-        self.steps = self._start["step_count"]
+        self._reset_ended(torch.ones_like(self.steps, dtype=torch.bool) if ended is None else ended)
         return self._started()
 
     def _set_seed(self, seed: int | None) -> None:
@@ -197,11 +192,52 @@ class VmasVectorEnv(VmasEnv):
 
     # -- resets -------------------------------------------------------------------------------------------------------
 
+    def _reset_ended(self, ended: Tensor) -> None:
+        """Reset some environments, bool ``[E, 1]``; the others stay as they are."""
+        if ended.all():
+            with self._own_stream():
+                self._start = self._reset_all()
+        else:
+            if not (self._resets_together and self._hand_out(ended)):
+                self._reset_one_by_one(ended)
+            self._start = {
+                name: torch.where(ended.view(-1, *[1] * (now.ndim - 1)), self._fresh_start[name], now)
+                for name, now in self._start.items()
+            }
+        self.steps = self._start["step_count"]
+
+    def _hand_out(self, ended: Tensor) -> bool:
+        """Give fresh states to environments that ended; returns whether the scenario allows that."""
+        which = ended.squeeze(-1)
+        try:
+            if self._fresh is None:
+                self._fresh = FreshStates(self._env.scenario, find_reset_state(self._make_trial))
+            if not self._fresh.cover(which):
+                counts = self._env.steps
+                with self._own_stream():
+                    self._fresh.draw(self._draw)
+                self._env.steps = counts
+            self._fresh.hand_out(which)
+        except IrregularStateError:
+            self._resets_together = False
+            return False
+        self._env.steps[which] = 0
+        return True
+
+    def _draw(self) -> None:
+        self._fresh_start = self._reset_all()
+
+    def _reset_one_by_one(self, ended: Tensor) -> None:
+        with self._own_stream():
+            for index in ended.squeeze(-1).nonzero().squeeze(-1).tolist():
+                self._env._reset_at(index, return_observations=False)
+            self._fresh_start = self._begin()
+
     def _reset_all(self) -> dict[str, Tensor]:
         self._env._reset(return_observations=False)
-        return self._begin(torch.zeros_like(self.steps))
+        return self._begin()
 
-    def _begin(self, steps: Tensor) -> dict[str, Tensor]:
+    def _begin(self) -> dict[str, Tensor]:
         """Observations and flags after a reset."""
         observations, done = self._observations(), self._done()
         return {
@@ -209,45 +245,8 @@ class VmasVectorEnv(VmasEnv):
             "done": done,
             "terminated": done.clone(),
             "truncated": torch.zeros_like(done),
-            "step_count": steps,
+            "step_count": torch.zeros_like(self.steps),
         }
-
-    def _reset_ended(self, ended: Tensor) -> None:
-        """Reset some environments, bool ``[E, 1]``; the others stay as they are."""
-        if self._resets_together:
-            try:
-                self._hand_out(ended)
-            except IrregularStateError:
-                self._resets_together = False
-        if not self._resets_together:
-            with self._own_stream():
-                for index in ended.squeeze(-1).nonzero().squeeze(-1).tolist():
-                    self._env._reset_at(index, return_observations=False)
-                steps = torch.where(ended, torch.zeros_like(self.steps), self.steps)
-                self._start = self._begin(steps)
-        self.steps = self._start["step_count"]
-
-    def _hand_out(self, ended: Tensor) -> None:
-        if self._fresh is None:
-            paths = find_reset_state(self._make_trial)
-            if paths is None:
-                raise IrregularStateError
-            self._fresh = FreshStates(self._env.scenario, paths)
-        which = ended.squeeze(-1)
-        if not self._fresh.cover(which):
-            counts = self._env.steps
-            with self._own_stream():
-                self._fresh.draw(self._draw)
-            self._env.steps = counts
-        self._fresh.hand_out(which)
-        self._env.steps[which] = 0
-        self._start = {
-            name: torch.where(ended.view(-1, *[1] * (now.ndim - 1)), self._fresh_start[name], now)
-            for name, now in self._start.items()
-        }
-
-    def _draw(self) -> None:
-        self._fresh_start = self._reset_all()
 
     # -- data ---------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ TRIAL_RESETS = 8
 
 
 class IrregularStateError(RuntimeError):
-    """A scenario's state is not what it was in the trial."""
+    """Environments of a scenario cannot be reset together."""
 
 
 class FreshStates:
@@ -73,8 +73,8 @@ class FreshStates:
             after = self._read(holders)
         except IrregularStateError:
             raise RuntimeError(
-                f"resets of {type(self._scenario).__module__} must leave tensors where they did in a trial; got another "
-                "structure. Let reset_world_at write to the same attributes whatever is drawn."
+                f"resets of {type(self._scenario).__module__} must leave tensors where they did in a trial; they did "
+                "not. Let reset_world_at write to the same attributes whatever is drawn."
             ) from None
         # A reset writes into a tensor or puts another one in its place; handing out a state does as the reset did.
         self._states = [
@@ -134,7 +134,7 @@ class FreshStates:
 
 
 @torch.no_grad()
-def find_reset_state(make: Callable[[int], Environment]) -> list[Path] | None:
+def find_reset_state(make: Callable[[int], Environment]) -> list[Path]:
     """Where in a scenario a reset writes, found by trying.
 
     What must hold for :class:`FreshStates` to do as VMAS does: a reset writes to tensors with a row an environment,
@@ -144,8 +144,8 @@ def find_reset_state(make: Callable[[int], Environment]) -> list[Path] | None:
     Args:
         make: makes environments of the scenario, as many as it is told, with VMAS's random numbers.
 
-    Returns:
-        Paths; None if any of this does not hold, or trying it raises anything.
+    Raises:
+        IrregularStateError: if any of this does not hold, or trying it raises anything.
     """
     random_state = list(Environment.vmas_random_state)
 
@@ -155,21 +155,19 @@ def find_reset_state(make: Callable[[int], Environment]) -> list[Path] | None:
 
     try:
         return _try_resets(make_again)
-    except Exception:  # scenarios are foreign code, which is used here in a way it may not have seen
-        return None
+    except Exception as error:  # scenarios are foreign code, which is used here in a way it may not have seen
+        raise IrregularStateError(str(error)) from error
     finally:
         Environment.vmas_random_state[:] = random_state
 
 
-def _try_resets(make: Callable[[], Environment]) -> list[Path] | None:
+def _try_resets(make: Callable[[], Environment]) -> list[Path]:
     stepped, fresh, mixed = make(), make(), make()
     actions = _draw_actions(stepped, seed=0)
     for env in (stepped, fresh, mixed):
         _play(env, actions)
     _play(fresh, actions)
     paths = _written_by_reset(fresh)
-    if paths is None:
-        return None
     states = FreshStates(mixed.scenario, paths)
     states.draw(lambda: _reset(mixed, seed=0))
     ended = torch.arange(TRIAL_ENVS, device=mixed.device) % 2 == 0
@@ -177,12 +175,12 @@ def _try_resets(make: Callable[[], Environment]) -> list[Path] | None:
     actions = _draw_actions(stepped, seed=1)
     for before, reset, now in zip(*(_play(env, actions) for env in (stepped, fresh, mixed)), strict=True):
         if not _same(now, torch.where(ended.view(-1, *[1] * (now.ndim - 1)), reset, before)):
-            return None
+            raise IrregularStateError("environments must go on as if all or none had been reset")
     return paths
 
 
-def _written_by_reset(env: Environment) -> list[Path] | None:
-    """The paths of all that resets write; None if some of it is no tensor with a row an environment.
+def _written_by_reset(env: Environment) -> list[Path]:
+    """The paths of all that resets write, which must be tensors with a row an environment.
 
     One reset would not do: what is drawn for all environments together may come out as before.
     """
@@ -192,7 +190,7 @@ def _written_by_reset(env: Environment) -> list[Path] | None:
         _reset(env, seed=seed)
         after = dict(_leaves(env.scenario))
         if before.keys() != after.keys():
-            return None
+            raise IrregularStateError(f"a reset must leave what there is; got {before.keys() ^ after.keys()}")
         for path, (old, (value, version)) in before.items():
             new = after[path]
             if new is old and (not isinstance(old, Tensor) or old._version == version):
@@ -200,7 +198,7 @@ def _written_by_reset(env: Environment) -> list[Path] | None:
             if isinstance(old, Tensor) and isinstance(new, Tensor) and _is_batch(old) and old.shape == new.shape:
                 written[path] = None
             elif not _unchanged(value, new):
-                return None
+                raise IrregularStateError(f"a reset must write tensors [E, ...]; got {new!r} at {path}")
     return list(written)
 
 
