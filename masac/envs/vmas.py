@@ -1,65 +1,25 @@
-"""VMAS scenarios as TorchRL environments: horizon as truncation, a random stream of their own."""
+"""From a task of the vmas suite to its environments."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import cast
 
-from torchrl.envs import EnvBase, StepCounter, TransformedEnv
-from torchrl.envs.libs.vmas import VmasEnv
-from vmas.simulator.environment import Environment
+from torchrl.envs import EnvBase
 from vmas.simulator.scenario import BaseScenario
 
 from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
 from masac.envs.scenarios import close_names, vmas_scenarios
-
-
-class OwnStreamVmasEnv(VmasEnv):
-    """A ``VmasEnv`` whose randomness is its own.
-
-    VMAS keeps one random state for all environments of a process, so that evaluating would change what training sees.
-    """
-
-    _stream: list[Any] | None = None
-
-    @contextmanager
-    def _own_stream(self) -> Iterator[None]:
-        shared = Environment.vmas_random_state
-        others = list(shared)
-        shared[:] = others if self._stream is None else self._stream
-        try:
-            yield
-        finally:
-            self._stream = list(shared)
-            shared[:] = others
-
-    def _build_env(self, *args: Any, **kwargs: Any) -> Any:
-        with self._own_stream():
-            return super()._build_env(*args, **kwargs)
-
-    def _set_seed(self, seed: int | None) -> None:
-        with self._own_stream():
-            super()._set_seed(seed)
-
-    def _reset(self, *args: Any, **kwargs: Any) -> Any:
-        with self._own_stream():
-            return super()._reset(*args, **kwargs)
-
-    def _step(self, *args: Any, **kwargs: Any) -> Any:
-        with self._own_stream():
-            return super()._step(*args, **kwargs)
+from masac.envs.vmas_env import VmasVectorEnv
 
 
 def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
     """A vectorised VMAS environment.
 
-    VMAS is given no ``max_steps``, with which it would report the horizon as a termination; a ``StepCounter`` reports
-    it as ``truncated``.
+    VMAS is given no ``max_steps``, with which it would report the horizon as a termination.
 
     Args:
         task: scenario, its keywords and the horizon.
@@ -74,8 +34,9 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Scenario kwargs: .* passed but not used")
         try:
-            env = OwnStreamVmasEnv(
+            return VmasVectorEnv(
                 scenario,
+                horizon=cast(int, task.horizon),
                 num_envs=num_envs,
                 continuous_actions=task.continuous_actions,
                 device=device,
@@ -91,7 +52,6 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
                 f"task.kwargs must fit the scenario {task.scenario!r}; got {dict(task.kwargs)}, for which it raised "
                 f"{type(error).__name__}: {error}"
             ) from error
-    return TransformedEnv(env, StepCounter(max_steps=task.horizon))
 
 
 def _find_scenario(name: str) -> str | BaseScenario:

@@ -1,14 +1,15 @@
-"""Collecting transitions with TorchRL's collector."""
+"""Collecting transitions."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
+from typing import cast
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.checks import RunFailedError
 from masac.groups import GroupSpec
@@ -18,25 +19,51 @@ from masac.training.episodes import alive_agents
 from masac.training.policy import Policy
 
 
-def make_collector(env: EnvBase, policy: Policy, *, frames_per_iteration: int, total_frames: int) -> Collector:
-    """A collector that steps ``env`` in this process and yields batches ``[environments, steps]``.
+class Collector:
+    """Steps environments in this process with a policy that acts with noise.
+
+    It does what TorchRL's ``Collector`` does, without what is needed for policies with a memory, copies of policies on
+    other devices and numbers of trajectories. Environments that end are reset, and go on.
 
     Args:
         env: vectorised environments.
-        policy: acts, with noise.
-        frames_per_iteration: environments times steps of a batch.
-        total_frames: after which it ends.
+        policy: acts.
+        steps: of every environment in a batch.
     """
-    with warnings.catch_warnings():
-        # TorchRL 0.14 announces a default of 0.15 for recurrent policies; ours keeps no state between steps.
-        warnings.filterwarnings("ignore", message=".*auto_register_policy_transforms.*", category=FutureWarning)
-        return Collector(env, policy, frames_per_batch=frames_per_iteration, total_frames=total_frames)
 
+    def __init__(self, env: EnvBase, policy: Policy, *, steps: int) -> None:
+        self.env = env
+        self.policy = policy
+        self.steps = steps
+        self._state: TensorDictBase | None = None
 
-def batches(collector: Collector) -> Iterator[TensorDictBase]:
-    """What a collector yields, as ``[environments, steps]`` also where processes share the environments."""
-    for collected in collector:
-        yield collected.flatten(0, -2) if collected.ndim > 2 else collected
+    def __iter__(self) -> Iterator[TensorDictBase]:
+        """Batches ``[environments, steps]`` without end, also where processes share the environments."""
+        while True:
+            yield self.collect()
+
+    @torch.no_grad()
+    def collect(self) -> TensorDictBase:
+        """The next batch, ``[environments, steps]``."""
+        if self._state is None:
+            self.reset()
+        state, transitions = self._state, []
+        with set_exploration_type(ExplorationType.RANDOM):
+            for _ in range(self.steps):
+                transition, state = self.env.step_and_maybe_reset(self.policy(state))
+                transitions.append(transition)
+        self._state = state
+        collected = cast(TensorDictBase, torch.stack(transitions, dim=self.env.batch_dims))
+        return collected.flatten(0, -2) if collected.ndim > 2 else collected
+
+    def reset(self) -> None:
+        """Begin new episodes in all environments."""
+        self._state = self.env.reset()
+
+    def close(self) -> None:
+        """Close the environments, and the processes they run in."""
+        if not self.env.is_closed:
+            self.env.close(raise_if_closed=False)
 
 
 def check_observations(collected: TensorDictBase, groups: Sequence[GroupSpec], frames: int) -> None:

@@ -8,34 +8,14 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Categorical
 from torchrl.data import Bounded
-from torchrl.modules import (
-    MaskedCategorical,
-    MaskedOneHotCategorical,
-    OneHotCategorical,
-    ProbabilisticActor,
-    TanhNormal,
-)
 
 from masac.checks import ConfigError
 from masac.discrete_actions import DiscreteActions
-from masac.distributions import MultiCategorical
 from masac.groups import GroupSpec, action_bounds
-from masac.networks.actors import ActorNetwork, TanhNormalNetwork
+from masac.networks.actors import ActorNetwork
+from masac.training.acting import read_network, squash
 from masac.training.policy import Policy
-
-KNOWN = {
-    TanhNormalNetwork: (TanhNormal,),
-    ActorNetwork: (
-        Categorical,
-        OneHotCategorical,
-        MaskedCategorical,
-        MaskedOneHotCategorical,
-        MultiCategorical,
-    ),
-}
-"""The networks whose actions without noise are known, and the distributions that may follow them."""
 
 
 class PlainPolicy(nn.Module):
@@ -77,7 +57,7 @@ class PlainPolicy(nn.Module):
         out = self.network(observation if self.normalizer is None else self.normalizer(observation))
         if self.discrete is None:
             mean, _ = out
-            return _scale(mean, self.low, self.high)
+            return squash(mean, (self.high + self.low) / 2, (self.high - self.low) / 2)
         return _choose(out, action_mask, self.discrete)
 
 
@@ -99,19 +79,13 @@ def make_plain_policy(policy: Policy, group: GroupSpec) -> PlainPolicy:
 
 
 def _read_network(actor: nn.Module, group: str) -> ActorNetwork:
-    if isinstance(actor, ProbabilisticActor) and len(actor) == 2:
-        network = getattr(actor[0], "module", None)
-        if isinstance(network, ActorNetwork) and actor[-1].distribution_class in KNOWN.get(type(network), ()):
-            return network
-    raise ConfigError(
-        "an actor to export must be one that masac.make_tanh_normal_actor or masac.make_categorical_actor made; that "
-        f"of group {group!r} is a {type(actor).__name__} of another kind. Export yours with torch.export."
-    )
-
-
-def _scale(mean: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    limit = 1.0 - torch.finfo(mean.dtype).resolution  # TorchRL's TanhNormal stays this far inside of its bounds
-    return (high + low) / 2 + (high - low) / 2 * torch.tanh(mean).clamp(-limit, limit)
+    network = read_network(actor)
+    if network is None:
+        raise ConfigError(
+            "an actor to export must be one that masac.make_tanh_normal_actor or masac.make_categorical_actor made; "
+            f"that of group {group!r} is a {type(actor).__name__} of another kind. Export yours with torch.export."
+        )
+    return network
 
 
 def _choose(logits: Tensor, legal: Tensor | None, actions: DiscreteActions) -> Tensor:

@@ -8,11 +8,13 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType, exploration_type
 from torchrl.modules import ProbabilisticActor
 
 from masac import functional
 from masac.checks import ConfigError
 from masac.groups import GroupSpec
+from masac.training.acting import TanhNormalActions
 from masac.training.normalization import RunningNormalizer
 
 
@@ -40,6 +42,12 @@ class Policy(TensorDictModuleBase):
         self.actors = nn.ModuleDict(dict(actors))
         self.normalizers = nn.ModuleDict(dict(normalizers))
         self.random_groups: frozenset[str] = frozenset()
+        self._plain = {
+            group.name: TanhNormalActions(actor, group)
+            for group in groups
+            for name, actor in actors.items()
+            if name == group.name and TanhNormalActions.fits(actor)
+        }
         masked = [group for group in groups if group.has_action_mask]
         self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
             *(group.observation_key for group in groups),
@@ -57,8 +65,15 @@ class Policy(TensorDictModuleBase):
             if group.name in self.random_groups or group.name not in self.actors:
                 tensordict.set(key, random_action(group, seen))
             else:
-                tensordict.set(key, self.actors[group.name](seen).get(key))
+                tensordict.set(key, self._act(group, seen))
         return tensordict
+
+    def _act(self, group: GroupSpec, seen: TensorDictBase) -> Tensor:
+        """The action of the group's actor, of the exploration type of TorchRL's context."""
+        how = exploration_type()
+        if group.name in self._plain and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
+            return self._plain[group.name](seen.get(group.observation_key), noisy=how == ExplorationType.RANDOM)
+        return self.actors[group.name](seen).get((group.name, "action"))
 
     @property
     def group_names(self) -> frozenset[str]:

@@ -20,7 +20,7 @@ from masac.groups import read_groups
 from masac.training import metrics
 from masac.training.atomic import disk_is_full
 from masac.training.checkpoints import Checkpoint, Checkpoints
-from masac.training.collection import batches, check_observations, make_collector
+from masac.training.collection import Collector, check_observations
 from masac.training.compiling import choose_mode
 from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents
@@ -90,9 +90,7 @@ class Trainer:
         self.frames = self.skipped_updates = 0
         self.seconds_before = 0.0
         self.evaluator = Evaluator(config, device=device)
-        self.collector = make_collector(
-            self.env, self.policy, frames_per_iteration=step, total_frames=self.total_frames
-        )
+        self.collector = Collector(self.env, self.policy, steps=training.steps_per_iteration)
         self.started = time.perf_counter()
         self.resumes = resumes
         self.resumed_from = self._resume() if resumes else None
@@ -116,7 +114,7 @@ class Trainer:
 
     def close(self) -> None:
         """Close the environments, and the processes they run in."""
-        self.collector.shutdown()
+        self.collector.close()
         self.evaluator.close()
         self.files.close()
 
@@ -174,7 +172,7 @@ class Trainer:
         if self.frames >= self.total_frames:  # a run that was resumed after its end
             return
         try:
-            for collected in batches(self.collector):
+            for collected in self.collector:
                 if self.config.training.check_observations:
                     check_observations(collected, self.groups, self.frames)
                 yield collected

@@ -1,0 +1,192 @@
+"""Collecting transitions: python -m benchmarks.collection [--tasks navigation balance] [--envs 64 256 1024] [--json F].
+
+Four contenders collect with the same actor (default model), each in environments of its own:
+
+- raw: VMAS stepped in a plain loop with the bare network and a tanh-normal sample; environments that end are reset by
+  VMAS's ``reset_at``, one by one. Nothing is stored.
+- endless: the same, but no environment ever ends or is reset.
+- torchrl: TorchRL's ``Collector`` over its ``VmasEnv``, with the actor as a ``ProbabilisticActor``.
+- masac: masac's collector with its policy, as training uses it.
+
+Episodes end after 100 steps, spread evenly over the environments, so that some end in most steps. The contenders take
+turns in one process; a figure is environment steps a second, the median over rounds with the least and the most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import vmas
+from omegaconf import OmegaConf
+from torch import Tensor
+from torchrl.collectors import Collector as TorchRLCollector
+from torchrl.envs.libs.vmas import VmasEnv
+from torchrl.modules import ProbabilisticActor
+
+from benchmarks.report import print_table, write_json
+from masac.envs.config import TaskConfig
+from masac.envs.vmas import make_vmas_env
+from masac.envs.vmas_env import VmasVectorEnv
+from masac.groups import read_groups
+from masac.training.collection import Collector
+from masac.training.config import ExperimentConfig
+from masac.training.policy import Policy
+from masac.training.saved_policy import make_policy
+
+HORIZON = 100
+CONTENDERS = ("raw", "endless", "torchrl", "masac")
+OTHERS = CONTENDERS[:-1]
+
+
+def main() -> None:
+    """Time all cases and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["navigation", "balance"], help="presets of the vmas suite")
+    parser.add_argument("--envs", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--steps", type=int, default=10, help="steps of every environment in a batch")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=9, help="turns of every contender")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    cases = [_case(task, envs, arguments) for task, envs in itertools.product(arguments.tasks, arguments.envs)]
+    rows = [
+        (
+            case["task"],
+            case["envs"],
+            *(_thousands(case["steps_per_second"][name]) for name in CONTENDERS),
+            *(f"{case[f'masac_over_{name}']:.2f}" for name in OTHERS),
+        )
+        for case in cases
+    ]
+    columns = ("task", "envs", *(f"{name} k/s" for name in CONTENDERS), *(f"masac / {name}" for name in OTHERS))
+    print_table("environment steps a second, in thousands", columns, rows)
+    write_json(arguments.json, {"cases": cases, "steps": arguments.steps}, device=arguments.device)
+
+
+def _case(task: str, envs: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    preset = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(_preset(task))))["task"]
+    config = ExperimentConfig(task=TaskConfig(**{**preset, "num_envs": envs, "horizon": HORIZON}))
+    device, steps = arguments.device, arguments.steps
+    torch.manual_seed(0)
+    env = cast(VmasVectorEnv, make_vmas_env(config.task, num_envs=envs, seed=0, device=device))
+    groups = read_groups(env)
+    policy = make_policy(groups, groups, config).to(device)
+    collects = {
+        "raw": _raw(config.task, policy, device, steps),
+        "endless": _raw(config.task, policy, device, steps, ends=False),
+        "torchrl": _torchrl(config.task, policy, device, steps),
+        "masac": _masac(env, policy, steps),
+    }
+    rates = _take_turns(collects, envs * steps, arguments.rounds, arguments.seconds, device)
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        "task": task,
+        "envs": envs,
+        **{f"masac_over_{name}": medians["masac"] / medians[name] for name in OTHERS},
+        "steps_per_second": {
+            name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in rates.items()
+        },
+    }
+
+
+def _preset(task: str) -> Path:
+    return Path(str(files("masac.conf") / "task" / "vmas" / f"{task}.yaml"))
+
+
+def _raw(task: TaskConfig, policy: Policy, device: str, steps: int, *, ends: bool = True) -> Callable[[], object]:
+    env = vmas.make_env(
+        str(task.scenario), num_envs=task.num_envs, device=device, seed=0, max_steps=HORIZON, **task.kwargs
+    )
+    network = cast(Any, policy.actors["agents"])[0].module
+    observation = torch.stack(env.reset(), 1)
+    env.steps = _spread(task.num_envs, device)
+
+    @torch.no_grad()
+    def collect() -> None:
+        nonlocal observation
+        for _ in range(steps):
+            mean, std = network(observation)
+            action = torch.tanh(mean + torch.randn_like(mean) * std)
+            observations, _, done, _ = env.step(list(action.unbind(1)))
+            ended = done.nonzero().squeeze(-1).tolist() if ends else []
+            for index in ended:
+                env.reset_at(index, return_observations=False)
+            if ended:
+                (observations,) = env.get_from_scenario(
+                    get_observations=True, get_rewards=False, get_infos=False, get_dones=False
+                )
+            observation = torch.stack(observations, 1)
+
+    return collect
+
+
+def _torchrl(task: TaskConfig, policy: Policy, device: str, steps: int) -> Callable[[], object]:
+    env = VmasEnv(
+        str(task.scenario),
+        num_envs=task.num_envs,
+        device=device,  # pyright: ignore[reportCallIssue]
+        seed=0,
+        max_steps=HORIZON,
+        scenario_kwargs=dict(task.kwargs),
+    )
+    actor = cast(ProbabilisticActor, policy.actors["agents"])
+    collector = TorchRLCollector(env, actor, frames_per_batch=task.num_envs * steps, total_frames=-1)
+    batches = iter(collector)
+    next(batches)
+    cast(Any, env)._env.steps = _spread(task.num_envs, device)
+    return lambda: next(batches)
+
+
+def _masac(env: VmasVectorEnv, policy: Policy, steps: int) -> Callable[[], object]:
+    collector = Collector(env, policy, steps=steps)
+    collector.collect()
+    env.steps = _spread(env.batch_size[0], str(env.device)).long().unsqueeze(-1)
+    return collector.collect
+
+
+def _spread(envs: int, device: str) -> Tensor:
+    """How far the episodes are, ``[envs]``."""
+    return (torch.arange(envs, device=device) * HORIZON / envs).floor()
+
+
+def _take_turns(
+    collects: dict[str, Callable[[], object]], frames: int, rounds: int, seconds: float, device: str
+) -> dict[str, list[float]]:
+    """Environment steps a second of every contender in every round."""
+
+    def wait() -> None:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    rates: dict[str, list[float]] = {name: [] for name in collects}
+    for collect in collects.values():
+        collect()
+    for _ in range(rounds):
+        for name, collect in collects.items():
+            wait()
+            started, count = time.perf_counter(), 0
+            while count == 0 or time.perf_counter() - started < seconds:
+                collect()
+                count += 1
+            wait()
+            rates[name].append(frames * count / (time.perf_counter() - started))
+    return rates
+
+
+def _thousands(rates: dict[str, float]) -> str:
+    return f"{rates['median'] / 1e3:.1f} ({rates['min'] / 1e3:.1f} to {rates['max'] / 1e3:.1f})"
+
+
+if __name__ == "__main__":
+    main()
