@@ -17,22 +17,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import time
 import warnings
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import vmas
-from omegaconf import OmegaConf
 from torch import Tensor
 from torchrl.collectors import Collector as TorchRLCollector
 from torchrl.envs.libs.vmas import VmasEnv
 from torchrl.modules import ProbabilisticActor
 
 from benchmarks.report import print_table, write_json
+from benchmarks.tasks import vmas_task
+from benchmarks.turns import take_turns
 from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.envs.vmas_env import VmasVectorEnv
@@ -59,7 +58,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    cases = [_case(task, envs, arguments) for task, envs in itertools.product(arguments.tasks, arguments.envs)]
+    cases = [
+        time_case(
+            task,
+            envs,
+            device=arguments.device,
+            steps=arguments.steps,
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+        )
+        for task, envs in itertools.product(arguments.tasks, arguments.envs)
+    ]
     rows = [
         (
             case["task"],
@@ -74,10 +83,18 @@ def main() -> None:
     write_json(arguments.json, {"cases": cases, "steps": arguments.steps}, device=arguments.device)
 
 
-def _case(task: str, envs: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    preset = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(_preset(task))))["task"]
-    config = ExperimentConfig(task=TaskConfig(**{**preset, "num_envs": envs, "horizon": HORIZON}))
-    device, steps = arguments.device, arguments.steps
+def time_case(task: str, envs: int, *, device: str, steps: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """Time one case.
+
+    Args:
+        task: a preset of the vmas suite.
+        envs: environments.
+        device: where.
+        steps: of every environment in a batch.
+        rounds: turns of every contender.
+        seconds: length of a turn.
+    """
+    config = ExperimentConfig(task=vmas_task(task, num_envs=envs, horizon=HORIZON))
     torch.manual_seed(0)
     env = cast(VmasVectorEnv, make_vmas_env(config.task, num_envs=envs, seed=0, device=device))
     groups = read_groups(env)
@@ -88,7 +105,8 @@ def _case(task: str, envs: int, arguments: argparse.Namespace) -> dict[str, Any]
         "torchrl": _torchrl(config.task, policy, device, steps),
         "masac": _masac(env, policy, steps),
     }
-    rates = _take_turns(collects, envs * steps, arguments.rounds, arguments.seconds, device)
+    times = take_turns(collects, rounds=rounds, seconds=seconds, device=device)
+    rates = {name: [1e3 * envs * steps / one for one in values] for name, values in times.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "task": task,
@@ -98,10 +116,6 @@ def _case(task: str, envs: int, arguments: argparse.Namespace) -> dict[str, Any]
             name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in rates.items()
         },
     }
-
-
-def _preset(task: str) -> Path:
-    return Path(str(files("masac.conf") / "task" / "vmas" / f"{task}.yaml"))
 
 
 def _raw(task: TaskConfig, policy: Policy, device: str, steps: int, *, ends: bool = True) -> Callable[[], object]:
@@ -158,30 +172,6 @@ def _masac(env: VmasVectorEnv, policy: Policy, steps: int) -> Callable[[], objec
 def _spread(envs: int, device: str) -> Tensor:
     """How far the episodes are, ``[envs]``."""
     return (torch.arange(envs, device=device) * HORIZON / envs).floor()
-
-
-def _take_turns(
-    collects: dict[str, Callable[[], object]], frames: int, rounds: int, seconds: float, device: str
-) -> dict[str, list[float]]:
-    """Environment steps a second of every contender in every round."""
-
-    def wait() -> None:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-
-    rates: dict[str, list[float]] = {name: [] for name in collects}
-    for collect in collects.values():
-        collect()
-    for _ in range(rounds):
-        for name, collect in collects.items():
-            wait()
-            started, count = time.perf_counter(), 0
-            while count == 0 or time.perf_counter() - started < seconds:
-                collect()
-                count += 1
-            wait()
-            rates[name].append(frames * count / (time.perf_counter() - started))
-    return rates
 
 
 def _thousands(rates: dict[str, float]) -> str:

@@ -26,9 +26,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchrl.data import Bounded
 
 from benchmarks.report import print_table, write_json
+from benchmarks.tasks import vmas_task
 from benchmarks.turns import masac_update, take_turns
 from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
+from masac.envs.registry import make_env
+from masac.groups import read_groups
 from masac.networks.critics import CriticKind, GroupCritic
+from masac.training.collection import Collector
+from masac.training.config import ExperimentConfig
+from masac.training.saved_policy import make_policy
 
 GROUP, OBSERVATION, ACTION, MODEL = "agents", 18, 2, ModelConfig()
 KINDS: list[CriticKind] = [kind for kind in get_args(CriticKind) if kind != "team"]
@@ -77,7 +83,19 @@ MOMENTS = {"median": statistics.median, "min": min, "max": max}
 
 
 def _time_collecting(num_envs: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    raise NotImplementedError
+    config = ExperimentConfig(task=vmas_task("navigation", num_envs=num_envs))
+    torch.manual_seed(0)
+    env = make_env(config.task, num_envs=num_envs, seed=0, device=arguments.device)
+    groups = read_groups(env)
+    steps = 4
+    collector = Collector(env, make_policy(groups, groups, config).to(arguments.device), steps=steps)
+    times = take_turns(
+        {"collect": collector.collect}, rounds=arguments.rounds, seconds=arguments.seconds, device=arguments.device
+    )["collect"]
+    return {
+        "environments": num_envs,
+        "us_a_frame": {what: 1e3 * of(times) / (steps * num_envs) for what, of in MOMENTS.items()},
+    }
 
 
 def _print(updates: list[dict[str, Any]], collections: list[dict[str, Any]], rows: int) -> None:
