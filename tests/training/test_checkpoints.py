@@ -356,14 +356,14 @@ def test_updates_that_are_not_finite_may_be_skipped_up_to_a_limit(tmp_path):
 
 def test_an_environment_that_fails_leaves_a_checkpoint_of_all_before(tmp_path):
     with Trainer(config(training={"checkpoint_every": None}), tmp_path, console=QUIET) as trainer:
-        step = trainer.env.base_env._step
+        step = trainer.env._step
 
         def fail(data):
             if trainer.frames == 160:
                 raise ZeroDivisionError("the environment's own mistake")
             return step(data)
 
-        trainer.env.base_env._step = fail
+        trainer.env._step = fail
         with pytest.raises(ZeroDivisionError):
             trainer.run()
     assert newest_of(tmp_path).frames == 160
