@@ -125,6 +125,7 @@ def _unchecked_distributions() -> Iterator[None]:
 
 
 def _compiled(module: fx.GraphModule) -> Callable[..., list[Tensor]]:
+    _separate_biases(module)
     # fallback_random: the random numbers that the same seed gives without compiling
     return torch.compile(module, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
@@ -135,6 +136,23 @@ def _drop_idle(graph: fx.Graph) -> None:
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
     graph.eliminate_dead_code()
+
+
+def _separate_biases(module: fx.GraphModule) -> None:
+    """Add biases after matrix products, not in them: the compiler fuses the sum with the activation that follows."""
+    products = {
+        torch.ops.aten.addmm.default: torch.ops.aten.mm.default,
+        torch.ops.aten.baddbmm.default: torch.ops.aten.bmm.default,
+    }
+    for node in list(module.graph.nodes):
+        if node.target in products and not node.kwargs:  # without factors
+            bias, left, right = node.args
+            with module.graph.inserting_before(node):
+                product = module.graph.call_function(products[node.target], (left, right))
+                total = module.graph.call_function(torch.ops.aten.add.Tensor, (product, bias))
+            node.replace_all_uses_with(total)
+            module.graph.erase_node(node)
+    module.recompile()
 
 
 def _lift_held(module: fx.GraphModule) -> list[Tensor]:
