@@ -260,12 +260,14 @@ RESET_TOGETHER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", RESET_TOGETHER)
 def test_most_scenarios_can_be_reset_together(scenario):
     env = VmasVectorEnv(scenario, num_envs=2, horizon=5, seed=0)
     assert find_reset_state(env._make_trial)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["ball_passage", "football", "simple_reference", "simple_push", "wind_flocking"])
 def test_some_cannot(scenario):
     env = VmasVectorEnv(scenario, num_envs=2, horizon=5, seed=0)

@@ -23,9 +23,14 @@ def step(loss, mode, **options):
     return UpdateStep(loss, torch.optim.Adam(loss.parameters(), lr=1e-3), tau=0.1, mode=mode, **options)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("kind", ["independent", "centralized", "team"])
+@pytest.mark.parametrize(
+    ("share", "kind", "mode"),
+    [
+        *((share, kind, "graph") for share in (True, False) for kind in ("independent", "centralized", "team")),
+        pytest.param(True, "centralized", "compile", marks=pytest.mark.slow),
+        pytest.param(False, "team", "compile", marks=pytest.mark.slow),
+    ],
+)
 def test_all_modes_go_the_same_way(share, kind, mode):
     options = {"terminated_reduction": "any", "reward_reduction": "mean"} if kind == "team" else {}
     first = losses(share, kind, **options)
