@@ -36,8 +36,6 @@ def choose_mode(
     Raises:
         ConfigError: for ``compile=true`` where that cannot be.
     """
-    if training.compile == "false":
-        return "eager", None
     untraceable = any(loss.skip_mode == "drop" for loss in losses)
     compiler = _has_compiler(device)
     if training.compile == "true":
@@ -54,6 +52,8 @@ def choose_mode(
         return "compile", None
     if untraceable:
         return "eager", None
+    if training.compile == "false":
+        return "graph", None
     saved = SAVED * updates * seconds_of_update(losses, training.batch_size)
     if saved < 2 * COMPILING_S or not compiler:
         return "graph", None

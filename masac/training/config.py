@@ -43,8 +43,8 @@ class TrainingConfig:
             run, or skip the update.
         nonfinite_limit: with on_nonfinite=skip: stop at more skipped updates than this.
         device: cpu, cuda, cuda:0, ... or auto.
-        compile: true, compile the update with torch.compile, which takes it half a minute once; false, run it as plain
-            Python; auto, replay a trace of it, and compile where the run is long enough to win the time back.
+        compile: true, compile the update with torch.compile, which takes it half a minute once; false, replay a trace
+            of its tensor operations; auto, compile where the run is long enough to win the time back.
     """
 
     total_frames: int = 120_000

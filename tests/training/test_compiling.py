@@ -35,13 +35,13 @@ def test_auto_replays_a_trace_where_there_is_no_compiler(monkeypatch):
         choose("true")
 
 
-def test_false_is_plain_python_and_true_compiles_the_shortest_run():
-    assert choose("false") == ("eager", None)
+def test_false_never_compiles_and_true_compiles_the_shortest_run():
+    assert choose("false") == ("graph", None)
     assert choose("true", updates=1) == ("compile", None)
 
 
 def test_dropping_states_is_plain_python_and_cannot_be_compiled():
-    assert choose("auto", skip="drop") == ("eager", None)
+    assert choose("auto", skip="drop") == choose("false", skip="drop") == ("eager", None)
     with pytest.raises(ConfigError, match=r"algorithm\.skip_done_states=fill"):
         choose("true", skip="drop")
 
