@@ -120,6 +120,41 @@ def soft_td_target(reward: Tensor, ends: Tensor, next_value: Tensor, discount: T
     return reward + _select(discount * next_value, ~ends)
 
 
+def soft_td_lambda_target(
+    reward: Tensor,
+    ends: Tensor,
+    cuts: Tensor,
+    next_value: Tensor,
+    discount: Tensor | float,
+    lmbda: Tensor | float,
+    time_dim: int,
+) -> Tensor:
+    """The λ-return along trajectories, from the last step to the first.
+
+    ``y_t = r_t`` where an episode ends; ``y_t = r_t + γ V(s_{t+1})`` where the trajectory is cut; else
+    ``y_t = r_t + γ ((1 - λ) V(s_{t+1}) + λ y_{t+1})``. As in TorchRL, entropy enters by the values alone. Sutton and
+    Barto 2018, equation 12.18; not corrected for the policy that acted having been another.
+
+    Args:
+        reward: ``[..., T, ...]``, in reward units.
+        ends: True where nothing follows, of the shape of ``reward``.
+        cuts: True where step t + 1 does not follow on step t, of the shape of ``reward``; the last step is always cut.
+        next_value: ``V(s_{t+1})``, of the shape of ``reward``.
+        discount: γ.
+        lmbda: λ; 0 gives :func:`soft_td_target`.
+        time_dim: the dimension of length T.
+
+    Returns:
+        Of the shape of ``reward``.
+    """
+    steps = zip(*(tensor.unbind(time_dim) for tensor in (reward, ends, cuts, next_value)), strict=True)
+    targets: list[Tensor] = []
+    for step_reward, step_ends, step_cuts, value in reversed(list(steps)):
+        following = torch.where(step_cuts, value, (1 - lmbda) * value + lmbda * targets[-1]) if targets else value
+        targets.append(soft_td_target(step_reward, step_ends, following, discount))
+    return torch.stack(targets[::-1], time_dim)
+
+
 def critic_loss(q_values: Tensor, target: Tensor, loss_function: str = "smooth_l1") -> Tensor:
     """The distance of every critic to the target, summed over critics: ``Σ_k d(Q_k(s, a), y)``.
 

@@ -18,6 +18,7 @@ from tensordict.nn import dispatch
 from torch import Tensor
 
 from masac import functional
+from masac.counts import note_count
 from masac.keys import get_entry
 from masac.losses.batch import GroupBatch
 from masac.losses.inputs import Actions, OtherGroups, actor_inputs, critic_inputs
@@ -106,12 +107,13 @@ class GroupLoss(GroupLossModule):
         alive = None if batch.all_alive else batch.alive
         said = {
             "alpha": self.alpha,
-            "entropy": functional.masked_mean(-log_prob, alive),
-            "target_entropy": functional.masked_mean(aimed_entropy.detach().expand_as(log_prob), alive),
+            "entropy": self._mean("entropy", -log_prob, alive),
+            "target_entropy": self._mean("target_entropy", aimed_entropy.detach().expand_as(log_prob), alive),
             "qvalue": q_value,
             "td_error": td_error.mean(),
             **batch.fractions(),
         }
+        note_count((self.group, "fraction_terminal"), log_prob, alive)
         return TensorDict({**losses, **said}, batch_size=[]), td_error
 
     def _qvalue_terms(
@@ -129,8 +131,8 @@ class GroupLoss(GroupLossModule):
         living = trained if error.shape == batch.team_shape else batch.alive
         error = torch.where(living, error, torch.zeros_like(error))
         td_error = error.flatten(tensordict.batch_dims).amax(-1)
-        value = functional.masked_mean(q_values.detach().mean(0), trained)
-        return self._reduce(loss, trained, self._weights(tensordict), batch), td_error, value
+        value = self._mean("qvalue", q_values.detach().mean(0), trained)
+        return self._reduce("loss_qvalue", loss, trained, self._weights(tensordict), batch), td_error, value
 
     @torch.no_grad()
     def _target_value(
@@ -138,9 +140,7 @@ class GroupLoss(GroupLossModule):
     ) -> Tensor:
         q_value = self._next_q_value(tensordict, batch, following, others)
         next_value = self._soft_value(q_value, following.policy, batch)
-        target = functional.soft_td_target(
-            batch.reward_for(next_value), batch.ends(next_value), next_value, self._discount(tensordict, next_value)
-        )
+        target = self._estimated_target(tensordict, batch, next_value)
         if batch.all_alive:
             return target
         return torch.where(batch.trained(next_value), target, torch.zeros_like(target))
@@ -163,7 +163,7 @@ class GroupLoss(GroupLossModule):
         if not batch.all_alive:
             log_prob = torch.where(batch.alive, log_prob, torch.zeros_like(log_prob))
         loss = functional.temperature_loss(self._per_pair(self.log_alpha), log_prob, aimed_entropy)
-        return self._reduce(loss, batch.alive, self._weights(tensordict), batch)
+        return self._reduce("loss_alpha", loss, batch.alive, self._weights(tensordict), batch)
 
     # -- what the policies do ------------------------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ class GroupBatch:
         acts_next: who acts at the next state (alive and not ended), bool ``[*B, N, 1]``.
         terminated: as the data has it.
         reward: as the data has it.
-        rules: how both become an agent's or a team's.
+        done: the flags after which another trajectory follows, the group's and the root's, where the data has them.
+        rules: how they become an agent's or a team's.
     """
 
     batch_size: torch.Size
@@ -69,6 +70,7 @@ class GroupBatch:
     acts_next: Tensor
     terminated: Tensor
     reward: Tensor
+    done: tuple[Tensor, ...]
     rules: EndRules
 
     @property
@@ -107,6 +109,31 @@ class GroupBatch:
                 f"critic (values of shape {list(self.team_shape)}), or terminated_reduction='none' or 'any'."
             )
         return _ends_per_agent(self.terminated, self.alive, self.batch_size, self.n_agents, how)
+
+    def cuts(self, like: Tensor) -> Tensor:
+        """After which steps of trajectories ``[..., T]`` no other step follows: bool of the shape of ``like``.
+
+        An agent's value goes on to the agent's end, a team's (and a posthumous one) to that of the last member.
+        """
+        if not self.done:
+            raise KeyError(
+                "λ-returns need the done flags of 'next', the group's or the root's, to know where trajectories end; "
+                "the data has none. Name yours with set_keys(done=...)."
+            )
+        of_team = like.shape == self.team_shape or self.rules.posthumous
+        cuts = torch.zeros_like(like, dtype=torch.bool)
+        for done in self.done:
+            if of_team:
+                done = reduce_over_agents(done, self.batch_size, self.n_agents, "all", mask=self.alive, name="done")
+            cuts = cuts | align_signal(done, like, self.batch_size, self.n_agents, name="done")
+        lives = self.alive.any(dim=-2, keepdim=True) if of_team else self.alive
+        lives = (lives.squeeze(-2) if like.shape == self.team_shape else lives).expand_as(like)
+        time_dim = len(self.batch_size) - 1
+        # Who is dead in the next row has no value there to go on to.
+        follows = torch.cat(
+            [lives.narrow(time_dim, 1, lives.shape[time_dim] - 1), lives.narrow(time_dim, -1, 1)], time_dim
+        )
+        return cuts | ~follows
 
     def reward_for(self, like: Tensor) -> Tensor:
         """The reward of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
@@ -150,13 +177,14 @@ def read_group_batch(
     reward_key: NestedKey,
     terminated_key: NestedKey,
     mask_key: NestedKey,
+    done_key: NestedKey,
     rules: EndRules,
 ) -> GroupBatch:
     """Read the signals of a group: from the group where present, else from the root.
 
     ``alive`` is the agent mask at the root (all True without one). The mask at ``next`` is never read: at a time limit
-    PettingZoo turns it False too, where an agent must still bootstrap. ``done`` and ``truncated`` are not read either:
-    an episode that was only cut short has a future.
+    PettingZoo turns it False too, where an agent must still bootstrap. ``truncated`` is not read either: an episode
+    that was only cut short has a future. ``done`` says where trajectories end, for λ-returns.
 
     Raises:
         KeyError: if there is no reward or no terminated flag.
@@ -180,6 +208,7 @@ def read_group_batch(
         acts_next=alive & ~own_end & ~team_end,
         terminated=terminated,
         reward=reward,
+        done=_done_signals(tensordict, done_key, group),
         rules=rules,
     )
 
@@ -196,6 +225,13 @@ def read_next_signal(tensordict: TensorDictBase, key: NestedKey, group: NestedKe
             f"the data has {present_keys(tensordict)}. Name yours with set_keys({name}=...)."
         )
     return value
+
+
+def _done_signals(tensordict: TensorDictBase, key: NestedKey, group: NestedKey) -> tuple[Tensor, ...]:
+    """The done flags at ``("next", key)`` and, for a key in the group, those of that name at the root."""
+    keys = [as_path(key), as_path(key)[-1:]] if in_group(key, group) else [as_path(key)]
+    found = [tensordict.get(("next", *path), None) for path in keys]
+    return tuple(signal.bool() for signal in found if signal is not None)
 
 
 def _ends_per_agent(

@@ -273,7 +273,7 @@ class GroupDiscreteSACLoss(GroupLoss):
             q_value = self._q_values(inputs, self.qvalue_network_params, batch.n_agents).amin(0)
         alpha = self._per_pair(self.alpha)
         loss = functional.discrete_actor_loss(q_value, policy.log_probs, policy.probs, alpha)
-        return self._reduce(loss, batch.alive, self._weights(tensordict), batch)
+        return self._reduce("loss_actor", loss, batch.alive, self._weights(tensordict), batch)
 
     def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
         if tuple(values.shape[1:]) == (*batch_size, n_agents, sum(self._sizes)):

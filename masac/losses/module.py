@@ -15,13 +15,14 @@ from tensordict import NestedKey, TensorDictBase, TensorDictParams
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
 from torch import Tensor
 from torchrl.objectives import LossModule, ValueEstimators
-from torchrl.objectives.value import TD0Estimator
 
 from masac import functional
+from masac.counts import note_count
 from masac.keys import as_path, get_entry, in_group
 from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
 from masac.losses.batch import EndRules, GroupBatch, read_group_batch
 from masac.losses.critics import make_critic_values
+from masac.losses.returns import estimated_target, is_lambda_return, make_estimator
 from masac.losses.temperature import clamped_alpha, register_temperature
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
 
@@ -213,7 +214,8 @@ class GroupLossModule(LossModule, abc.ABC):
             critic_keys = self._critic_state_keys()
             states = list(dict.fromkeys([*actor_keys, *critic_keys]))
             keys = self.tensor_keys
-            signals = [("next", *as_path(key)) for key in (keys.reward, keys.terminated)]
+            read = [keys.reward, keys.terminated, *([keys.done] if is_lambda_return(self.value_estimator) else [])]
+            signals = [("next", *as_path(key)) for key in read]
             self._in_keys = [as_path(keys.action), *states, *(("next", *key) for key in states), *signals]
         return self._in_keys
 
@@ -243,35 +245,27 @@ class GroupLossModule(LossModule, abc.ABC):
         return temperature.unsqueeze(-1) if temperature.ndim else temperature
 
     def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> GroupLossModule:
-        """Set the discount: ``make_value_estimator(ValueEstimators.TD0, gamma=...)``, as in TorchRL.
+        """Say what critics are trained to, as in TorchRL.
+
+        Args:
+            value_type: ``ValueEstimators.TD0``, one step (or n, where the data says so), or ``TDLambda``, the λ-return
+                over data of batch size ``[*B, T]``.
+            hyperparams: ``gamma``, and ``lmbda`` for ``TDLambda``.
 
         Raises:
-            NotImplementedError: for another estimator than TD0.
+            NotImplementedError: for another estimator.
         """
         value_type = self.default_value_estimator if value_type is None else value_type
-        if value_type is not ValueEstimators.TD0:
-            raise NotImplementedError(
-                f"{type(self).__name__} must be given ValueEstimators.TD0; got {value_type}. "
-                "For n-step returns, pass data with a 'steps_to_next_obs' entry."
-            )
         hyperparams = {"gamma": self._init_gamma, "device": self._default_device, **hyperparams}
-        self._value_estimator = TD0Estimator(value_network=None, **hyperparams)  # pyright: ignore[reportArgumentType]
+        self._value_estimator = make_estimator(value_type, **hyperparams)
         self.value_type = value_type
+        self._in_keys = None
         return self
 
-    def _discount(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
-        """γ, or γ^n a row for n-step data, broadcastable to ``like``."""
-        gamma = self.value_estimator.get_buffer("gamma")
-        steps = tensordict.get(as_path(self.tensor_keys.steps_to_next_obs), None)
-        if steps is None:
-            return gamma
-        batch = tensordict.batch_size
-        if steps.shape not in (batch, (*batch, 1)):
-            raise ValueError(
-                f"steps_to_next_obs must have shape {list(batch)} or {[*batch, 1]}, a number of steps a row; "
-                f"got {list(steps.shape)}."
-            )
-        return gamma ** steps.reshape(*batch, *(1,) * (like.ndim - len(batch)))
+    def _estimated_target(self, tensordict: TensorDictBase, batch: GroupBatch, next_value: Tensor) -> Tensor:
+        return estimated_target(
+            self.value_estimator, tensordict, batch, next_value, steps_key=self.tensor_keys.steps_to_next_obs
+        )
 
     # -- the batch -----------------------------------------------------------------------------------------------------
 
@@ -319,6 +313,7 @@ class GroupLossModule(LossModule, abc.ABC):
             reward_key=keys.reward,
             terminated_key=keys.terminated,
             mask_key=keys.agent_mask,
+            done_key=keys.done,
             rules=self.end_rules,
         )
 
@@ -352,14 +347,21 @@ class GroupLossModule(LossModule, abc.ABC):
         self._check_values(values, inputs.batch_size, n_agents)
         return values
 
-    def _reduce(self, values: Tensor, mask: Tensor, weights: Tensor | None, batch: GroupBatch) -> Tensor:
-        """Mean or sum over the living, or the masked values as they are."""
+    def _reduce(self, name: str, values: Tensor, mask: Tensor, weights: Tensor | None, batch: GroupBatch) -> Tensor:
+        """Mean or sum over the living, or the masked values as they are, of a term of that name."""
         if weights is not None:
             weights = weights.reshape(*batch.batch_size, *(1,) * (values.ndim - len(batch.batch_size)))
         if self.reduction == "none":
             return functional.masked_values(values, mask, weights).squeeze(-1)
-        reduce = functional.masked_mean if self.reduction == "mean" else functional.masked_sum
-        return reduce(values, None if batch.all_alive else mask, weights)
+        living = None if batch.all_alive else mask
+        if self.reduction == "mean":
+            return self._mean(name, values, living, weights)
+        return functional.masked_sum(values, living, weights)
+
+    def _mean(self, name: str, values: Tensor, mask: Tensor | None, weights: Tensor | None = None) -> Tensor:
+        """A masked mean, and a note of what it is over."""
+        note_count((self.group, name), values, mask, weights)
+        return functional.masked_mean(values, mask, weights)
 
     def _weights(self, tensordict: TensorDictBase) -> Tensor | None:
         """The importance weights of prioritized replay, ``[*B]``, where present."""
@@ -376,8 +378,8 @@ class GroupLossModule(LossModule, abc.ABC):
 
 def _fit_estimator_state(loss: GroupLossModule, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Load states saved before and after the value estimator was made (as in TorchRL, on first use)."""
-    key = f"{prefix}_value_estimator.gamma"
-    if key in state:
+    saved = f"{prefix}_value_estimator."
+    if any(key.startswith(saved) for key in state):
         loss.value_estimator  # noqa: B018  made on first access
     elif loss._value_estimator is not None:
-        state[key] = loss._value_estimator.gamma  # pyright: ignore[reportAttributeAccessIssue]
+        state.update({f"{saved}{name}": value for name, value in loss._value_estimator.named_buffers()})

@@ -244,7 +244,7 @@ class GroupSACLoss(GroupLoss):
         else:
             loss = functional.actor_loss(policy.log_prob, q_value, alpha)
             mask = batch.alive
-        return self._reduce(loss, mask, self._weights(tensordict), batch)
+        return self._reduce("loss_actor", loss, mask, self._weights(tensordict), batch)
 
     def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
         if tuple(values.shape[1:]) not in ((*batch_size, n_agents, 1), (*batch_size, 1)):

@@ -187,7 +187,7 @@ def test_the_discount_is_set_as_in_torchrl():
     torch.manual_seed(0)
     quarter = loss.target_value(batch) - batch["next", GROUP, "reward"]
     torch.testing.assert_close(quarter, half / 2)
-    with pytest.raises(NotImplementedError, match=r"must be given ValueEstimators\.TD0"):
+    with pytest.raises(NotImplementedError, match=r"must be ValueEstimators\.TD0 or TDLambda"):
         loss.make_value_estimator(ValueEstimators.GAE)
 
 
