@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -37,3 +38,18 @@ def rsample_and_log_prob(distribution: Distribution) -> tuple[Tensor, Tensor]:
     """Draw a reparametrized action and its log-probability, of a composite distribution the sum over its parts."""
     with set_composite_lp_aggregate(True):
         return _rsample_and_log_prob(distribution)
+
+
+def state_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module's ``state_dict``, to which TensorDict < 0.12 adds batch sizes and devices."""
+    return {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+
+
+def load_state_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load what :func:`state_tensors` returned, of any version.
+
+    Raises:
+        RuntimeError: if it is of another module.
+    """
+    others = {name: value for name, value in module.state_dict().items() if not isinstance(value, Tensor)}
+    module.load_state_dict({**tensors, **others})

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from masac.checks import ConfigError, RunFailedError
 from masac.cli.presets import explain_missing
+from masac.cli.several import signed
 from masac.training.atomic import disk_is_full
 
 
@@ -49,5 +50,7 @@ def explained(error: Exception) -> str:
 
 
 def _fail(command: str, message: str, code: int) -> None:
-    print(f"{command}: error: {message}", file=sys.stderr)
+    said = signed(message)
+    if said is not None:
+        print(f"{command}: error: {said}", file=sys.stderr, flush=True)
     sys.exit(code)

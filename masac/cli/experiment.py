@@ -10,21 +10,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from masac.checks import ConfigError
 from masac.cli.arguments import hydra_arguments
-from masac.training.config import ExperimentConfig, read_config
+from masac.training.config import ExperimentConfig, read_config, typed
 from masac.training.memory import in_units
+from masac.training.ranks import current_rank
 from masac.training.resume import contradictions, flat, read_run_config
 from masac.training.trainer import Trainer
 
 
 def run_experiment(composed: DictConfig, run_dir: str) -> bool:
     """Train as configured; writes into ``run_dir``. Returns whether somebody asked to stop."""
+    run_dir = current_rank().share(run_dir)  # its name may tell the time
     return _run(replace(read_config(composed), run_dir=run_dir), resumes=False)
 
 
@@ -38,7 +42,8 @@ def resume_experiment(run_dir: Path, words: Sequence[str]) -> None:
     Raises:
         ConfigError: for an override that contradicts the run.
     """
-    config = replace(read_run_config(run_dir), run_dir=str(run_dir))
+    rank = current_rank()  # only rank 0 needs to have the files
+    config = rank.share(replace(read_run_config(run_dir), run_dir=str(run_dir)) if rank.writes else ExperimentConfig())
     _run(changed(config, words) if words else config, resumes=True)
 
 
@@ -49,8 +54,9 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
         ConfigError: naming the first key in which they do.
     """
     with initialize_config_module("masac.conf", version_base="1.3"):
-        defaults = flat(asdict(read_config(compose("config"))))
-        wanted = flat(asdict(read_config(compose("config", overrides=hydra_arguments(words)))))
+        defaults, wanted = (
+            flat(_as_dict(typed(compose("config", overrides=hydra_arguments(overrides))))) for overrides in ((), words)
+        )
     named = {word.partition("=")[0].lstrip("+~") for word in words}
     # What is meant: the keys that are named, all of a task or algorithm that is named, and what these change.
     meant = {
@@ -71,8 +77,12 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
 
 def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
+    for dtype in (np.float32, np.float64):
+        np.finfo(dtype)  # NumPy 1 and 2.2 look for the smallest number when first asked, and warn if it was flushed
+    torch.set_flush_denormal(True)  # gradients and Adam's memory have many numbers below 1e-38, which CPUs are slow at
     assert config.run_dir is not None
-    console, shown_dir = Console(markup=False, highlight=False), _shown(config.run_dir)
+    quiet = not current_rank().writes
+    console, shown_dir = Console(markup=False, highlight=False, quiet=quiet), _shown(config.run_dir)
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True)
@@ -86,12 +96,19 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
             f"masac train: {config.task.suite}/{config.task.name}, {agents}, {config.task.num_envs} "
             f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}"
         )
+        ranks = trainer.rank.world_size
+        if ranks > 1:
+            say(f"{ranks} ranks: each has 1/{ranks} of the environments, of every batch and of the replay buffer")
         rows, size = config.training.buffer_size, trainer.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
         if trainer.said_of_mode:
             say(trainer.said_of_mode)
         if trainer.resumed_from is not None:
             say(f"going on from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
+            before = len(trainer.resumed_from.written)
+            if before != ranks:
+                what = "dealt out to" if trainer.resumed_from.segments is not None else "not there, and filled anew by"
+                say(f"replay buffers of {before} ranks are {what} {ranks}; new ranks begin with new random numbers")
         elif resumes:
             say("there is no checkpoint yet: beginning again")
         if trainer.frames >= trainer.total_frames:
@@ -100,6 +117,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
                 f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
         summary = trainer.run()
+        trainer.rank.leave()
     if summary:
         print_summary(summary, shown_dir, console)
     return bool(summary.get("interrupted"))
@@ -139,6 +157,13 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
         commands = [f"masac evaluate {shlex.quote(run_dir)}", f"masac render {shlex.quote(run_dir)}"]
     for command in commands:
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _as_dict(config: DictConfig) -> dict[str, Any]:
+    """Unchecked: by themselves, without those of the run, values may not fit together."""
+    found = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(found, dict)
+    return {str(name): value for name, value in found.items()}
 
 
 def _nested(flat_config: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ Examples:
   masac train task.kwargs.n_agents=5                        a keyword of the scenario
   masac train task=vmas/custom task.scenario=my_package.my_module:Scenario
   masac train task=pettingzoo/custom task.factory=my_package.my_module:make
+  masac train task=pettingzoo/simple_tag collector=processes collector.num_workers=2
   masac train -m seed=0,1,2                                 three runs one after another, each in a folder of its own
   masac train -m 'seed=range(5)'                            quoted: ( and ) are the shell's
   masac train --resume runs/mine                            go on with a run that stopped, however it did
@@ -38,6 +39,7 @@ Presets:
 {tasks}
                (others work too, with default settings; masac tasks lists them, masac tasks NAME describes one)
   algorithm=   isac (independent critics, the default), masac (centralized critics)
+  collector=   local (environments in this process, the default), processes (in others), ray (on a Ray cluster)
 
 Keys and defaults (task and algorithm presets set some of them):
 """
@@ -53,7 +55,7 @@ def train_help() -> str:
 
 
 def _table(config: Any, prefix: str = "") -> list[str]:
-    texts = _argument_texts(type(config).__doc__ or "")
+    texts = {name: text.replace("``", "") for name, text in argument_texts(type(config).__doc__ or "").items()}
     lines: list[str] = []
     for one in fields(config):
         value = getattr(config, one.name)
@@ -65,8 +67,8 @@ def _table(config: Any, prefix: str = "") -> list[str]:
     return lines
 
 
-def _argument_texts(docstring: str) -> dict[str, str]:
-    """What the Args section of a docstring says of each argument."""
+def argument_texts(docstring: str) -> dict[str, str]:
+    """What the Args section of a class's docstring says of each argument, on one line each."""
     section = docstring.partition("Args:")[2]
     entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", section, flags=re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).replace("``", "").strip() for name, text in entries}
+    return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from masac.checks import ConfigError
 
-GROUPS = ("task", "algorithm")
+GROUPS = ("task", "algorithm", "collector")
 """The keys that choose a preset."""
 
 OPEN = ("task.kwargs",)

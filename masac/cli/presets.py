@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any, cast
@@ -10,12 +11,17 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from masac.cli.several import among_ranks
 from masac.envs.catalogue import hint, short_names
 from masac.envs.config import task_name
 from masac.envs.scenarios import close_names, vmas_scenarios
 
 # On import: a sweep's jobs may run in processes that only import this.
 OmegaConf.register_new_resolver("masac.task_name", task_name, replace=True)
+# Hydra's own ${now:...} would name a folder a rank.
+OmegaConf.register_new_resolver(
+    "masac.now", lambda form: among_ranks(time.strftime(form)), use_cache=True, replace=True
+)
 
 PETTINGZOO_DEFAULTS: dict[str, Any] = {
     "task": {"suite": "pettingzoo", "num_envs": 8, "horizon": None},

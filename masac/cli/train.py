@@ -12,11 +12,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from masac.checks import RunFailedError
-from masac.cli.arguments import hydra_arguments, split_resume, sweep_folder
+from masac.checks import ConfigError, RunFailedError
+from masac.cli.arguments import MULTIRUN, hydra_arguments, split_resume, sweep_folder
 from masac.cli.errors import errors_as_lines, explained
 from masac.cli.help import train_help
 from masac.cli.presets import register_presets
+from masac.cli.several import are_several
 
 ERROR_LOG = "error.log"
 """What a job of a sweep that failed leaves in its folder."""
@@ -29,6 +30,8 @@ def train(arguments: Sequence[str]) -> None:
         return
     sys.path.append(os.getcwd())  # where a user's own scenario is, whichever way masac was started
     with errors_as_lines("masac train"):
+        if are_several() and any(argument in MULTIRUN for argument in arguments):
+            raise ConfigError("a sweep (-m) must be begun without torchrun; got several ranks. Start torchrun a job")
         register_presets()
         run_dir, words = split_resume(arguments)
         if run_dir is not None:

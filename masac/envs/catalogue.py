@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-PETTINGZOO_EXTRA = 'pip install -e ".[pettingzoo]"'
-"""What installs the environments that the presets are for, from a clone of masac."""
+PETTINGZOO_EXTRA = 'pip install "masac[pettingzoo]"'
+"""What installs the environments that the presets are for, wherever masac itself came from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,10 @@ class VmasVectorEnv(VmasEnv):
             continuous_actions=continuous_actions,
             device=device,  # pyright: ignore[reportCallIssue]
             seed=seed,
-            scenario_kwargs=scenario_kwargs,
+            max_steps=None,  # this and the next two are said, so that no keyword of a scenario is taken for them
+            categorical_actions=True,
+            group_map=None,
+            **(scenario_kwargs or {}),  # TorchRL < 0.12 has no parameter scenario_kwargs
         )
         self._horizon = horizon
         self._resets_together = resets_together
@@ -132,7 +135,8 @@ class VmasVectorEnv(VmasEnv):
 
         def make_trial(num_envs: int) -> Environment:
             another = scenario if isinstance(scenario, str) else type(scenario)()
-            return self.lib.make_env(another, num_envs, continuous_actions=continuous_actions, **scenario_kwargs)
+            made = self.lib.make_env(another, num_envs, continuous_actions=continuous_actions, **scenario_kwargs)
+            return cast(Environment, made)
 
         self._make_trial = make_trial
         try:

@@ -58,7 +58,7 @@ class Workers(ParallelEnv):
             reports.cleanup()
             raise
         self._reports, self._threads = reports, threads
-        with _children_without_ctrl_c(), self._explained():
+        with children_without_ctrl_c(), self._explained():
             self.start()
 
     def set_seed(self, seed: int | None = None, static_seed: bool = False) -> int | None:
@@ -153,7 +153,7 @@ def _reporting(function: Callable[..., Any], report: Path) -> Callable[..., Any]
 
 
 @contextmanager
-def _children_without_ctrl_c() -> Iterator[None]:
+def children_without_ctrl_c() -> Iterator[None]:
     """Processes started meanwhile get no SIGINT, from their first moment: they inherit what is blocked here."""
     if sys.platform == "win32":
         yield

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from masac.training.atomic import flush_names, write_through
 from masac.training.damage import DamagedError, check_digest, digest_of, read_tensors
-from masac.training.replay import Replay
 from masac.training.replay_files import ReplayFiles, Segment
+from masac.training.replay_shards import AnyReplay
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -45,8 +45,9 @@ class Checkpoint:
         eval_return: mean evaluation return at these frames; None if there was no evaluation.
         config: of the run.
         versions: of the packages it was written with.
-        written: rows the buffer ever got.
-        segments: the files of the buffer; None if it was left out.
+        written: rows that the buffer of every rank ever got.
+        held: rows that it holds; None in checkpoints of before there were ranks: as many as it can.
+        segments: the files of the buffers; None if they were left out.
         digests: SHA-256 of its files.
     """
 
@@ -58,7 +59,8 @@ class Checkpoint:
     eval_return: float | None
     config: Mapping[str, Any]
     versions: Mapping[str, str]
-    written: int
+    written: Sequence[int]
+    held: Sequence[int] | None
     segments: Sequence[Segment] | None
     digests: Mapping[str, str]
 
@@ -93,7 +95,7 @@ class Checkpoints:
         self,
         tensors: Mapping[str, Tensor],
         write_policy: Callable[[Path], None],
-        replay: Replay,
+        replays: Sequence[AnyReplay],
         *,
         about: Mapping[str, Any],
     ) -> Path:
@@ -102,13 +104,13 @@ class Checkpoints:
         Args:
             tensors: the state, by name.
             write_policy: writes the policy to a file.
-            replay: the buffer.
+            replays: the buffers of all ranks.
             about: the other fields of a :class:`Checkpoint`.
 
         Returns:
             Its folder.
         """
-        segments = None if self.replay_files is None else self.replay_files.save(replay)
+        segments = None if self.replay_files is None else self.replay_files.save(replays)
         folder = self.folder / f"frames-{about['frames']:012d}"
         temporary = self.folder / f".{folder.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -118,7 +120,8 @@ class Checkpoints:
             write_policy(temporary / "policy.pt")
             fields = {
                 **about,
-                "written": replay.written,
+                "written": [replay.written for replay in replays],
+                "held": [len(replay) for replay in replays],
                 "segments": None if segments is None else [asdict(segment) for segment in segments],
                 "digests": {name: digest_of(temporary / name) for name in ("state.pt", "policy.pt")},
             }
@@ -139,14 +142,14 @@ class Checkpoints:
         """What all of them take together."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
-    def load_buffer(self, checkpoint: Checkpoint, replay: Replay) -> None:
-        """Fill a buffer with that of a checkpoint, if it has one.
+    def load_buffers(self, checkpoint: Checkpoint, replays: Sequence[AnyReplay]) -> None:
+        """Fill the buffers of all ranks with those of a checkpoint, if it has them.
 
         Raises:
             DamagedError: if a file of the buffer is missing or not as it was written.
         """
         if checkpoint.segments is not None and self.replay_files is not None:
-            self.replay_files.load(checkpoint.segments, replay, written=checkpoint.written)
+            self.replay_files.load(checkpoint.segments, replays, written=checkpoint.written, held=checkpoint.held)
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Make a checkpoint the newest one: those of more frames, which are damaged, are put aside."""
@@ -221,12 +224,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise DamagedError(f"it has format {content['format']}, this version of masac reads {FORMAT}")
         if content["digest"] != _digest(fields):
             raise DamagedError("checkpoint.json is not as it was written")
-        segments = fields["segments"]
+        segments, written = fields["segments"], fields["written"]
         names = Checkpoint.__dataclass_fields__
         return Checkpoint(
             folder=folder,
             segments=None if segments is None else [Segment(**segment) for segment in segments],
-            **{name: fields[name] for name in names if name not in ("folder", "segments")},
+            written=[written] if isinstance(written, int) else written,
+            held=fields.get("held"),
+            **{name: fields[name] for name in names if name not in ("folder", "segments", "written", "held")},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"checkpoint.json cannot be read ({type(error).__name__}: {error})") from None

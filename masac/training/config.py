@@ -15,6 +15,7 @@ from masac.algorithm import AlgorithmConfig
 from masac.checks import ConfigError, check
 from masac.envs.config import TaskConfig
 from masac.networks.config import ModelConfig
+from masac.training.collectors.config import CollectorConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class TrainingConfig:
         total_frames: frames to collect in all.
         steps_per_iteration: steps of every environment between two rounds of updates.
         updates_per_frame: updates for every frame collected after the warm-up.
-        batch_size: rows (all agents of a frame) an update.
+        batch_size: rows (all agents of a frame) an update. With several ranks, here and elsewhere: of all together.
         warmup_frames: frames with random actions before the first update.
         buffer_size: rows the replay buffer holds.
         actor_lr: learning rate of the actor.
@@ -42,6 +43,8 @@ class TrainingConfig:
         on_nonfinite: what to do about a loss or gradient that is not finite, whose update is never applied: stop the
             run, or skip the update.
         nonfinite_limit: with on_nonfinite=skip: stop at more skipped updates than this.
+        sync_check_every: with several ranks (torchrun): updates between two checks that networks, targets, temperatures
+            and optimizers are the same, to the bit, in all of them.
         device: cpu, cuda, cuda:0, ... or auto.
         compile: true, compile the update with torch.compile, which takes it half a minute once; false, replay a trace
             of its tensor operations; auto, compile where the run is long enough to win the time back.
@@ -65,6 +68,7 @@ class TrainingConfig:
     checkpoint_every: str | None = "10min"
     on_nonfinite: str = "stop"
     nonfinite_limit: int = 100
+    sync_check_every: int = 1000
     device: str = "auto"
     compile: str = "auto"
 
@@ -84,7 +88,7 @@ class TrainingConfig:
             check(
                 "training.learning_groups", self.learning_groups, bool(self.learning_groups), "name a group, or be null"
             )
-        for name in ("total_frames", "steps_per_iteration", "batch_size", "buffer_size"):
+        for name in ("total_frames", "steps_per_iteration", "batch_size", "buffer_size", "sync_check_every"):
             at_least(name, 1)
         for name in ("warmup_frames", "updates_per_frame"):
             at_least(name, 0)
@@ -199,6 +203,7 @@ class ExperimentConfig:
         algorithm: which Soft Actor-Critic.
         model: the networks.
         training: how long and how fast.
+        collector: who steps the environments.
         evaluation: how often and on what.
         checkpoint: what checkpoints hold.
         logging: what to print and where to log.
@@ -210,6 +215,7 @@ class ExperimentConfig:
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
@@ -218,6 +224,8 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         check("seed", self.seed, 0 <= self.seed < 2**31, "be at least 0 and below 2**31")
+        workers, num_envs = self.collector.num_workers, self.task.num_envs
+        check("collector.num_workers", workers, num_envs % workers == 0, f"divide task.num_envs={num_envs}")
 
 
 def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
@@ -226,11 +234,22 @@ def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
     Raises:
         ConfigError: for a value of the wrong type or out of its range.
     """
+    config = OmegaConf.to_object(typed(composed))
+    assert isinstance(config, ExperimentConfig)
+    return config
+
+
+def typed(composed: DictConfig | Mapping[str, Any]) -> DictConfig:
+    """A config with every key of :class:`ExperimentConfig`, values of their types but in any range.
+
+    Raises:
+        ConfigError: for a value of the wrong type.
+    """
     schema = OmegaConf.structured(ExperimentConfig)
     _unfreeze(schema)
     try:
         merged = OmegaConf.merge(schema, composed)
-        config = OmegaConf.to_object(merged)
+        OmegaConf.to_container(merged, resolve=True)  # reads every value
     except ValidationError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
@@ -241,8 +260,8 @@ def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
             f"a config must have the keys of this version of masac; got {str(error).splitlines()[0]}. Remove the key, "
             "or use the version it was written with"
         ) from None
-    assert isinstance(config, ExperimentConfig)
-    return config
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def resolve_device(device: str) -> str:

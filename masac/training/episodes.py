@@ -51,8 +51,9 @@ class EpisodeTracker:
         self.lengths = torch.zeros(num_envs, dtype=torch.int64)
         self.finished: deque[FinishedEpisode] = deque(maxlen=RECENT_EPISODES)
 
-    def observe(self, collected: TensorDictBase) -> None:
-        """Count in a batch ``[E, T]``."""
+    def observe(self, collected: TensorDictBase) -> list[FinishedEpisode]:
+        """Count in a batch ``[E, T]``; returns the episodes that it finished."""
+        finished: list[FinishedEpisode] = []
         rewards = {group.name: living_rewards(collected, group).double().cpu() for group in self.groups}
         dones = collected["next", "done"].squeeze(-1).cpu()
         for step, done in enumerate(dones.unbind(1)):
@@ -61,15 +62,21 @@ class EpisodeTracker:
             self.lengths += 1
             for env in done.nonzero().squeeze(-1).tolist():
                 returns = {name: running[env].clone() for name, running in self.running.items()}
-                self.finished.append(FinishedEpisode(returns=returns, length=int(self.lengths[env])))
+                finished.append(FinishedEpisode(returns=returns, length=int(self.lengths[env])))
             for running in (*self.running.values(), self.lengths):
                 running[done] = 0
+        self.finished.extend(finished)
+        return finished
 
-    def restart(self) -> None:
-        """Forget the running episodes, where environments were reset."""
-        for returns in self.running.values():
-            returns.zero_()
-        self.lengths.zero_()
+    def add(self, finished: Sequence[FinishedEpisode]) -> None:
+        """Count in episodes that were followed elsewhere."""
+        self.finished.extend(finished)
+
+    def restart(self, environments: Sequence[int] | None = None) -> None:
+        """Forget the running episodes, where environments were reset: in these, or in all."""
+        which = slice(None) if environments is None else torch.tensor(environments, dtype=torch.int64)
+        for running in (*self.running.values(), self.lengths):
+            running[which] = 0
 
     def state(self) -> dict[str, Tensor]:
         """The last finished episodes, ``[episodes, N]`` by group, and their lengths."""

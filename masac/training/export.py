@@ -36,7 +36,7 @@ def check_export_file(path: Path) -> None:
     if missing:
         raise ConfigError(
             f"{' and '.join(missing)} must be installed to write {path.name}. "
-            'From a clone of masac: pip install -e ".[export]". Or write a .pt2.'
+            'Install it with pip install "masac[export]", or write a .pt2.'
         )
 
 

@@ -10,9 +10,12 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from masac.compat import load_state_tensors, state_tensors
 from masac.keys import as_path
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
+from masac.training.drift import check_same
+from masac.training.ranks import ALONE, Rank
 from masac.training.update import NonFiniteError, UpdateMode, UpdateStep
 
 
@@ -24,13 +27,18 @@ class Learner:
         training: learning rates and clipping.
         tau: part of the way the target critics move at every update.
         mode: see :class:`UpdateStep`.
+        rank: see :class:`UpdateStep`.
 
     Attributes:
         updates: applied so far.
     """
 
-    def __init__(self, loss: MultiGroupLoss, training: TrainingConfig, *, tau: float, mode: UpdateMode) -> None:
+    def __init__(
+        self, loss: MultiGroupLoss, training: TrainingConfig, *, tau: float, mode: UpdateMode, rank: Rank = ALONE
+    ) -> None:
         self.loss = loss
+        self.rank = rank
+        self.sync_check_every = training.sync_check_every
         losses = loss.group_losses
         groups = [
             {"params": [p for one in losses for p in one.actor_network_params.parameters()], "lr": training.actor_lr},
@@ -40,7 +48,9 @@ class Learner:
         if temperatures:
             groups.append({"params": temperatures, "lr": training.alpha_lr})
         self.optimizer = torch.optim.Adam(groups, fused=True)
-        self.step = UpdateStep(loss, self.optimizer, tau=tau, max_grad_norm=training.max_grad_norm, mode=mode)
+        self.step = UpdateStep(
+            loss, self.optimizer, tau=tau, max_grad_norm=training.max_grad_norm, mode=mode, rank=rank
+        )
         self.initial_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.final_lr_factor = training.final_lr_factor
         self.updates = 0
@@ -59,14 +69,17 @@ class Learner:
 
         Raises:
             NonFiniteError: if a loss or gradient is not finite; then nothing is applied.
+            RunFailedError: if this rank and others do not have the same networks any more.
         """
         logged = self.step(batch)
         self.updates += 1
+        if self.rank.world_size > 1 and self.updates % self.sync_check_every == 0:
+            check_same(self.state(), self.rank, when=f"after update {self.updates}")
         return {_log_name(name): value for name, value in logged.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Networks, targets, temperatures and what the optimizer remembers, by name."""
-        state = {f"loss/{name}": value.detach() for name, value in self.loss.state_dict().items()}
+        state = {f"loss/{name}": value.detach() for name, value in state_tensors(self.loss).items()}
         for index, memory in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer/{index}/{name}": value for name, value in memory.items()}
         return state
@@ -77,7 +90,7 @@ class Learner:
         Raises:
             RuntimeError: if it is of other networks.
         """
-        self.loss.load_state_dict({name[5:]: value for name, value in state.items() if name.startswith("loss/")})
+        load_state_tensors(self.loss, {name[5:]: value for name, value in state.items() if name.startswith("loss/")})
         memory: dict[int, dict[str, Any]] = {}
         for name, value in state.items():
             if name.startswith("optimizer/"):

@@ -15,6 +15,7 @@ STAGES = ("collect", "sample", "update", "evaluate", "checkpoint")
 
 RUN = (
     *("frames", "updates", "updates_skipped", "wall_time_s", "frames_per_second", "updates_per_second"),
+    *("collect/policy_lag", "collect/policy_lag_updates", "collect/restarts"),
     *("buffer/rows", "buffer/fill", "train/return_mean", "train/episode_length_mean"),
     *("eval/return_mean", "eval/return_std", "eval/episode_length_mean"),
 )

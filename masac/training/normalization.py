@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+Moments = tuple[int, Tensor, Tensor]
+
 
 class RunningNormalizer(nn.Module):
     """``(x - mean) / std`` with the mean and standard deviation of all that was seen, clipped to ±10.
@@ -25,18 +27,29 @@ class RunningNormalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("m2", torch.zeros(features, dtype=torch.float64))
 
-    @torch.no_grad()
     def observe(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Count in ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""
+        self.merge(*self.moments(values, mask))
+
+    @torch.no_grad()
+    def moments(self, values: Tensor, mask: Tensor | None = None) -> Moments:
+        """Number, mean and sum of squared deviations of ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""
         values = values.reshape(-1, values.shape[-1]) if mask is None else values[mask.squeeze(-1)]
         if values.shape[0] == 0:
-            return
+            return 0, torch.zeros_like(self.mean), torch.zeros_like(self.m2)
         values = values.double()
-        count = self.count + values.shape[0]
         mean = values.mean(0)
-        delta = mean - self.mean
-        self.m2 += (values - mean).square().sum(0) + delta.square() * self.count * values.shape[0] / count
-        self.mean += delta * values.shape[0] / count
+        return values.shape[0], mean, (values - mean).square().sum(0)
+
+    @torch.no_grad()
+    def merge(self, number: int, mean: Tensor, m2: Tensor) -> None:
+        """Count in values by their :meth:`moments`."""
+        if number == 0:
+            return
+        count = self.count + number
+        delta = mean.to(self.mean.device) - self.mean
+        self.m2 += m2.to(self.m2.device) + delta.square() * self.count * number / count
+        self.mean += delta * number / count
         self.count.copy_(count)
 
     def forward(self, values: Tensor) -> Tensor:

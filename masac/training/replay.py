@@ -29,7 +29,7 @@ class Replay:
         self.groups = tuple(groups)
         self.size = size
         self.batch_size = batch_size
-        self.written = 0
+        self.written = self._ahead = 0
         self.buffer = ReplayBuffer(storage=LazyTensorStorage(size, device=device))
 
     def __len__(self) -> int:
@@ -70,15 +70,26 @@ class Replay:
             parts: these rows in order, in parts of any size.
             written: rows the buffer ever got.
         """
-        self.buffer.empty()
-        ahead = max(written - self.size, 0) % self.size  # places before that of the oldest row
+        self.begin(written, min(written, self.size))
         for rows in parts:
-            while ahead:  # filled with anything: the newest rows come round to them
-                filler = rows[:ahead]
-                self.buffer.extend(filler)  # pyright: ignore[reportArgumentType]
-                ahead -= filler.numel()
-            self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
+            self.put(rows)
+
+    def begin(self, written: int, held: int) -> None:
+        """Forget all rows, to be given the last ``held`` of ``written`` by :meth:`put`.
+
+        Either the buffer is full with them, or they begin at a multiple of its size.
+        """
+        self.buffer.empty()
+        self._ahead = (written - held) % self.size  # places before that of the oldest row
         self.written = written
+
+    def put(self, rows: TensorDictBase) -> None:
+        """The next rows of :meth:`begin`."""
+        while self._ahead:  # filled with anything: the newest rows come round to them
+            filler = rows[: self._ahead]
+            self.buffer.extend(filler)  # pyright: ignore[reportArgumentType]
+            self._ahead -= filler.numel()
+        self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
         """What a row takes, given collected data (of any batch size) to look at."""

@@ -20,13 +20,16 @@ from masac.training.damage import DamagedError
 from masac.training.episodes import EpisodeTracker
 from masac.training.learner import Learner
 from masac.training.policy import Policy
-from masac.training.ranks import random_state, set_random_state
+from masac.training.randomness import random_state, set_random_state
+from masac.training.ranks import Rank
 from masac.training.run_files import installed_versions
 
 MAY_CHANGE = (
-    *("run_dir", "logging", "evaluation.every_frames", "checkpoint.keep", "task.num_workers"),
+    *("run_dir", "logging", "evaluation.every_frames", "checkpoint.keep"),
+    *("task.num_workers", "collector"),
     *("training.total_frames", "training.device", "training.checkpoint_every"),
     *("training.compile", "training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
+    "training.sync_check_every",
 )
 """The keys (or parts of the config) that a resumed run may change: they leave what was learned as it is."""
 
@@ -112,7 +115,7 @@ def state_of(learner: Learner, policy: Policy, episodes: EpisodeTracker) -> dict
         "learner": learner.state(),
         "normalizers": dict(policy.normalizers.state_dict()),
         "episodes": episodes.state(),
-        "random": random_state(),
+        _random_of(learner.rank.index): random_state(),
     }
     return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
 
@@ -131,9 +134,27 @@ def set_state(state: Mapping[str, Tensor], learner: Learner, policy: Policy, epi
         raise DamagedError(f"its state does not fit this run ({str(error).splitlines()[-1].strip()})") from None
 
 
-def set_random_state_from(state: Mapping[str, Tensor]) -> None:
-    """Go on with the random numbers of :func:`state_of`."""
-    set_random_state(_part(state, "random"))
+def random_states(rank: Rank) -> dict[str, Tensor]:
+    """The random numbers of all ranks but this one, as tensors by name, for rank 0 to keep beside its own."""
+    states = rank.gather(random_state())
+    return {
+        f"{_random_of(index)}/{name}": value
+        for index, state in enumerate(states)
+        if index != rank.index
+        for name, value in state.items()
+    }
+
+
+def set_random_state_from(state: Mapping[str, Tensor], rank: Rank) -> bool:
+    """Go on with the random numbers that a rank had; returns whether they are there."""
+    mine = _part(state, _random_of(rank.index))
+    if mine:
+        set_random_state(mine)
+    return bool(mine)
+
+
+def _random_of(index: int) -> str:
+    return f"random{index}" if index else "random"
 
 
 def _read(config: Mapping[str, Any]) -> ExperimentConfig:

@@ -15,15 +15,16 @@ from torch import Tensor
 
 from masac.algorithm import make_loss
 from masac.checks import ConfigError, RunFailedError
-from masac.envs.registry import make_env
 from masac.groups import read_groups
 from masac.training import metrics
 from masac.training.atomic import disk_is_full
 from masac.training.checkpoints import Checkpoint, Checkpoints
-from masac.training.collection import Collector, check_observations
+from masac.training.collectors.make import make_collector, make_environments
+from masac.training.collectors.observations import check_observations
 from masac.training.compiling import choose_mode
 from masac.training.config import ExperimentConfig, resolve_device
-from masac.training.episodes import EpisodeTracker, Evaluation, alive_agents
+from masac.training.division import share_of
+from masac.training.episodes import EpisodeTracker, Evaluation, FinishedEpisode, alive_agents
 from masac.training.evaluator import Evaluator
 from masac.training.learner import Learner, explain
 from masac.training.loggers import Loggers, check_loggers
@@ -32,9 +33,12 @@ from masac.training.normalization import RunningNormalizer
 from masac.training.plots import plot_learning_curve
 from masac.training.policy import learning_groups
 from masac.training.progress import ProgressDisplay
-from masac.training.ranks import current_rank, seed_everything
+from masac.training.randomness import seed_everything
+from masac.training.ranks import OtherRankFailedError, RankLostError, current_rank
 from masac.training.replay import Replay
-from masac.training.resume import load_newest, set_random_state_from, set_state, state_of
+from masac.training.replay_shards import all_replays, whole_batch
+from masac.training.reports import Report, together
+from masac.training.resume import load_newest, random_states, set_random_state_from, set_state, state_of
 from masac.training.run_files import RunFiles, installed_versions
 from masac.training.saved_policy import make_policy, save_policy
 from masac.training.signals_to_stop import StopRequest, stop_on_signals
@@ -61,39 +65,44 @@ class Trainer:
     ) -> None:
         self.config = config
         self.rank = current_rank()
-        self.console = console or Console(markup=False)
+        self.console = console or Console(markup=False, quiet=not self.rank.writes)
         check_loggers(config.logging.loggers)
-        training, task, device = config.training, config.task, resolve_device(config.training.device)
+        own = share_of(config, self.rank)
+        training, task, device = own.training, own.task, self.rank.device(resolve_device(config.training.device))
         self.files = RunFiles(run_dir, writes=self.rank.writes, resumes=resumes)
         seed = self.rank.seed(config.seed)
         seed_everything(seed)
 
-        self.env = make_env(task, num_envs=task.num_envs, seed=seed, device=device)
+        self.env = make_environments(own, seed=seed, device=device)
         self.groups = read_groups(self.env)
         self.learning = learning_groups(self.groups, training.learning_groups)
         self.policy = make_policy(self.groups, self.learning, config)
         loss = make_loss(dict(self.policy.actors), self.learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
         loss.to(device)  # the actors' parameters are the loss's
         self.policy.to(device)
-        self.frames_per_iteration = step = task.num_envs * training.steps_per_iteration
+        self.frames_per_iteration = step = config.task.num_envs * training.steps_per_iteration
         self.warmup_frames = math.ceil(training.warmup_frames / step) * step
         self.total_frames = math.ceil(training.total_frames / step) * step
         updates = self._updates_by(self.total_frames)
         mode, self.said_of_mode = choose_mode(training, loss.group_losses, updates=updates, device=device)
-        self.learner = Learner(loss, training, tau=config.algorithm.tau, mode=mode)
+        self.learner = Learner(loss, training, tau=config.algorithm.tau, mode=mode, rank=self.rank)
         self.replay = Replay(self.learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
         self.bytes_per_row = self.replay.bytes_per_row(self.env.fake_tensordict())
-        check_buffer_fits(training.buffer_size, self.bytes_per_row, device)
+        ranks_there = self.rank.local_world_size if device == "cpu" else 1
+        check_buffer_fits(training.buffer_size * ranks_there, self.bytes_per_row, device)
         self.episodes = EpisodeTracker(task.num_envs, self.groups)
         self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
 
         self.frames = self.skipped_updates = 0
+        self.has_rows = False
+        self.finished: list[FinishedEpisode] = []
         self.seconds_before = 0.0
-        self.evaluator = Evaluator(config, device=device)
-        self.collector = Collector(self.env, self.policy, steps=training.steps_per_iteration)
+        self.evaluator = Evaluator(config, device=device) if self.rank.writes else None
+        self.collector = make_collector(own, self.env, self.policy, seed=seed, device=device, warn=self._warn)
         self.started = time.perf_counter()
         self.resumes = resumes
         self.resumed_from = self._resume() if resumes else None
+        self._begin_alike()
         self.files.write_config(config)
         self.last_evaluation: metrics.Row = {}
         self.last_evaluation_frames: int | None = None
@@ -115,7 +124,8 @@ class Trainer:
     def close(self) -> None:
         """Close the environments, and the processes they run in."""
         self.collector.close()
-        self.evaluator.close()
+        if self.evaluator is not None:
+            self.evaluator.close()
         self.files.close()
 
     def run(self) -> dict[str, object]:
@@ -131,6 +141,8 @@ class Trainer:
                     f"The last whole checkpoint is {self.checkpoints.newest or 'none'}. Make room, then go on with "
                     f"masac train --resume {self.files.run_dir}"
                 ) from error
+            if isinstance(error, RankLostError | OtherRankFailedError):
+                raise RunFailedError(f"{error} Go on with masac train --resume {self.files.run_dir}") from error
             raise
         if not interrupted and not self.last_evaluation and self.rank.writes:
             self._evaluation()  # the run was resumed after its end
@@ -151,18 +163,20 @@ class Trainer:
                 self._observe(collected)
                 self.replay.extend(collected)
                 updates = self._update()
+                self.collector.updated(len(updates))
                 evaluation = self._evaluation() if self._evaluation_due() else {}
-                row = self._row(updates, evaluation)
+                agreed = self._agree(evaluation, stop)
+                row = self._row(updates, evaluation, rows=agreed.rows)
                 table.write(row)
                 loggers.log(row)
                 display.show(row, evaluation=self.last_evaluation)
-                if self._checkpoint_due(evaluation, stop):
+                if agreed.checkpoint:
                     table.flush()
                     self._checkpoint(evaluation)
                 if self.failure is not None:
                     raise self.failure
-                if stop.requested:
-                    break
+                if agreed.stop:
+                    return True
         return stop.requested
 
     # -- collect ------------------------------------------------------------------------------------------------------
@@ -175,24 +189,33 @@ class Trainer:
             for collected in self.collector:
                 if self.config.training.check_observations:
                     check_observations(collected, self.groups, self.frames)
+                self.rank.meet()
                 yield collected
                 if self.frames >= self.total_frames:
                     return
-        except Exception:
+        except RankLostError:
+            raise
+        except Exception as error:
+            if not isinstance(error, OtherRankFailedError):
+                self.rank.meet(failed=True)
             if self.frames > self.last_checkpoint[0]:
                 self._save({})
             raise
 
     def _observe(self, collected: TensorDictBase) -> None:
-        self.frames += collected.numel()
+        self.frames += collected.numel() * self.rank.world_size
         self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
-        self.episodes.observe(collected)
+        self.episodes.restart(self.collector.restarted)
+        self.finished = self.episodes.observe(collected)
         for group in self.learning:
             if group.name in self.policy.normalizers:
                 normalizer = self.policy.normalizers[group.name]
                 assert isinstance(normalizer, RunningNormalizer)
-                normalizer.observe(collected[group.observation_key], alive_agents(collected, group).unsqueeze(-1))
+                seen, alive = collected[group.observation_key], alive_agents(collected, group).unsqueeze(-1)
+                number, mean, m2 = normalizer.moments(seen, alive)
+                for moments in self.rank.gather((number, mean.cpu(), m2.cpu())):
+                    normalizer.merge(*moments)
 
     def _warm_up(self) -> None:
         """Let all groups act at random until the warm-up is over."""
@@ -221,7 +244,9 @@ class Trainer:
             yield from rows.split(self.replay.batch_size)
 
     def _updates_due(self) -> int:
-        if not len(self.replay):
+        if not self.has_rows:  # until every rank has: all of them take the same updates
+            self.has_rows = not self.rank.any(not len(self.replay))
+        if not self.has_rows:
             return 0
         return self._updates_by(self.frames) - self.learner.updates - self.skipped_updates
 
@@ -246,6 +271,7 @@ class Trainer:
         training = self.config.training
         if training.on_nonfinite == "skip" and self.skipped_updates <= training.nonfinite_limit:
             return None
+        error = NonFiniteError(error.terms, whole_batch(error.batch, self.rank))
         file = self.files.write_batch(error.batch)
         iteration = self.frames // self.frames_per_iteration
         where = f"update {self.learner.updates + 1} (iteration {iteration}, frame {self.frames})"
@@ -255,7 +281,7 @@ class Trainer:
 
     def _evaluation_due(self) -> bool:
         """Now and then and at the end."""
-        if not self.rank.writes:
+        if self.evaluator is None:
             return False
         before = self.frames - self.frames_per_iteration
         return self.frames >= self.total_frames or self.evaluator.due(before, self.frames)
@@ -272,7 +298,23 @@ class Trainer:
         Args:
             random_groups: groups that act uniformly at random instead.
         """
+        assert self.evaluator is not None  # of rank 0
         return self.evaluator.evaluate(self.policy, random_groups=random_groups)
+
+    def _agree(self, evaluation: metrics.Row, stop: StopRequest) -> Report:
+        """What this iteration comes to in all ranks; the others wait here for rank 0 to have evaluated."""
+        reports = self.rank.gather(
+            Report(
+                stop=stop.requested,
+                checkpoint=self._checkpoint_due(evaluation, stop),
+                rows=len(self.replay),
+                finished=self.finished,
+            )
+        )
+        for index, report in enumerate(reports):
+            if index != self.rank.index:
+                self.episodes.add(report.finished)
+        return together(reports)
 
     # -- checkpoint ---------------------------------------------------------------------------------------------------
 
@@ -303,48 +345,64 @@ class Trainer:
     def _save(self, evaluation: metrics.Row) -> dict[str, Tensor]:
         """Write a checkpoint; returns the state in it."""
         state = state_of(self.learner, self.policy, self.episodes)
-        if self.rank.writes:
-            self.checkpoints.save(
-                state,
-                lambda path: save_policy(path, self.policy, self.config, frames=self.frames),
-                self.replay,
-                about={
-                    "frames": self.frames,
-                    "updates": self.learner.updates,
-                    "skipped": self.skipped_updates,
-                    "wall_time_s": self.wall_time_s,
-                    "eval_return": evaluation.get("eval/return_mean"),
-                    "config": asdict(self.config),
-                    "versions": installed_versions(),
-                },
-            )
+        others = random_states(self.rank)
+        with all_replays(self.replay, self.rank) as replays:
+            if self.rank.writes:
+                self.checkpoints.save(
+                    {**state, **others},
+                    lambda path: save_policy(path, self.policy, self.config, frames=self.frames),
+                    replays,
+                    about={
+                        "frames": self.frames,
+                        "updates": self.learner.updates,
+                        "skipped": self.skipped_updates,
+                        "wall_time_s": self.wall_time_s,
+                        "eval_return": evaluation.get("eval/return_mean"),
+                        "config": asdict(self.config),
+                        "versions": installed_versions(),
+                    },
+                )
         self.last_checkpoint = (self.frames, time.perf_counter())
         return state
 
     def _resume(self) -> Checkpoint | None:
         """Go on from the newest whole checkpoint, if there is one."""
+        found: tuple[Checkpoint, dict[str, Tensor]] | None = None
+        with all_replays(self.replay, self.rank) as replays:
 
-        def load(checkpoint: Checkpoint) -> None:
-            state = checkpoint.tensors()
-            set_state(state, self.learner, self.policy, self.episodes)
-            self.checkpoints.load_buffer(checkpoint, self.replay)
-            self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
-            self.skipped_updates, self.seconds_before = checkpoint.skipped, checkpoint.wall_time_s
-            self._restart(state)
+            def load(checkpoint: Checkpoint) -> None:
+                nonlocal found
+                state = checkpoint.tensors()
+                set_state(state, self.learner, self.policy, self.episodes)
+                self.checkpoints.load_buffers(checkpoint, replays)
+                found = checkpoint, state
 
-        checkpoint = load_newest(self.checkpoints, self.config, load, warn=self._warn)
-        if checkpoint is None:
+            if self.rank.writes:
+                load_newest(self.checkpoints, self.config, load, warn=self._warn)
+        found = self.rank.share(found)
+        if found is None:
             self.files.check_barely_begun()
-        elif not (self.files.run_dir / "metrics.csv").is_file():
+            return None
+        checkpoint, state = found
+        self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
+        self.skipped_updates, self.seconds_before = checkpoint.skipped, checkpoint.wall_time_s
+        self._restart(state)
+        if not (self.files.run_dir / "metrics.csv").is_file():
             self._warn("metrics.csv is missing; a new one begins here")
         return checkpoint
 
+    def _begin_alike(self) -> None:
+        """Have all ranks begin with the networks, targets, temperatures and statistics of rank 0."""
+        if self.rank.world_size > 1:
+            state = {name: value.cpu() for name, value in state_of(self.learner, self.policy, self.episodes).items()}
+            set_state(self.rank.share(state), self.learner, self.policy, self.episodes)
+
     def _restart(self, state: Mapping[str, Tensor]) -> None:
         """Begin new episodes, which depend on the frames so far and nothing else."""
-        self.env.set_seed(self.rank.seed(self.config.seed, self.frames))
-        self.collector.reset()
+        self.collector.reset(self.rank.seed(self.config.seed, self.frames))
         self.episodes.restart()
-        set_random_state_from(state)
+        if not set_random_state_from(state, self.rank):
+            seed_everything(self.rank.seed(self.config.seed, self.frames))
 
     def _warn(self, message: str) -> None:
         self.console.print(f"warning: {message}", highlight=False, soft_wrap=True)
@@ -359,14 +417,15 @@ class Trainer:
     def _columns(self) -> list[str]:
         return metrics.columns(self.groups, self.learning_names, success=self.config.task.success is not None)
 
-    def _row(self, updates: list[dict[str, Tensor]], evaluation: metrics.Row) -> metrics.Row:
+    def _row(self, updates: list[dict[str, Tensor]], evaluation: metrics.Row, *, rows: int) -> metrics.Row:
         row: metrics.Row = {
             "frames": self.frames,
             "updates": self.learner.updates,
             "updates_skipped": self.skipped_updates,
             "wall_time_s": round(self.wall_time_s, 3),
-            "buffer/rows": len(self.replay),
-            "buffer/fill": len(self.replay) / self.replay.size,
+            "buffer/rows": rows,
+            "buffer/fill": rows / self.config.training.buffer_size,
+            **self.collector.numbers(),
             **metrics.training_numbers(self.episodes, self.learning_names),
             **evaluation,
             **metrics.learning_numbers(updates, skips=self.config.algorithm.skip_done_states != "off"),

@@ -6,18 +6,22 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrl.objectives import SoftUpdate
 
+from masac.checks import RunFailedError
+from masac.counts import counts_noted
 from masac.faults import checks_put_off
 from masac.graphs import Graph, Results
 from masac.groups import group_name
 from masac.keys import as_path
 from masac.losses.base import GroupLoss
 from masac.losses.multi_group import MultiGroupLoss
+from masac.training.ranks import ALONE, Rank
+from masac.training.shares import Found, Shares
 
 UpdateMode = Literal["eager", "graph", "compile"]
 
@@ -50,6 +54,8 @@ class UpdateStep:
             operations they are; ``"compile"``, ``torch.compile`` makes a program of them, which takes it tens of
             seconds, and is the fastest; ``"eager"``, Python every time, for what cannot be traced
             (``skip_done_states="drop"``) and for a debugger. All give the same numbers, up to rounding.
+        rank: one of several processes that take the step together, each on as many rows of its own; every one of them
+            applies what the rows of all of them come to.
 
     What is no tensor (keys, reductions, flags of the loss) must not change after the first update, unless it is eager.
 
@@ -66,6 +72,7 @@ class UpdateStep:
         tau: float,
         max_grad_norm: float | None = None,
         mode: UpdateMode = "graph",
+        rank: Rank = ALONE,
     ) -> None:
         if mode not in ("eager", "graph", "compile"):
             raise ValueError(f"mode must be 'eager', 'graph' or 'compile'; got {mode!r}.")
@@ -73,14 +80,21 @@ class UpdateStep:
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.mode: UpdateMode = mode
+        self.rank = rank
         self.parameters: list[Tensor] = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-        self._results = self._evaluate if mode == "eager" else Graph(self._evaluate, compile=mode == "compile")
         if isinstance(loss, MultiGroupLoss):
             self._groups = {f"{group_name(one.group)}/": one for one in loss.group_losses}
             self._terms = ["loss"]
         else:
             self._groups = {"": loss}
             self._terms = ["loss_actor", "loss_qvalue", "loss_alpha"]
+        if rank.world_size > 1 and any(one.reduction != "mean" for one in self._groups.values()):
+            raise ValueError("losses whose batches several ranks share must have reduction='mean'; got another one.")
+        self._shares = Shares(rank.world_size, self._terms_of_parameters()) if rank.world_size > 1 else None
+        evaluate = self._evaluate if self._shares is None else self._evaluate_share
+        self._results = evaluate if mode == "eager" else Graph(evaluate, compile=mode == "compile")
+        # Not compiled: a handful of sums and factors, and the same numbers in all processes.
+        self._joined = self._join if mode == "eager" else Graph(self._join, compile=False)
         self._target_update = get_ema_multi_avg_fn(1 - tau)
         SoftUpdate(loss, tau=tau)  # begins with targets equal to the critics, and stops the loss's reminder of it
         self._critics = _tensors(self._groups.values(), "qvalue_network_params")
@@ -94,15 +108,25 @@ class UpdateStep:
             clipping (``grad_norm_actor``, ``grad_norm_qvalue``); of several groups ``group/loss_qvalue`` and so on.
 
         Raises:
-            NonFiniteError: if a loss or gradient is not finite; then nothing is applied.
+            NonFiniteError: if a loss or gradient is not finite, on whatever rank; then nothing is applied.
+            RunFailedError: if a check of values failed on another rank.
             GraphError: if the loss cannot be traced.
         """
         results = self._results(batch)
         batch.set(self.loss.tensor_keys.priority, results.pop("priority"))
+        if self._shares is not None:
+            share = results["share"]
+            self.rank.add(share)
+            results = self._joined(TensorDict({"share": share}))
         gradients = [results.pop(("gradient", index), None) for index in range(len(self.parameters))]
         if not bool(results.pop("sound")):  # one look, as it waits for the device
             self.loss(batch.copy())  # raises the error of a check that was put off
             terms = [name for name, value in results.items() if not bool(value.isfinite())]
+            if not terms and self._shares is not None:
+                raise RunFailedError(
+                    "a batch must pass the checks of its values on every rank; it failed one on another rank than "
+                    f"{self.rank.index}, which says what."
+                )
             raise NonFiniteError(terms or ["loss"], batch.exclude(self.loss.tensor_keys.priority))
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -113,12 +137,32 @@ class UpdateStep:
     def _evaluate(self, batch: TensorDictBase) -> Results:
         """Everything up to the optimizer: what is logged, the priority, the gradients, and whether all is in order."""
         batch = batch.copy()
+        found = self._find(batch)
+        return {**self._judge(found), "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
+
+    def _evaluate_share(self, batch: TensorDictBase) -> Results:
+        """What this process's rows of the batch have to say, as a flat tensor, and their priority."""
+        assert self._shares is not None
+        batch = batch.copy()
+        with counts_noted() as counts:
+            found = self._find(batch)
+        prefixes = {loss.group: prefix for prefix, loss in self._groups.items()}
+        share = self._shares.pack(found, {f"{prefixes[group]}{name}": n for (group, name), n in counts.items()})
+        return {"share": share, "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
+
+    def _join(self, shares: TensorDictBase) -> Results:
+        """What :meth:`_evaluate` returns, priorities apart, from the sum of all processes' shares."""
+        assert self._shares is not None
+        return self._judge(self._shares.unpack(shares.get("share")))
+
+    def _find(self, batch: TensorDictBase) -> Found:
+        """Losses and gradients; writes the priority into the batch."""
         with checks_put_off() as faults:
             losses = self.loss(batch)
-        results: Results = {}
+        said: dict[str, Tensor] = {}
         for prefix in self._groups:
-            said = losses[prefix.removesuffix("/")] if prefix else losses
-            results |= {f"{prefix}{name}": value.detach().mean() for name, value in said.items()}
+            of_group = losses[prefix.removesuffix("/")] if prefix else losses
+            said |= {f"{prefix}{name}": value.detach().mean() for name, value in of_group.items()}
         # An actor's loss holds the critics fixed and a critic's the actors, so one backward pass serves all terms.
         total = torch.stack([losses[key] for key in self._terms]).sum()
         computed = torch.autograd.grad(total, self.parameters, allow_unused=True)
@@ -127,16 +171,34 @@ class UpdateStep:
             for parameter, gradient in zip(self.parameters, computed, strict=True)
             if gradient is not None
         }
+        return Found(said=said, total=total.detach(), gradients=gradients, faults=faults)
+
+    def _judge(self, found: Found) -> Results:
+        """What is logged, the gradients, clipped, and whether all is in order."""
+        gradients = dict(found.gradients)
         norms = self._clip(gradients)
-        sound = torch.stack([total.detach(), *norms.values()]).isfinite().all()
-        for fault in faults:
+        sound = torch.stack([found.total, *norms.values()]).isfinite().all()
+        for fault in found.faults:
             sound = sound & ~fault
+        results: Results = {**found.said}
         results |= {name: norm for name, norm in norms.items() if not name.endswith("alpha")}
-        results |= {"sound": sound, "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
+        results["sound"] = sound
         for index, parameter in enumerate(self.parameters):
             if parameter in gradients:
                 results["gradient", index] = gradients[parameter]
         return results
+
+    def _terms_of_parameters(self) -> dict[Tensor, str]:
+        return {
+            parameter: f"{prefix}{term}"
+            for prefix, loss in self._groups.items()
+            for term, parameters in (
+                ("loss_actor", loss.actor_network_params.parameters()),
+                ("loss_qvalue", loss.qvalue_network_params.parameters()),
+                ("loss_alpha", [loss.log_alpha]),
+            )
+            for parameter in parameters
+        }
 
     def _clip(self, gradients: dict[Tensor, Tensor]) -> dict[str, Tensor]:
         """The norms of the gradients of every group's actor, critics and temperature; the first two are clipped."""

@@ -30,7 +30,7 @@ def check_video_file(path: Path) -> None:
     if path.suffix.lower() == ".mp4" and not can_write_mp4():
         raise ConfigError(
             f"PyAV must be installed to write {path.name}; it is not. "
-            'From a clone of masac: pip install -e ".[render]". Or write a .gif.'
+            'Install it with pip install "masac[video]", or write a .gif.'
         )
 
 

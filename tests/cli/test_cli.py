@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from masac.checks import ConfigError
+from masac.cli.experiment import changed
 from masac.cli.main import main
 from masac.cli.overrides import check_overrides
+from masac.training.config import read_config
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -81,6 +84,7 @@ def test_a_run_from_the_command_line(tmp_path):
     assert "run_dir must not hold a run yet" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_every_job_a_folder_of_its_own(tmp_path):
     done = masac("train", "-m", *TINY, "seed=0,1", "run_dir=sweep", "algorithm=isac", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -103,6 +107,7 @@ def test_a_job_that_fails_does_not_stop_the_others_and_is_listed_with_its_log(tm
     assert f"next: masac plot '{folder.name}'" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_from_the_command_line(tmp_path):
     assert masac("train", *TINY, "run_dir=out", "seed=3", cwd=tmp_path).returncode == 0
     again = masac("train", "--resume", "out", cwd=tmp_path)
@@ -178,6 +183,7 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
         training.wait()
 
 
+@pytest.mark.slow
 def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
     done = masac("train", *TINY, "task=vmas/wind_flocking", "run_dir=a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -250,3 +256,12 @@ def test_overrides_are_checked_against_the_keys_there_are():
         check_overrides(["task.horizn=4"], defaults)
     with pytest.raises(ConfigError, match=r"new\.key is no key"):
         check_overrides(["+new.key=1"], defaults)
+
+
+def test_a_run_goes_on_with_other_collectors_though_the_default_config_could_not():
+    collector = {"kind": "ray", "num_workers": 3, "address": "auto"}
+    run = read_config({"task": {"num_envs": 63}, "collector": collector, "run_dir": "out"})
+    after = changed(run, ["collector.num_workers=21"])
+    assert after == replace(run, collector=replace(run.collector, num_workers=21))
+    with pytest.raises(ConfigError, match=r"collector.num_workers must divide task.num_envs=63; got 16"):
+        changed(run, ["collector.num_workers=16"])

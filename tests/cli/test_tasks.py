@@ -101,11 +101,11 @@ def test_help(tasks):
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):
-    gone = Family(package="mpe2", needs=("a_package_that_is_not_there",), install='pip install -e ".[pettingzoo]"')
+    gone = Family(package="mpe2", needs=("a_package_that_is_not_there",), install='pip install "masac[pettingzoo]"')
     monkeypatch.setattr("masac.envs.catalogue.FAMILIES", (gone, *FAMILIES[1:]))
     assert not any(module.startswith("mpe2.") for module in installed_modules())
     said = hint("mpe2.simple_push_v3")
-    assert said == 'Not installed: a_package_that_is_not_there. pip install -e ".[pettingzoo]"'
+    assert said == 'Not installed: a_package_that_is_not_there. pip install "masac[pettingzoo]"'
 
 
 def test_a_task_has_a_short_name_for_folders():

@@ -64,7 +64,7 @@ def gone(pids, seconds=10.0):
 @pytest.mark.parametrize(
     "fields",
     [
-        pytest.param(KAZ, id="knights_archers_zombies"),
+        pytest.param(KAZ, id="knights_archers_zombies", marks=pytest.mark.slow),
         pytest.param(SCRIPTED, id="scripted", marks=pytest.mark.slow),  # every test here starts Python a few times
     ],
 )

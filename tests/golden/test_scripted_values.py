@@ -73,7 +73,12 @@ def values(trainer, *, clock, action):
 
 
 @pytest.mark.parametrize(
-    ("critic", "skip"), [("independent", "fill"), ("centralized", "drop"), ("centralized", "off"), ("pooled", "fill")]
+    ("critic", "skip"),
+    [
+        ("independent", "fill"),
+        *(pytest.param(*kind, marks=pytest.mark.slow) for kind in (("centralized", "drop"), ("centralized", "off"))),
+        pytest.param("pooled", "fill", marks=pytest.mark.slow),
+    ],
 )
 def test_discrete_critics_reach_the_values_derived_by_hand(tmp_path, critic, skip):
     trainer, summary = trained(tmp_path, critic=critic, continuous=False, skip=skip)
@@ -88,7 +93,13 @@ def test_discrete_critics_reach_the_values_derived_by_hand(tmp_path, critic, ski
     assert summary["groups"]["a"]["life_mean"] == 4.0  # (2 + 5 + 5) / 3
 
 
-@pytest.mark.parametrize(("critic", "skip"), [("independent", "drop"), ("centralized", "fill"), ("pooled", "drop")])
+@pytest.mark.parametrize(
+    ("critic", "skip"),
+    [
+        ("centralized", "fill"),
+        *(pytest.param(kind, "drop", marks=pytest.mark.slow) for kind in ("independent", "pooled")),
+    ],
+)
 def test_continuous_critics_reach_the_values_derived_by_hand(tmp_path, critic, skip):
     trainer, summary = trained(tmp_path, critic=critic, continuous=True, skip=skip)
     first = values(trainer, clock=0.0, action=torch.zeros(1))

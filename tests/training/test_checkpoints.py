@@ -71,7 +71,10 @@ def assert_same(found, expected):
     [
         {},
         {"training": {"buffer_size": 100}},  # the oldest rows have given way
-        {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},
+        pytest.param(
+            {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},
+            marks=pytest.mark.slow,
+        ),
         {"algorithm": AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")},
     ],
 )
@@ -140,7 +143,16 @@ def test_the_buffer_may_be_left_out(tmp_path):
     assert resumed.learner.updates == 24
 
 
-@pytest.mark.parametrize("file", ["state.pt", "checkpoint.json", "policy.pt", "segment", "missing", "foreign"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "state.pt",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("checkpoint.json", "policy.pt", "segment", "missing", "foreign")
+        ),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file):
     train(config(), tmp_path, until=224)
     newest = newest_of(tmp_path)

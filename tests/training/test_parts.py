@@ -23,7 +23,8 @@ from masac.training.learner import Learner
 from masac.training.memory import check_buffer_fits
 from masac.training.normalization import RunningNormalizer
 from masac.training.policy import Policy
-from masac.training.ranks import Rank, random_state, seed_everything, set_random_state
+from masac.training.randomness import random_state, seed_everything, set_random_state
+from masac.training.ranks import Rank
 from masac.training.replay import Replay
 from masac.training.run_files import RunFiles
 from tests.losses.common import A, F, N, make_batch

@@ -16,7 +16,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.groups import read_groups
 from masac.networks.config import ModelConfig
-from masac.training.collection import check_observations
+from masac.training.collectors.observations import check_observations
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 from masac.training.policy import Policy
 from masac.training.trainer import Trainer
@@ -140,7 +140,7 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
     assert torch.equal(ours["agents", "action"], theirs["agents", "action"])
 
 
-@pytest.mark.parametrize("scenario", ["simple_tag", "simple_adversary"])
+@pytest.mark.parametrize("scenario", [pytest.param("simple_tag", marks=pytest.mark.slow), "simple_adversary"])
 @pytest.mark.parametrize("continuous", [True, False])
 @pytest.mark.parametrize("sees", ["group", "all_groups"])
 def test_vmas_scenarios_with_several_groups_train(tmp_path, scenario, continuous, sees):
@@ -261,7 +261,7 @@ def test_rewards_are_scaled_in_the_losses_and_not_in_what_is_reported(tmp_path):
     torch.testing.assert_close(trainer._prepare(batch)["next", "agents", "reward"], 10 * before)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_pettingzoo_environments_train_in_this_process_and_in_others(tmp_path, workers):
     task = {"suite": "pettingzoo", "scenario": None, "factory": "tests.envs.scripted:parallel_env", "kwargs": {}}
     config = tiny(task={**task, "horizon": None, "num_envs": 4, "num_workers": workers, "success": None})

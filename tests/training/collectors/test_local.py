@@ -13,7 +13,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.groups import read_groups
 from masac.networks.config import ModelConfig
-from masac.training.collection import Collector
+from masac.training.collectors.local import LocalCollector
 from masac.training.config import ExperimentConfig
 from masac.training.saved_policy import make_policy
 
@@ -50,13 +50,13 @@ def assert_same(ours, theirs):
         assert torch.equal(ours[key], theirs[key]), key
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(t, marks=pytest.mark.slow) if t == "workers" else t for t in TASKS])
 def test_all_data_are_those_of_torchrls_collector_over_several_episodes(task):
     task = TASKS[task]
     env, policy = make(task)
     again, same_policy = make(task)
     theirs = torchrls(again, same_policy, 4 * 7)
-    ours = Collector(env, policy, steps=7)
+    ours = LocalCollector(env, policy, steps=7)
     try:
         batches = iter(theirs)
         for turn in range(3):
@@ -84,7 +84,7 @@ def test_vmas_data_are_those_of_torchrls_collector_environment_and_step_counter(
     env, policy = make(task)
     their_env = VmasEnv("navigation", num_envs=4, seed=1, scenario_kwargs=dict(task.kwargs))
     theirs = torchrls(TransformedEnv(their_env, StepCounter(max_steps=task.horizon)), policy, 4 * 7)
-    ours = Collector(env, policy, steps=7)
+    ours = LocalCollector(env, policy, steps=7)
     for one, collector in ((env, ours), (their_env, theirs)):
         one.set_seed(1)
         collector.reset()
@@ -101,7 +101,7 @@ def test_vmas_data_are_those_of_torchrls_collector_environment_and_step_counter(
 
 def test_batches_follow_one_another_and_do_not_share_memory():
     env, policy = make(TASKS["vmas"])
-    first, second = (batch for batch, _ in zip(Collector(env, policy, steps=3), range(2), strict=False))
+    first, second = (batch for batch, _ in zip(LocalCollector(env, policy, steps=3), range(2), strict=False))
     assert first.batch_size == (4, 3)
     assert torch.equal(second["step_count"][:, 0], first["next", "step_count"][:, -1])
     kept = second.clone()

@@ -1,0 +1,156 @@
+"""BenchMARL's SAC algorithms with masac's losses in the place of TorchRL's.
+
+Actors, collection, buffers, optimizers and logs are BenchMARL's, and so is the independent critic.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from benchmarl.algorithms import Isac, Masac  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
+from benchmarl.algorithms.common import Algorithm  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
+from torchrl.data import ReplayBuffer
+from torchrl.envs import Transform
+
+from masac.integrations.benchmarl.critics import make_agent_critic
+from masac.integrations.benchmarl.options import split_options
+from masac.keys import as_path
+from masac.losses.discrete_sac import GroupDiscreteSACLoss
+from masac.losses.module import GroupLossModule
+from masac.losses.sac import GroupSACLoss
+
+PRIORITY_KEY = "td_error"
+"""Where a loss writes the priority of a row."""
+
+
+class GroupAlgorithm(Algorithm):
+    """What both algorithms share, on top of one of BenchMARL's.
+
+    Args:
+        critic_value: see :class:`GroupMasacConfig`.
+        **fields: the other fields of the config, and ``experiment``.
+    """
+
+    def __init__(self, *, critic_value: str = "agent", **fields: Any) -> None:
+        self.options, rest = split_options(fields)
+        self.options.check_critic_value(critic_value)
+        self.critic_value = critic_value
+        super().__init__(**rest)
+        if critic_value == "team" and not self.share_param_critic:
+            raise ValueError(
+                "share_param_critic must be True with critic_value='team', which has one network; got False."
+            )
+        if self.has_rnn and self.options.skip_done_states == "drop":
+            raise ValueError(
+                "skip_done_states must be False or 'fill' with recurrent models, which read whole sequences; "
+                "got 'drop'."
+            )
+
+    def get_replay_buffer(self, group: str, transforms: list[Transform] | None = None) -> ReplayBuffer:
+        """BenchMARL's, which looks for priorities where masac's losses write them."""
+        buffer = super().get_replay_buffer(group, transforms)
+        buffer.priority_key = PRIORITY_KEY
+        return buffer
+
+    def _make_loss(
+        self,
+        group: str,
+        policy: ProbabilisticTensorDictSequential,
+        critic: TensorDictModuleBase,
+        *,
+        continuous: bool,
+        critic_layout: str,
+    ) -> GroupLossModule:
+        """The loss of a group, given its actor and critic; ``critic_layout`` as in :class:`masac.GroupSACLoss`."""
+        options = self.options
+        common: dict[str, Any] = {
+            "group": group,
+            "n_agents": len(self.group_map[group]),
+            "num_qvalue_nets": self.num_qvalue_nets,
+            "loss_function": self.loss_function,
+            "gamma": self.experiment_config.gamma,
+            "alpha_init": self.alpha_init,
+            "min_alpha": self.min_alpha,
+            "max_alpha": self.max_alpha,
+            "fixed_alpha": self.fixed_alpha,
+            "alpha_per_agent": options.alpha_per_agent,
+            "target_entropy": self.target_entropy,
+            "skip_done_states": options.skip_done_states,
+            "critic_layout": critic_layout,
+            "terminated_reduction": options.terminated_reduction,
+            "posthumous": options.posthumous,
+            "reward_reduction": options.reward_reduction,
+            "delay_qvalue": self.delay_qvalue,
+        }
+        actor, qvalue, spec = _without_own_state(policy), _without_own_state(critic), self.action_spec
+        if continuous:
+            gradient: Any = options.actor_gradient
+            loss = GroupSACLoss(actor, qvalue, **common, action_spec=spec, actor_gradient=gradient)
+        else:
+            weight = self.discrete_target_entropy_weight
+            loss = GroupDiscreteSACLoss(actor, qvalue, **common, action_space=spec, target_entropy_weight=weight)
+        loss.set_keys(agent_mask=(group, options.agent_mask_key), priority=PRIORITY_KEY)
+        return loss.make_value_estimator()
+
+
+class GroupIsac(GroupAlgorithm, Isac):  # pyright: ignore[reportGeneralTypeIssues]
+    """Independent Soft Actor-Critic: BenchMARL's ``Isac`` with masac's losses.
+
+    Args:
+        **fields: those of :class:`GroupIsacConfig`, and ``experiment``.
+    """
+
+    def _get_loss(
+        self, group: str, policy_for_loss: ProbabilisticTensorDictSequential, continuous: bool
+    ) -> tuple[GroupLossModule, bool]:
+        critic = self.get_continuous_value_module(group) if continuous else self.get_discrete_value_module(group)
+        return self._make_loss(group, policy_for_loss, critic, continuous=continuous, critic_layout="auto"), True
+
+
+class GroupMasac(GroupAlgorithm, Masac):  # pyright: ignore[reportGeneralTypeIssues]
+    """Soft Actor-Critic with centralized critics: BenchMARL's ``Masac`` with masac's losses, and a value an agent.
+
+    Args:
+        **fields: those of :class:`GroupMasacConfig`, and ``experiment``.
+    """
+
+    def _get_loss(
+        self, group: str, policy_for_loss: ProbabilisticTensorDictSequential, continuous: bool
+    ) -> tuple[GroupLossModule, bool]:
+        if not continuous and self.critic_value == "team":
+            raise ValueError(
+                f"critic_value must be 'agent' for discrete actions, as those of group {group!r} are; got 'team', "
+                "which would need a value for every combination of actions."
+            )
+        if continuous:
+            critic = self.get_continuous_value_module(group)
+        elif self.coupled_discrete_values:
+            critic = self.get_discrete_value_module_coupled(group)
+        else:
+            critic = self.get_discrete_value_module_decoupled(group)
+        return self._make_loss(group, policy_for_loss, critic, continuous=continuous, critic_layout="centralized"), True
+
+    def get_continuous_value_module(self, group: str) -> TensorDictModuleBase:
+        """Q_i of all observations and actions for every agent i; or one Q for the team."""
+        if self.critic_value == "team":
+            # BenchMARL's own, without its last step, which repeats the value for every agent.
+            return super().get_continuous_value_module(group)[:-1]
+        return make_agent_critic(self, group, n_actions=None)
+
+    def get_discrete_value_module_decoupled(self, group: str) -> TensorDictModuleBase:
+        """Q_i of all observations, the actions of i's teammates, and each of i's own."""
+        # BenchMARL's own sees what the teammates' policies said when the data was collected, in the place of actions.
+        return make_agent_critic(self, group, n_actions=self.action_spec[group, "action"].space.n)
+
+
+def _without_own_state(module: TensorDictModuleBase) -> Any:
+    """The module, not asking for recurrent states.
+
+    BenchMARL's recurrent models read theirs where it is there, when acting. Data does not have it: collectors leave out
+    entries whose names begin with ``_``.
+    """
+    copied: Any = copy.copy(module)  # the one that acts keeps its keys
+    copied.in_keys = [key for key in module.in_keys if not as_path(key)[-1].startswith("_")]
+    return copied

@@ -1,0 +1,73 @@
+"""The fields that masac's algorithms have beside those of BenchMARL's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from masac.losses.batch import EndRules
+from masac.skipping import resolve_skip_mode
+
+
+@dataclass
+class GroupOptions:
+    """What BenchMARL's losses have no say in; the defaults are in ``masac/integrations/conf/algorithm``.
+
+    Not frozen, since BenchMARL's configs are not: what a user changes later is checked when the algorithm is made.
+
+    Args:
+        skip_done_states: what networks see at next states of agents that ended: the data (False), something valid
+            (``"fill"`` or True), or nothing (``"drop"``; not with recurrent models). The targets are the same.
+        actor_gradient: continuous actions, centralized critics: ``"own"``, each policy follows its own agent's value;
+            ``"joint"``, the mean over agents.
+        alpha_per_agent: one temperature an agent instead of one for the group.
+        terminated_reduction: ``"none"``, an agent's value ends with its own flag; ``"any"``, with the first end in the
+            group; ``"all"``, with the last one, which takes a team's value or ``posthumous``.
+        reward_reduction: ``"mean"`` or ``"sum"`` over agents for a team reward, None for each agent's own.
+        posthumous: with ``terminated_reduction="all"`` and a value an agent: train a dead agent's value on the team
+            reward while its team lives.
+        agent_mask_key: the entry of the group, read where the data has it, that is False for agents that are not there.
+    """
+
+    skip_done_states: bool | str
+    actor_gradient: str
+    alpha_per_agent: bool
+    terminated_reduction: str
+    reward_reduction: str | None
+    posthumous: bool
+    agent_mask_key: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no loss takes."""
+        resolve_skip_mode(self.skip_done_states)
+        if self.actor_gradient not in ("own", "joint"):
+            raise ValueError(f"actor_gradient must be 'own' or 'joint'; got {self.actor_gradient!r}.")
+        EndRules(
+            terminated_reduction=self.terminated_reduction,  # pyright: ignore[reportArgumentType]
+            reward_reduction=self.reward_reduction,  # pyright: ignore[reportArgumentType]
+            posthumous=self.posthumous,
+        )
+
+    def check_critic_value(self, critic_value: str) -> None:
+        """Raise ValueError unless these options fit critics with a value an ``"agent"``, or one for the ``"team"``."""
+        if critic_value not in ("agent", "team"):
+            raise ValueError(f"critic_value must be 'agent' or 'team'; got {critic_value!r}.")
+        if critic_value == "agent" and self.terminated_reduction == "all" and not self.posthumous:
+            raise ValueError(
+                "posthumous must be True with terminated_reduction='all' and a value an agent; got False. Otherwise an "
+                "agent that dies before its team bootstraps from a value that nothing trains."
+            )
+        if critic_value == "team" and (self.terminated_reduction == "none" or self.reward_reduction is None):
+            raise ValueError(
+                "critic_value='team' must come with terminated_reduction='any' or 'all' and reward_reduction='mean' or "
+                f"'sum', which make one signal of the agents'; got {self.terminated_reduction!r} and "
+                f"{self.reward_reduction!r}."
+            )
+
+
+def split_options(fields_of_config: Mapping[str, Any]) -> tuple[GroupOptions, dict[str, Any]]:
+    """The fields of a config as masac's options, checked, and the rest, BenchMARL's."""
+    names = {field.name for field in fields(GroupOptions)}
+    ours = {name: value for name, value in fields_of_config.items() if name in names}
+    return GroupOptions(**ours), {name: value for name, value in fields_of_config.items() if name not in names}

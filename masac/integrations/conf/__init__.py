@@ -1,0 +1,1 @@
+"""Configs that other trainers find through masac's Hydra plugin."""

@@ -1,0 +1,57 @@
+"""Collecting in this process."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from masac.training.collectors.base import Collector
+from masac.training.policy import Policy
+
+
+class LocalCollector(Collector):
+    """Steps environments in this process, also where others share them (``task.num_workers``).
+
+    It does what TorchRL's ``Collector`` does, without what is needed for policies with a memory, copies of policies on
+    other devices and numbers of trajectories.
+
+    Args:
+        env: vectorised environments.
+        policy: acts.
+        steps: of every environment in a batch.
+    """
+
+    def __init__(self, env: EnvBase, policy: Policy, *, steps: int) -> None:
+        self.env = env
+        self.policy = policy
+        self.steps = steps
+        self._state: TensorDictBase | None = None
+
+    @torch.no_grad()
+    def collect(self) -> TensorDictBase:
+        """The next batch, ``[environments, steps]``."""
+        if self._state is None:
+            self.reset()
+        state, transitions = self._state, []
+        with set_exploration_type(ExplorationType.RANDOM):
+            for _ in range(self.steps):
+                transition, state = self.env.step_and_maybe_reset(self.policy(state))
+                transitions.append(transition)
+        self._state = state
+        collected = cast(TensorDictBase, torch.stack(transitions, dim=self.env.batch_dims))
+        return collected.flatten(0, -2) if collected.ndim > 2 else collected
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin new episodes in all environments."""
+        if seed is not None:
+            self.env.set_seed(seed)
+        self._state = self.env.reset()
+
+    def close(self) -> None:
+        """Close the environments, and the processes they run in."""
+        if not self.env.is_closed:
+            self.env.close(raise_if_closed=False)

@@ -1,0 +1,68 @@
+"""From a config to a collector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torchrl.envs import EnvBase
+
+from masac.envs.registry import make_env
+from masac.training.collectors.base import Collector
+from masac.training.collectors.local import LocalCollector
+from masac.training.collectors.processes import Processes
+from masac.training.collectors.ray_workers import RayActors, check_ray
+from masac.training.collectors.remote import RemoteCollector
+from masac.training.collectors.worker import WorkerSettings
+from masac.training.config import ExperimentConfig
+from masac.training.policy import Policy
+
+
+def make_environments(config: ExperimentConfig, *, seed: int, device: str) -> EnvBase:
+    """The training environments, if this process steps them; else one of them, to see what it is like.
+
+    Args:
+        config: the run.
+        seed: of everything random in them.
+        device: where their data is.
+
+    Raises:
+        ConfigError: for a task that cannot be built, or a collector that is not installed.
+    """
+    if config.collector.kind == "ray":
+        check_ray()
+    if config.collector.kind == "local":
+        return make_env(config.task, num_envs=config.task.num_envs, seed=seed, device=device)
+    return make_env(replace(config.task, num_workers=0), num_envs=1, seed=seed, device=device)
+
+
+def make_collector(
+    config: ExperimentConfig,
+    env: EnvBase,
+    policy: Policy,
+    *,
+    seed: int,
+    device: str,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Collector:
+    """The collector of a run; other processes are started with its first batch.
+
+    Args:
+        config: the run.
+        env: what :func:`make_environments` made; closed if other processes step environments of their own.
+        policy: acts.
+        seed: of everything random in the environments and in acting.
+        device: where batches go.
+        warn: is told of workers that died.
+    """
+    collector, num_envs = config.collector, config.task.num_envs
+    if collector.kind == "local":
+        return LocalCollector(env, policy, steps=config.training.steps_per_iteration)
+    env.close(raise_if_closed=False)
+    settings = WorkerSettings(config=config, num_envs=num_envs // collector.num_workers)
+    engine = (
+        Processes(settings)
+        if collector.kind == "processes"
+        else RayActors(settings, num_workers=collector.num_workers, address=collector.address)
+    )
+    return RemoteCollector(collector, engine, policy, num_envs=num_envs, seed=seed, device=device, warn=warn)

@@ -1,0 +1,293 @@
+"""Workers in other processes and in Ray's actors: the same data, deaths, errors, resuming, nothing left behind."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from masac.checks import ConfigError, RunFailedError
+from masac.envs.config import TaskConfig
+from masac.training.checkpoints import newest_of
+from masac.training.collectors.local import LocalCollector
+from masac.training.config import CheckpointConfig
+from masac.training.randomness import seed_everything
+from masac.training.trainer import Trainer
+from tests.training.collectors.common import (
+    KINDS,
+    NAVIGATION,
+    QUIET,
+    SCRIPTED,
+    TAGGED,
+    alive,
+    collector_of,
+    experiment,
+    gone,
+    groups_and_policy,
+    pid_of,
+)
+
+ROOT = Path(__file__).parents[3]
+RAYS_AGENTS = (["ray::DashboardAgent"], ["ray::RuntimeEnvAgent"])
+
+
+def train(config, path, *, meanwhile=lambda trainer: None, resumes=False):
+    """Run to the end; returns the trainer, closed, and the pids of its workers at the end."""
+    with Trainer(config, path, console=QUIET, resumes=resumes) as trainer:
+        thread = threading.Thread(target=meanwhile, args=(trainer,))
+        thread.start()
+        try:
+            trainer.run()
+        finally:
+            thread.join()
+        pids = [pid_of(handle) for handle in getattr(trainer.collector, "_handles", [])]
+    return trainer, pids
+
+
+def rows(path):
+    with (path / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    return [{key: value for key, value in row.items() if not key.endswith(("_s", "_per_second"))} for row in table]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", [NAVIGATION, pytest.param(SCRIPTED, marks=pytest.mark.slow)])
+def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind, task):
+    config = experiment(task, kind, workers=1, max_lag=0)
+    env, policy = groups_and_policy(config)
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+
+    def collect(collector):
+        """Three batches at random, then of a policy that changes."""
+        policy.load_state_dict(before)
+        policy.random_groups = policy.group_names
+        for turn in range(5):
+            if turn == 2:
+                policy.random_groups = frozenset()
+            yield collector.collect()
+            with torch.no_grad():
+                for parameter in policy.parameters():
+                    parameter.mul_(1.1)
+                for normalizer in policy.normalizers.values():
+                    normalizer.observe(torch.linspace(0, turn, 4 * normalizer.mean.numel()).view(4, -1))
+            collector.updated(1)
+
+    seed_everything(config.seed)
+    here = LocalCollector(env, policy, steps=4)
+    here.reset(config.seed)
+    expected = list(collect(here))
+    there = collector_of(config, policy)
+    drawn = random.getstate()
+    try:
+        for ours, theirs in zip(expected, collect(there), strict=True):
+            assert ours.batch_size == theirs.batch_size == (4, 4)
+            assert set(ours.keys(True, True)) == set(theirs.keys(True, True))
+            for key in ours.keys(True, True):
+                assert torch.equal(ours[key], theirs[key]), key
+            for group in policy.groups:
+                assert ours[group.name].batch_size == theirs[group.name].batch_size
+    finally:
+        there.close()
+    assert random.getstate() == drawn  # Ray draws ports and names
+    assert any(batch["next", "done"].any() for batch in expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_without(tmp_path, kind):
+    tables = []
+    for name in ("local", kind):
+        more = {} if name == "local" else {"max_lag": 0}
+        _, pids = train(experiment(NAVIGATION, name, workers=1, **more), tmp_path / name)
+        assert gone(pids)
+        tables.append(rows(tmp_path / name))
+    for one, other in zip(*tables, strict=True):
+        for column in ("frames", "updates", "buffer/rows", "collect/policy_lag", "collect/policy_lag_updates"):
+            assert one[column] == other[column], column
+    assert {row["collect/policy_lag"] for row in tables[1]} == {"0"}
+    assert {row["collect/policy_lag_updates"] for row in tables[1]} == {"0"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("max_lag", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_worker_that_is_killed_is_replaced_and_no_transition_is_lost_halved_or_there_twice(tmp_path, kind, max_lag):
+    killed = []
+
+    def kill(trainer):
+        while trainer.frames < 400:
+            time.sleep(0.001)
+        killed.append(pid_of(trainer.collector._handles[1]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    training = {"total_frames": 3200, "warmup_frames": 3136, "buffer_size": 10_000}
+    config = experiment(TAGGED, kind, training=training, max_lag=max_lag)
+    trainer, pids = train(config, tmp_path, meanwhile=kill)
+    assert trainer.frames == len(trainer.replay) == 3200
+    table = rows(tmp_path)
+    assert [int(row["frames"]) for row in table] == list(range(16, 3201, 16))
+    assert [int(row["collect/restarts"]) for row in table[:5] + table[-5:]] == [0] * 5 + [1] * 5
+    assert max(int(row["collect/policy_lag"]) for row in table) == max_lag
+
+    data = trainer.replay.rows(0, 3200)
+    before, after = (part["a", "observation"].squeeze(1).long() for part in (data, data["next"]))
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert torch.equal(before[:, 2] + 1, after[:, 2])
+    tags = set(map(tuple, after.tolist()))
+    assert len(tags) == 3200
+    steps = {}
+    for pid, number, step in sorted(tags):
+        steps.setdefault((pid, number), []).append(step)
+    assert {pid for pid, _ in steps} == {*pids, *killed}
+    assert len(steps) == 6
+    for (pid, _), found in steps.items():
+        assert found == list(range(1, len(found) + 1))
+        assert len(found) % 4 == 0
+        assert (len(found) == 800) == (pid == pids[0])
+    # Episodes have seven steps: the one that was cut by the death is no episode, and makes none longer.
+    assert {one.length for one in trainer.episodes.finished} == {7}
+    assert gone([*pids, *killed])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exception_in_an_environment_ends_the_run_with_its_traceback(tmp_path, kind, capfd):
+    task = TaskConfig(
+        suite="pettingzoo",
+        scenario=None,
+        factory="tests.envs.factories:crashing",
+        kwargs={"at": 3},
+        num_envs=4,
+        horizon=None,
+    )
+    with pytest.raises(RunFailedError, match=r"environments must not fail; in collector \d one raised") as raised:
+        train(experiment(task, kind), tmp_path)
+    assert "ZeroDivisionError: the sheep ran out" in str(raised.value)
+    assert "factories.py" in str(raised.value)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_that_die_again_and_again_end_the_run(tmp_path, kind):
+    task = TaskConfig(
+        suite="pettingzoo",
+        scenario=None,
+        factory="tests.envs.factories:crashing",
+        kwargs={"how": "exit"},
+        num_envs=1,
+        horizon=None,
+    )
+    with pytest.raises(RunFailedError, match=r"collector\.max_restarts=1 times; collector 0 of 1 did once more: "):
+        train(experiment(task, kind, workers=1, max_restarts=1), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_stopped_and_goes_on_is_the_same_with_workers_too(tmp_path, kind):
+    checkpoint = CheckpointConfig(reset_environments=True)
+
+    def config(total):
+        training = {"total_frames": total, "checkpoint_every": "64"}
+        return replace(experiment(NAVIGATION, kind, training=training, push_every=3), checkpoint=checkpoint)
+
+    train(config(256), tmp_path / "alone")
+    train(config(128), tmp_path / "stopped")
+    train(config(256), tmp_path / "stopped", resumes=True)
+    alone, stopped = rows(tmp_path / "alone"), rows(tmp_path / "stopped")
+    for table in (alone, stopped):
+        for row in table:
+            for name in [name for name in row if "eval/" in name]:  # the one that stopped was evaluated at 128 too
+                del row[name]
+    assert alone == stopped
+    states = [newest_of(tmp_path / name).tensors() for name in ("alone", "stopped")]
+    assert [name for name, value in states[0].items() if not torch.equal(value, states[1][name])] == []
+
+
+@pytest.mark.slow
+def test_a_run_may_go_on_with_other_collectors(tmp_path):
+    train(experiment(NAVIGATION, "local", workers=1), tmp_path)
+    trainer, _ = train(experiment(NAVIGATION, "processes", training={"total_frames": 512}), tmp_path, resumes=True)
+    assert trainer.frames == 512
+    assert [int(row["frames"]) for row in rows(tmp_path)] == list(range(16, 513, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_run_however_it_ends(tmp_path, kind, how):
+    settings = [
+        *("task.num_envs=4", "task.kwargs.n_agents=2", "model.hidden=[8]", "evaluation.episodes=2"),
+        *("evaluation.every_frames=0", "logging.loggers=[]", "training.compile=false", "training.warmup_frames=64"),
+        *(f"collector={kind}", f"run_dir={tmp_path / 'run'}", "training.total_frames=100000000"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "masac", "train", *settings],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    metrics, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    agents = [child.pid for child in children if child.cmdline()[:1] in RAYS_AGENTS]
+    # These wait for a cluster that is gone to come back, for longer than a test does, if nobody could end it.
+    pids = [child.pid for child in children if how != signal.SIGKILL or child.pid not in agents]
+    assert len(pids) >= 2
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does
+    else:
+        process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    left = [] if gone(pids, 60) else [psutil.Process(pid).cmdline() for pid in pids if alive(pid)]
+    for pid in filter(alive, agents):
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+    if how != signal.SIGKILL:
+        assert (process.returncode, err) == (0, "")
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        assert summary["interrupted"]
+        assert float(rows(tmp_path / "run")[-1]["collect/restarts"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_knights_archers_and_zombies_train(tmp_path, kind):
+    words = [
+        *("task=pettingzoo/knights_archers_zombies", f"collector={kind}", "collector.num_workers=2"),
+        *("training.total_frames=512", "training.warmup_frames=256", "training.batch_size=32", "evaluation.episodes=2"),
+        *(f"run_dir={tmp_path / 'run'}", "training.compile=false"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "masac", "train", *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    table = rows(tmp_path / "run")
+    assert int(table[-1]["frames"]) == 512
+    assert int(table[-1]["updates"]) == 32
+    assert {row["collect/policy_lag"] for row in table} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_an_address_without_a_cluster_is_an_error_that_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match=r"collector\.address must be that of a Ray cluster that runs; got 'auto'"):
+        train(experiment(NAVIGATION, "ray", address="auto"), tmp_path)
