@@ -120,7 +120,7 @@ def run_one(
         found = _run_masac(words, config, folder)
     else:
         job = recipes.benchmarl_job(config, fine_tuned=system == "benchmarl fine-tuned")
-        found = _run_benchmarl({**job, "every_frames": EVERY_FRAMES if to_solved else 0}, config, python, folder)
+        found = run_benchmarl({**job, "every_frames": EVERY_FRAMES if to_solved else 0}, config, python, folder)
     threshold = recipes.RECIPES[task].solved
     solved = next((one for one in found["evaluations"] if one["return"] >= threshold), None)
     return {
@@ -174,7 +174,18 @@ def seconds_of(rows: list[dict[str, str]]) -> list[float]:
     return clock
 
 
-def _run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, folder: Path) -> Run:
+def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, folder: Path) -> Run:
+    """Run a job of ``benchmarl_run.py``, and evaluate its actors.
+
+    Args:
+        job: see ``benchmarl_job``.
+        config: masac's, whose evaluation to take.
+        python: of BenchMARL's environment.
+        folder: an empty one, for the run's files.
+
+    Raises:
+        RuntimeError: if the run fails, or aims at another entropy than masac.
+    """
     told, out = folder / "job.json", folder / "run"
     told.write_text(json.dumps(job))
     out.mkdir()

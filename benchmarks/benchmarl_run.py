@@ -1,8 +1,9 @@
 """One run of BenchMARL, told by a JSON file: python -I benchmarl_run.py JOB.json FOLDER.
 
-Run by against_benchmarl.py with the Python of another environment, in which there is no masac. Writes to FOLDER
-actor-FRAMES.pt every ``every_frames`` (0: none) and at the end, and result.json. The clock starts when the first batch
-is collected and stands still while an actor is written.
+Run by against_benchmarl.py and inside_benchmarl.py with the Python of another environment, in which there is no masac;
+an algorithm of masac's comes from the job's ``checkout``. Writes to FOLDER actor-FRAMES.pt every ``every_frames`` (0:
+none) and at the end, and result.json. The clock starts when the first batch is collected and stands still while an
+actor is written.
 """
 
 from __future__ import annotations
@@ -91,11 +92,13 @@ def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A job as BenchMARL's configs: its own defaults, but for what the job says."""
     task = VmasTask[job["task"].upper()].get_from_yaml()
     task.config = job["task_kwargs"]
-    algorithm = {"isac": IsacConfig, "masac": MasacConfig}[job["algorithm"]].get_from_yaml()
+    algorithm = algorithm_config(job["algorithm"], job.get("checkout"))
     algorithm.share_param_critic = job["share_critic"]
     algorithm.num_qvalue_nets = job["num_qvalue_nets"]
     algorithm.loss_function = job["loss_function"]
     algorithm.alpha_init = job["alpha_init"]
+    for name, value in job.get("algorithm_fields", {}).items():
+        setattr(algorithm, name, value)
     models = []
     for _ in range(2):
         model = MlpConfig.get_from_yaml()
@@ -133,6 +136,16 @@ def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "seed": job["seed"],
         "config": config,
     }
+
+
+def algorithm_config(name: str, checkout: str | None) -> Any:
+    """BenchMARL's own config of this name, or masac's from a checkout of masac."""
+    if checkout is None:
+        return {"isac": IsacConfig, "masac": MasacConfig}[name].get_from_yaml()
+    sys.path.insert(0, checkout)
+    from masac.integrations.benchmarl import CONFIGS
+
+    return CONFIGS[name].get_from_yaml()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The tables of ``against_benchmarl``."""
+"""The tables of ``against_benchmarl`` and ``inside_benchmarl``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ SOLVED_COLUMNS = (
     "s of all frames",
     "final return",
 )
+
+INSIDE_NAMES = {
+    ("masac", "benchmarl"): "BenchMARL's `masac`",
+    ("masac", "agent"): "`group_masac`",
+    ("masac", "team"): "`group_masac`, `critic_value=team`",
+    ("isac", "benchmarl"): "BenchMARL's `isac`",
+    ("isac", "agent"): "`group_isac`",
+}
+
+INSIDE_COLUMNS = ("algorithm", "frames", "updates", "seconds", "final return an agent, by seed", "mean")
 
 Run = dict[str, Any]
 
@@ -91,6 +101,35 @@ def solved_rows(runs: list[Run]) -> list[tuple[str, ...]]:
                 _returns(mine),
             )
         )
+    return rows
+
+
+def inside_rows(runs: list[Run]) -> list[tuple[str, ...]]:
+    """A row a contender: seconds are median (smallest to largest) over seeds, returns one a seed.
+
+    Raises:
+        RuntimeError: if they did not do the same number of frames and updates.
+    """
+    rows = []
+    for algorithm in dict.fromkeys(run["algorithm"] for run in runs):
+        amounts = {(run["frames"], run["updates"]) for run in runs if run["algorithm"] == algorithm}
+        if len(amounts) != 1:
+            raise RuntimeError(f"all runs of {algorithm} must do as much; got frames and updates {amounts}.")
+        for contender in dict.fromkeys(run["contender"] for run in runs if run["algorithm"] == algorithm):
+            mine = [run for run in runs if (run["algorithm"], run["contender"]) == (algorithm, contender)]
+            mine.sort(key=lambda run: run["seed"])
+            seconds = [run["seconds"] for run in mine]
+            returns = [run["evaluations"][-1]["return"] for run in mine]
+            rows.append(
+                (
+                    INSIDE_NAMES[algorithm, contender],
+                    f"{mine[0]['frames']:,}",
+                    f"{mine[0]['updates']:,}",
+                    f"{statistics.median(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})",
+                    ", ".join(f"{value:.2f}" for value in returns),
+                    f"{statistics.mean(returns):.2f}",
+                )
+            )
     return rows
 
 

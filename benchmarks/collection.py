@@ -36,7 +36,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.envs.vmas_env import VmasVectorEnv
 from masac.groups import read_groups
-from masac.training.collection import Collector
+from masac.training.collectors.local import LocalCollector
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
 from masac.training.saved_policy import make_policy
@@ -163,7 +163,7 @@ def _torchrl(task: TaskConfig, policy: Policy, device: str, steps: int) -> Calla
 
 
 def _masac(env: VmasVectorEnv, policy: Policy, steps: int) -> Callable[[], object]:
-    collector = Collector(env, policy, steps=steps)
+    collector = LocalCollector(env, policy, steps=steps)
     collector.collect()
     env.steps = _spread(env.batch_size[0], str(env.device)).long().unsqueeze(-1)
     return collector.collect

@@ -1,14 +1,22 @@
-"""What losses do with multi-agent done signals: python -m benchmarks.done_signals [--json FILE].
+"""What losses do with multi-agent done signals: python -m benchmarks.done_signals [--benchmarl] [--json FILE].
 
 The grid: continuous and discrete actions × shared and per-agent weights × independent and centralized critics × agents
 that end together and apart × finite and NaN terminal observations, 32 cases, each with terminal states skipped and not.
-A case is right if losses and gradients are finite and the critic target of every agent that terminated is its reward.
+A case is right if losses and gradients are finite and, for masac, which has ``target_value``, the critic target of
+every agent that terminated is its reward.
+
+With --benchmarl the losses of BenchMARL's MASAC and ISAC get the same grid, in a virtual environment of their own
+(--venv; built if it is not there), with BenchMARL's networks and the data as BenchMARL's ``process_batch`` leaves it.
+BenchMARL has no option to skip terminal states.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
+import subprocess
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +27,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.objectives import DiscreteSACLoss, SACLoss, ValueEstimators
 
+from benchmarks.benchmarl_environment import default_folder, find_or_make
 from benchmarks.networks import GROUP, action_spec, continuous_networks, discrete_networks
 from benchmarks.report import print_table, write_json
 from masac import GroupDiscreteSACLoss, GroupSACLoss
@@ -32,31 +41,46 @@ GRID = list(
 def main() -> None:
     """Run the grid and print what each loss does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--benchmarl", action="store_true", help="run BenchMARL's losses too")
+    parser.add_argument("--venv", type=Path, default=default_folder(), help="where BenchMARL is, or is to be installed")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
+    others = _run_benchmarl(arguments.venv) if arguments.benchmarl else {"cases": [], "versions": {}}
     cases = [
-        {
-            "loss": name,
-            "skip": skip,
-            **_case(kind, share, central, ends, nan),
-            "outcome": _outcome(make, kind, share, central, ends, nan),
-        }
+        {"loss": name, "skip": skip, **_case(*where), "outcome": _outcome(make, *where)}
         for name, skip, make in _losses()
-        for kind, share, central, ends, nan in GRID
-    ]
-    outcomes = list(dict.fromkeys(case["outcome"] for case in cases))
-    rows = []
-    for name, skip, _ in _losses():
-        for kind in ("continuous", "discrete"):
-            counts = Counter(c["outcome"] for c in cases if (c["loss"], c["skip"], c["actions"]) == (name, skip, kind))
-            rows.append((name, skip, kind, *(counts.get(outcome, 0) for outcome in outcomes)))
+        for where in GRID
+    ] + others["cases"]
+    outcomes = sorted({case["outcome"] for case in cases}, key=lambda outcome: (outcome != "finite", outcome))
+    rows = _counted(cases)
     print_table(
         "done signals of shape [B, n_agents, 1], 16 cases a row",
         ("loss", "skip_done_states", "actions", *outcomes),
-        rows,
+        [(row["loss"], row["skip"], row["actions"], *(row["outcomes"].get(o, 0) for o in outcomes)) for row in rows],
     )
-    write_json(arguments.json, {"cases": cases}, device="cpu")
+    write_json(arguments.json, {"rows": rows, "benchmarl_versions": others["versions"]}, device="cpu")
+
+
+def _counted(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How often a loss came to each outcome."""
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    for case in cases:
+        counts.setdefault((case["loss"], case["skip"], case["actions"]), Counter())[case["outcome"]] += 1
+    return [
+        {"loss": loss, "skip": skip, "actions": actions, "outcomes": dict(outcomes)}
+        for (loss, skip, actions), outcomes in counts.items()
+    ]
+
+
+def _run_benchmarl(venv: Path) -> dict[str, Any]:
+    python = find_or_make(venv)
+    with tempfile.TemporaryDirectory() as folder:
+        job, result = Path(folder, "cases.json"), Path(folder, "result.json")
+        job.write_text(json.dumps([{"loss": "benchmarl", "skip": "-", **_case(*where)} for where in GRID]))
+        script = Path(__file__).with_name("benchmarl_done_signals.py")
+        subprocess.run([str(python), "-I", str(script), str(job), str(result)], check=True)
+        return json.loads(result.read_text())
 
 
 def _losses() -> list[tuple[str, str, Callable[..., Any]]]:

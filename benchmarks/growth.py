@@ -32,7 +32,7 @@ from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
 from masac.envs.registry import make_env
 from masac.groups import read_groups
 from masac.networks.critics import CriticKind, GroupCritic
-from masac.training.collection import Collector
+from masac.training.collectors.local import LocalCollector
 from masac.training.config import ExperimentConfig
 from masac.training.saved_policy import make_policy
 
@@ -88,7 +88,7 @@ def _time_collecting(num_envs: int, arguments: argparse.Namespace) -> dict[str, 
     env = make_env(config.task, num_envs=num_envs, seed=0, device=arguments.device)
     groups = read_groups(env)
     steps = 4
-    collector = Collector(env, make_policy(groups, groups, config).to(arguments.device), steps=steps)
+    collector = LocalCollector(env, make_policy(groups, groups, config).to(arguments.device), steps=steps)
     times = take_turns(
         {"collect": collector.collect}, rounds=arguments.rounds, seconds=arguments.seconds, device=arguments.device
     )["collect"]

@@ -1,7 +1,7 @@
-"""Copies measured numbers into README.md: python -m benchmarks.readme [--check].
+"""Copies measured numbers into README.md and docs/*.md: python -m benchmarks.readme [--check].
 
-A block of README.md between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` is written from
-``benchmarks/results/NAME.json``; with --check nothing is written, and a block that differs is an error.
+A block between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` is written from ``benchmarks/results/NAME.json``; with
+--check nothing is written, and a block that differs is an error.
 """
 
 from __future__ import annotations
@@ -10,13 +10,23 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.benchmarl_tables import (
+    INSIDE_COLUMNS,
+    SOLVED_COLUMNS,
+    WALL_COLUMNS,
+    inside_rows,
+    solved_rows,
+    wall_rows,
+)
 from benchmarks.report import RESULTS
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- numbers: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -25,12 +35,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    before = README.read_text()
-    after = BLOCK.sub(lambda block: f"{block[1]}{text_of(block[2])}{block[3]}", before)
-    if not arguments.check:
-        README.write_text(after)
-    elif after != before:
-        sys.exit("README.md must quote benchmarks/results; it says something else. Run python -m benchmarks.readme")
+    differing = []
+    for page in PAGES:
+        before = page.read_text()
+        after = with_numbers(before)
+        if after != before and arguments.check:
+            differing.append(str(page.relative_to(ROOT)))
+        elif after != before:
+            page.write_text(after)
+    if differing:
+        sys.exit(
+            f"pages must quote benchmarks/results; {', '.join(differing)} says something else. "
+            "Run python -m benchmarks.readme"
+        )
+
+
+def with_numbers(page: str) -> str:
+    """The text of a page with its blocks as the results say."""
+    return BLOCK.sub(lambda block: f"{block[1]}{text_of(block[2])}{block[3]}", page)
 
 
 def text_of(name: str) -> str:
@@ -77,6 +99,66 @@ def _collection(results: dict[str, Any]) -> str:
     return _table(columns, rows)
 
 
+def _inside_benchmarl(results: dict[str, Any]) -> str:
+    return _table(INSIDE_COLUMNS, inside_rows(results["runs"]))
+
+
+def _against_benchmarl(results: dict[str, Any]) -> str:
+    rows = wall_rows(results["runs"])
+    return _table((*WALL_COLUMNS[:6], "ratio", *WALL_COLUMNS[7:]), rows)
+
+
+def _time_to_solved(results: dict[str, Any]) -> str:
+    return _table(SOLVED_COLUMNS, solved_rows(results["runs"]))
+
+
+def _scaling(results: dict[str, Any]) -> str:
+    measured = [
+        (
+            case["case"],
+            f"{case['frames_per_second']:,.0f}",
+            f"{case['updates_per_second']:.0f}",
+            f"{case['speedup']:.2f}",
+            f"{case['efficiency']:.0%}",
+        )
+        for case in results["cases"]
+    ]
+    predicted, one = results["predictions"], results["predictions"][0]["frames_per_second"]
+    model = [
+        (
+            int(case["ranks"]),
+            "the same" if case["factor"] == 1 else f"{int(case['factor'])} times",
+            f"{case['frames_per_second']:,.0f}",
+            f"{case['updates_per_second']:.0f}",
+            f"{case['frames_per_second'] / one / case['ranks']:.0%}",
+            "model" if case["ranks"] <= 2 else "extrapolated",
+        )
+        for case in predicted
+    ]
+    rates = ("frames a second", "updates a second")
+    return (
+        f"{_table(('measured', *rates, 'frames over one thread', 'efficiency a core'), measured)}\n\n"
+        f"{_table(('ranks', 'work', *rates, 'efficiency', ''), model)}"
+    )
+
+
+def _scaling_collectors(results: dict[str, Any]) -> str:
+    rows = [
+        (
+            case["task"],
+            case["envs"],
+            case["kind"],
+            case["workers"],
+            "{median:,.0f} ({min:,.0f} to {max:,.0f})".format(**case["frames_per_second"]),
+            f"{case['efficiency']:.2f}",
+            f"{case['over_local']:.2f}",
+        )
+        for case in results["collectors"]
+    ]
+    columns = ("task", "environments", "collector", "workers", "frames a second", "efficiency", "over local")
+    return _table(columns, rows)
+
+
 def _growth(results: dict[str, Any]) -> str:
     names = list(results["updates"][0]["us_a_transition"])
     rows = [
@@ -113,12 +195,41 @@ def _startup(results: dict[str, Any]) -> str:
     )
 
 
+def _done_signals(results: dict[str, Any]) -> str:
+    names = {
+        "torchrl": "TorchRL `SACLoss`, `DiscreteSACLoss`",
+        "benchmarl": "BenchMARL `masac`, `isac`",
+        "masac": "masac `GroupSACLoss`, `GroupDiscreteSACLoss`",
+    }
+    counts: dict[tuple[str, str], Counter[str]] = {}  # of continuous and discrete actions together
+    for row in results["rows"]:
+        for outcome, count in row["outcomes"].items():
+            counts.setdefault((row["loss"], row["skip"]), Counter())[outcome.split()[0]] += count
+    rows = [
+        (
+            names[loss],
+            "there is none" if skip == "-" else f"`{skip}`" if skip in ("False", "True") else f'`"{skip}"`',
+            f"{outcomes['finite']} of {sum(outcomes.values())}",
+            outcomes["NaN"],
+            outcomes["raises"],
+        )
+        for (loss, skip), outcomes in sorted(counts.items(), key=lambda item: list(names).index(item[0][0]))
+    ]
+    return _table(("loss", "`skip_done_states`", "finite losses and gradients, right targets", "NaN", "raises"), rows)
+
+
 TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "update_step": _update_step,
     "collection": _collection,
+    "against_benchmarl": _against_benchmarl,
+    "time_to_solved": _time_to_solved,
+    "inside_benchmarl": _inside_benchmarl,
+    "scaling": _scaling,
+    "scaling_collectors": _scaling_collectors,
     "growth": _growth,
     "navigation": _navigation,
     "startup": _startup,
+    "done_signals": _done_signals,
 }
 
 if __name__ == "__main__":
