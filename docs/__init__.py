@@ -1,0 +1,1 @@
+"""The documentation: pages, what is generated into them, and their pictures."""

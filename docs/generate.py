@@ -1,0 +1,184 @@
+"""What is generated into the pages: the config's keys, the commands' help, the API, and every error message.
+
+A page asks for it with a line ``<!-- generated: NAME -->``; ``docs/hooks.py`` puts it there when the site is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import masac
+from docs.messages import collect_messages
+from masac.cli.help import argument_texts, train_help
+from masac.cli.main import COMMANDS, HELP
+from masac.training.config import ExperimentConfig
+
+ROOT = Path(__file__).parents[1]
+MARK = re.compile(r"^<!-- (generated|file): (\S+) -->$", re.MULTILINE)
+
+UNITS = {
+    "algorithm.num_qvalue_nets": "critics",
+    "algorithm.gamma": "a step",
+    "algorithm.tau": "part, an update",
+    "algorithm.alpha_init": "reward units a nat",
+    "algorithm.target_entropy": "nats an agent",
+    "algorithm.target_entropy_weight": "part",
+    "checkpoint.keep": "checkpoints",
+    "collector.num_workers": "processes or actors",
+    "collector.max_lag": "pushes",
+    "collector.push_every": "updates",
+    "collector.max_restarts": "collectors",
+    "evaluation.every_frames": "frames",
+    "evaluation.episodes": "episodes",
+    "logging.logger_every_s": "seconds",
+    "logging.line_every_s": "seconds",
+    "model.hidden": "units",
+    "model.log_std_min": "log of action units",
+    "model.log_std_max": "log of action units",
+    "task.num_envs": "environments",
+    "task.num_workers": "processes",
+    "task.horizon": "steps",
+    "training.total_frames": "frames",
+    "training.steps_per_iteration": "steps of every environment",
+    "training.updates_per_frame": "updates a frame",
+    "training.batch_size": "rows",
+    "training.warmup_frames": "frames",
+    "training.buffer_size": "rows",
+    "training.actor_lr": "an update",
+    "training.critic_lr": "an update",
+    "training.alpha_lr": "an update",
+    "training.final_lr_factor": "part",
+    "training.max_grad_norm": "norm",
+    "training.reward_scale": "factor",
+    "training.checkpoint_every": "frames or minutes",
+    "training.nonfinite_limit": "updates",
+}
+"""The units of keys that are numbers of something."""
+
+
+def filled(page: str) -> str:
+    """The text of a page with what is generated in the place of its marks."""
+    return MARK.sub(lambda mark: GENERATED[mark[2]]() if mark[1] == "generated" else file_text(mark[2]), page)
+
+
+def file_text(name: str) -> str:
+    """A Markdown file of the repository without its title."""
+    return re.sub(r"\A# .*\n+", "", (ROOT / name).read_text())
+
+
+def config_keys() -> str:
+    """A table a section of the config: every key, its default, its unit and what it means."""
+    return "\n".join(_section(ExperimentConfig(), ""))
+
+
+def _section(config: Any, prefix: str) -> list[str]:
+    texts = argument_texts(type(config).__doc__ or "")
+    rows, inner = [], []
+    for one in fields(config):
+        key, value = f"{prefix}{one.name}", getattr(config, one.name)
+        if is_dataclass(value):
+            inner += _section(value, f"{key}.")
+        else:
+            rows.append(f"| `{key}` | `{_yaml(value)}` | {UNITS.get(key, '')} | {_cell(texts[one.name])} |")
+    title = f"## `{prefix.rstrip('.')}`" if prefix else "## The run"
+    about = (type(config).__doc__ or "").partition("\n\n    Args:")[0]
+    head = ["| key | default | unit | meaning |", "| --- | --- | --- | --- |"]
+    return [title, "", _prose(about), "", *head, *rows, "", *inner]
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _prose(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("``", "`").strip()
+
+
+def _cell(text: str) -> str:
+    return _prose(text).replace("|", "\\|")
+
+
+def presets() -> str:
+    """The files of the presets, by the name on the command line."""
+    parts = []
+    root = ROOT / "masac" / "conf"
+    for file in sorted(root.rglob("*/*.yaml")):
+        group, _, name = file.relative_to(root).with_suffix("").as_posix().partition("/")
+        text = file.read_text().replace("# @package _global_\n", "").strip()
+        parts += [f"### `{group}={name}`", "", "```yaml", text, "```", ""]
+    return "\n".join(parts)
+
+
+def commands() -> str:
+    """The help of masac and of each of its commands."""
+    parts = ["## masac", "", *_text_block(HELP)]
+    for command in COMMANDS:
+        parts += [f"## masac {command}", "", *_text_block(_help_of(command))]
+    return "\n".join(parts)
+
+
+def _help_of(command: str) -> str:
+    if command == "train":
+        return train_help().partition("\nKeys and defaults")[0]
+    module = import_module(f"masac.cli.{command}")
+    if command == "tasks":
+        return module.HELP
+    parser = module.parser()
+    parser.formatter_class = partial(parser.formatter_class, width=100)  # else that of the terminal
+    return parser.format_help()
+
+
+def _text_block(text: str) -> list[str]:
+    return ["```text", text.rstrip(), "```", ""]
+
+
+def api() -> str:
+    """An entry for mkdocstrings for each public name; of a class with the methods that masac gives it."""
+    parts = []
+    for name in sorted(masac.__all__, key=str.lower):
+        parts.append(f"::: masac.{name}")
+        if isinstance(made := getattr(masac, name), type):
+            parts += ["    options:", "      inherited_members: true", f"      members: [{', '.join(_methods(made))}]"]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _methods(made: type) -> list[str]:
+    """The public methods and properties that the package wrote and described."""
+    own = [one for one in made.__mro__ if one.__module__.startswith("masac.")]
+    found = {name: value for one in reversed(own) for name, value in vars(one).items() if not name.startswith("_")}
+    return sorted(
+        name
+        for name, value in found.items()
+        if name != "default_keys" and (isinstance(value, property) or callable(value)) and value.__doc__
+    )
+
+
+def messages() -> str:
+    """Every error message of the package, by module."""
+    parts: list[str] = []
+    for module, found in collect_messages(ROOT / "masac").items():
+        parts += [f"### `{module}`", "", *(f"- {kind}: {_code(text)}" for kind, text in found), ""]
+    return "\n".join(parts)
+
+
+def _code(text: str) -> str:
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{text.replace(chr(10), ' ').strip()}{fence}"
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "config": config_keys,
+    "presets": presets,
+    "commands": commands,
+    "api": api,
+    "messages": messages,
+}

@@ -1,0 +1,68 @@
+"""The pages, and the blocks of code in them."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LOOP = re.compile(r"^for (\w+) in (.*?); do\n(.*?)^done$", re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A block of code, where it is, and the name of the file that it shows, if it shows one."""
+
+    place: str
+    title: str | None
+    code: str
+
+
+class Line(NamedTuple):
+    """The words of one command of a shell block, and where it is."""
+
+    place: str
+    words: list[str]
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in BLOCK.finditer(text):
+            if match[1] in languages:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(Block(f"{page.relative_to(ROOT)}:{line}", match[2], match[3]))
+    return found
+
+
+def shell_lines() -> list[Line]:
+    return [
+        Line(block.place, words)
+        for block in blocks("bash", "sh", "shell", "console")
+        for line in _unrolled(block.code).replace("\\\n", " ").splitlines()
+        for words in _commands(line)
+    ]
+
+
+def _unrolled(code: str) -> str:
+    """A loop over words as its body, once for each word; what another command prints as a word."""
+    code = re.sub(r"\$\([^()]*\)", "printed", code)
+    return LOOP.sub(lambda loop: "".join(loop[3].replace(f"${loop[1]}", word) for word in loop[2].split()), code)
+
+
+def _commands(line: str) -> list[list[str]]:
+    commands: list[list[str]] = [[]]
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
+    lexer.whitespace_split = True
+    for word in lexer:
+        if word in ("&&", "||", "|", ";", "&"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return [command for command in commands if command]

@@ -1,0 +1,99 @@
+"""What is generated into the pages, and what they quote."""
+
+import re
+from dataclasses import asdict
+
+import pytest
+import yaml
+
+import masac
+from docs.generate import GENERATED, MARK, UNITS, commands, config_keys, filled
+from docs.messages import collect_messages
+from masac.cli.main import COMMANDS
+from masac.cli.overrides import flat_keys
+from masac.training.config import ExperimentConfig
+from tests.docs.pages import ROOT
+
+KEYS = flat_keys(asdict(ExperimentConfig()))
+MESSAGES = [text for found in collect_messages(ROOT / "masac").values() for _, text in found]
+QUOTED = re.findall(r"^### `(.*)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+
+
+def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| (.*?) \| (.+) \|$", config_keys(), re.MULTILINE)
+    assert sorted(key for key, *_ in rows) == sorted(KEYS)
+    table = {key: (default, unit, meaning) for key, default, unit, meaning in rows}
+    assert table["training.batch_size"][:2] == ("256", "rows")
+    assert table["training.batch_size"][2].startswith("rows (all agents of a frame) an update.")
+    assert table["model.hidden"][:2] == ("[128, 128]", "units")
+    assert table["training.max_grad_norm"][0] == "null"
+    assert table["algorithm.share_actor"][0] == "true"
+
+
+def test_units_are_those_of_keys_that_there_are():
+    assert set(UNITS) <= set(KEYS)
+
+
+def test_every_command_is_described():
+    page = commands()
+    for command in COMMANDS:
+        assert f"## masac {command}\n" in page
+    assert "--checkpoint last|best|PATH" in page
+    assert "training.total_frames=120000" not in page  # the keys have a page of their own
+
+
+def test_marks_are_filled_wherever_they_stand():
+    assert "| `seed` | `0` |" in filled("before\n\n<!-- generated: config -->\n\nafter")
+    assert "## Where things live" in filled("<!-- file: CONTRIBUTING.md -->")
+    used = {mark[2] for page in (ROOT / "docs").glob("*.md") for mark in MARK.finditer(page.read_text())}
+    assert set(GENERATED) <= used
+
+
+def test_messages_are_read_from_the_source_with_what_they_are_filled_with_left_out(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "module.py").write_text(
+        'def one(x):\n    rule = "be 1"\n    check("x", x, x == 1, rule)\n'
+        'def two(x):\n    raise ValueError(f"x must be {1 + 1}; " "got {x!r}." + f"{x}")\n'
+        'def three(x):\n    return f"x must be 3; got {x}"\n'
+        "def four(error):\n    raise ValueError(error)\n"
+    )
+    assert collect_messages(tmp_path / "package") == {
+        "package.module": [
+            ("ConfigError", "x must be 1; got …. Change it with x=..."),
+            ("ValueError", "x must be …; got {x!r}.…"),
+            ("Error", "x must be 3; got …"),
+        ]
+    }
+
+
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_quoted_messages_are_in_the_source(quoted):
+    source = "".join(file.read_text() for file in (ROOT / "masac").rglob("*.py"))
+    assert any(quoted in message for message in MESSAGES) or quoted in source
+
+
+def test_messages_are_quoted_with_a_cure():
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    assert len(QUOTED) > 30
+    for quoted in QUOTED:
+        cure = page.partition(f"### `{quoted}`\n\n")[2].partition("\n#")[0]
+        assert len(cure.strip()) > 30, quoted
+
+
+def test_every_page_is_in_the_navigation():
+    def names(part):
+        return [part] if isinstance(part, str) else [n for one in part for n in names(next(iter(one.values())))]
+
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(names(nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_citation_is_of_this_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == masac.__version__
+
+
+def test_numbers_in_the_pages_are_those_of_the_results():
+    from benchmarks.readme import PAGES, with_numbers
+
+    for page in PAGES:
+        assert with_numbers(page.read_text()) == page.read_text(), f"{page.name}: run python -m benchmarks.readme"

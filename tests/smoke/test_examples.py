@@ -1,0 +1,65 @@
+"""Every example runs as its docstring says, made small; each in a process of its own, from another folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+RUNS = {
+    "vmas_swarm.py": (
+        "--frames 2000 --agents 3 --run-dir swarm",
+        [r"random +-\d+\.\d\d", r"trained +-\d+\.\d\d", r"next: python examples/rollout\.py swarm"],
+    ),
+    "pettingzoo_deaths.py": (
+        "--frames 800 --crabs 2 --run-dir crabs",
+        [r"pettingzoo/make, 2 crab, 8 environments", r"a crab eats \d+\.\d before the tide"],
+    ),
+    "loss_in_a_loop.py": (
+        "--frames 256 --envs 32 --batch 32",
+        [r"untrained: return +-?\d", r"    256 frames: return .* critic loss 0\.\d+, entropy +-?\d"],
+    ),
+    "torchrl_pipeline.py": ("--frames 640", [r"without noise: return an agent -?\d"]),
+}
+"""By file: its arguments, and what it prints, as regular expressions. Those of rollout.py are below."""
+
+
+def run_example(name, arguments, folder):
+    command = [sys.executable, "-W", "error::UserWarning:__main__", str(EXAMPLES / name), *arguments.split()]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here():
+    assert {file.name for file in EXAMPLES.glob("*.py")} == {*RUNS, "rollout.py"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "torchrl_pipeline.py" else pytest.mark.slow) for name in RUNS]
+)
+def test_an_example_runs_and_says_what_came_of_it(name, tmp_path):
+    arguments, promised = RUNS[name]
+    printed = run_example(name, arguments, tmp_path)
+    for pattern in promised:
+        assert re.search(pattern, printed), printed
+    if "--run-dir" in arguments:  # what it trained can be loaded where its scenario or factory is importable
+        printed = run_example("rollout.py", f"{arguments.split()[-1]} --envs 2 --steps 60", tmp_path)
+        assert re.search(r"reward -?\d+\.\d+ a step of their lives .* alive \d+% of the time", printed)
+        assert re.search(r"[1-9]\d* episodes ended, \d+ of them terminated", printed)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
+def test_the_docstring_of_an_example_calls_it_with_arguments_it_has(file):
+    text = file.read_text()
+    docstring = text.split('"""')[1]
+    calls = re.findall(rf"python examples/{re.escape(file.name)}([^#\n]*)", docstring)
+    assert calls
+    known = set(re.findall(r'add_argument\("(--[a-z-]+)"', text))
+    assert {word for call in calls for word in call.split() if word.startswith("--")} <= known
