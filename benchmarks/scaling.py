@@ -361,7 +361,6 @@ def _sum(index: int, port: int, sizes: Sequence[int], folder: str) -> None:
     if rank.writes:
         torch.save(found, Path(folder, "times.pt"))
     rank.meet()
-    rank.leave()
 
 
 def _trainer(folder: str, environments: int, rows: int) -> Trainer:

@@ -117,7 +117,6 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
                 f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
         summary = trainer.run()
-        trainer.rank.leave()
     if summary:
         print_summary(summary, shown_dir, console)
     return bool(summary.get("interrupted"))

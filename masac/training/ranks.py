@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 from collections.abc import Iterator
@@ -154,20 +155,20 @@ class Rank:
         return values[0]
 
     def leave(self) -> None:
-        """Let go of the others, at the end of a run."""
+        """Let go of the others. Nothing can be said to them any more."""
         if self.link is not None:
-            dist.destroy_process_group()
+            self.link.cut()
 
     def is_first_to_say(self, message: str) -> bool:
         """Whether no other rank said the same before."""
-        if self.link is None:
+        if self.link is None or self.link.store is None:
             return True
         with suppress(RuntimeError):  # whoever kept count may be gone
             return self.link.store.add(f"masac/said/{hashlib.sha256(message.encode()).hexdigest()}", 1) == 1
         return True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Link:
     """The connection of a rank to the others.
 
@@ -180,6 +181,12 @@ class Link:
     sums: dist.ProcessGroup | None
     words: dist.ProcessGroup | None
     store: Any
+
+    def cut(self) -> None:
+        """End the connection and its threads, which live as long as anybody holds the groups or the store."""
+        if self.store is not None:
+            self.sums = self.words = self.store = None
+            dist.destroy_process_group()
 
 
 ALONE = Rank()
@@ -202,13 +209,16 @@ def _connect() -> Rank:
     backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
     dist.init_process_group(backend, store=store, rank=index, world_size=world_size, timeout=IN_STEP)
     words: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return Rank(
+    rank = Rank(
         index=index,
         world_size=world_size,
         local_index=int(os.environ.get("LOCAL_RANK", index)),
         local_world_size=local_world_size,
         link=Link(sums=dist.group.WORLD, words=words, store=store),
     )
+    # Its threads abort the process if they still run while the interpreter is taken down.
+    atexit.register(rank.leave)
+    return rank
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 from pathlib import Path
@@ -133,6 +134,19 @@ def trouble(rank: Rank) -> dict[str, str]:
     except RunFailedError as error:
         said["drift"] = str(error)
     return said
+
+
+def threads_at_exit(rank: Rank) -> tuple[list[str], list[str]]:
+    """The threads of a connection, before and after what runs when an interpreter ends."""
+    rank.meet()
+    before = _threads()
+    atexit._run_exitfuncs()
+    return before, _threads()
+
+
+def _threads() -> list[str]:
+    names = [Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in os.listdir("/proc/self/task")]
+    return [name for name in names if "gloo" in name or "store" in name]
 
 
 def alone() -> dict[str, Any]:

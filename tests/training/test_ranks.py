@@ -1,5 +1,7 @@
 """Several processes that train together: what they learn, what they divide, what they keep."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from masac.training.ranks import Rank
 from masac.training.replay import Replay
 from masac.training.replay_files import ReplayFiles
 from tests.losses.common import make_batch
-from tests.training.ranked import all_cases, alone, in_ranks, trouble
+from tests.training.ranked import all_cases, alone, in_ranks, threads_at_exit, trouble
 from tests.training.test_parts import GROUP
 
 
@@ -36,6 +38,14 @@ def test_what_is_wrong_on_one_rank_is_an_error_on_all(tmp_path):
         assert (
             "must be the same in all ranks; got another alpha on rank 1 than on rank 0, after update 7" in said["drift"]
         )
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux")
+def test_a_process_ends_its_connection_before_the_interpreter_goes(tmp_path):
+    # A thread of gloo that is left then aborts the process, once in a while.
+    for before, after in in_ranks(threads_at_exit, tmp_path):
+        assert before
+        assert not after
 
 
 @pytest.mark.parametrize(
