@@ -1,15 +1,16 @@
-"""What differs between the supported versions of TorchRL and TensorDict (0.11 to 0.14), in one place."""
+"""What differs between the supported versions of PyTorch, TorchRL and TensorDict, in one place."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 from tensordict.nn import set_composite_lp_aggregate
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.distributions import Distribution
 
 try:
@@ -53,3 +54,24 @@ def load_state_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None
     """
     others = {name: value for name, value in module.state_dict().items() if not isinstance(value, Tensor)}
     module.load_state_dict({**tensors, **others})
+
+
+def compile_operations(
+    module: fx.GraphModule, examples: Sequence[Tensor], options: dict[str, Any]
+) -> Callable[..., list[Tensor]]:
+    """Compile a flat graph of tensor operations for inputs like ``examples``, on whose kind nothing checks later.
+
+    PyTorch < 2.8 compiles at the first call, and looks at the kind of the inputs at every call.
+
+    Args:
+        module: what to compile; it may be changed.
+        examples: inputs.
+        options: of Inductor.
+    """
+    try:
+        from torch._inductor import standalone_compile
+    except ImportError:
+        return torch.compile(module, fullgraph=True, dynamic=False, options=options)  # pyright: ignore[reportReturnType]
+    return standalone_compile(
+        module, list(examples), dynamic_shapes="from_example_inputs", options={"config_patches": options}
+    )

@@ -16,6 +16,8 @@ from torch import Tensor, fx
 from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from masac.compat import compile_operations
+
 Results = dict[Any, Tensor]
 """What a function returns: tensors by any names."""
 
@@ -34,8 +36,8 @@ class Graph:
     Args:
         function: of a TensorDict; returns tensors by name, and leaves its input as it is. What it computes must not
             depend on the values of tensors through Python (``if tensor.any()``, shapes made of counts).
-        compile: compile the graphs with ``torch.compile``: tens of seconds once (less where its cache on disk has
-            them), and faster from then on.
+        compile: compile the graphs with PyTorch's Inductor: ten seconds or twenty once (two where its cache on disk
+            has them), and faster from then on.
     """
 
     def __init__(self, function: Callable[[TensorDictBase], Results], *, compile: bool) -> None:
@@ -102,7 +104,7 @@ class _Traced:
                 ) from error
         _drop_idle(module.graph)
         self.held = _lift_held(module)
-        self.run = _compiled(module) if compile else module
+        self.run = _compiled(module, [*examples, *self.held]) if compile else module
 
     def __call__(self, tensors: Sequence[Tensor]) -> Results:
         with torch.no_grad():
@@ -124,10 +126,11 @@ def _unchecked_distributions() -> Iterator[None]:
         Distribution.set_default_validate_args(before)
 
 
-def _compiled(module: fx.GraphModule) -> Callable[..., list[Tensor]]:
+def _compiled(module: fx.GraphModule, examples: Sequence[Tensor]) -> Callable[..., list[Tensor]]:
     _separate_biases(module)
     # fallback_random: the random numbers that the same seed gives without compiling
-    return torch.compile(module, fullgraph=True, dynamic=False, options={"fallback_random": True})
+    with torch.no_grad():
+        return compile_operations(module, examples, {"fallback_random": True})
 
 
 def _drop_idle(graph: fx.Graph) -> None:
