@@ -39,6 +39,8 @@ class StackedLinear(nn.Module):
         stack = self.weight.shape[:-2]
         if not stack:
             return torch.addmm(self.bias, x, self.weight)
+        if self.weight.shape[-1] == 1:  # a sum: batched products of one column are several times slower on CPUs
+            return (x * self.weight.transpose(-1, -2)).sum(-1, keepdim=True) + self.bias
         x = x.expand(*stack, *x.shape[-2:])
         out = torch.baddbmm(self.bias.flatten(0, -3), x.flatten(0, -3), self.weight.flatten(0, -3))
         return out.view(*stack, *out.shape[-2:])

@@ -10,14 +10,13 @@ from masac.losses.base import GroupLoss
 from masac.training.config import TrainingConfig
 from masac.training.update import UpdateMode
 
-COMPILING_S = 30.0
-"""What compiling takes; less where the compiler's cache on disk has the same update from an earlier run."""
+COMPILING_S = 8.0
+"""About what compiling takes; twice that the very first time on a machine, and a third where the compiler's cache on
+disk has the same update from an earlier run."""
 
-SAVED = 0.25
-"""The part of an update's time that compiling saves."""
-
-OVERHEAD_S, FLOPS_A_SECOND = 3e-3, 1e11
-"""What an update takes: about this, and its multiplications and additions at about this rate (two CPU cores)."""
+SAVED_S, SAVED, FLOPS_A_SECOND = 2e-3, 0.15, 1e11
+"""What compiling saves an update: about this for every group's overhead, and this part of its multiplications and
+additions, which take place at about this rate (two CPU cores)."""
 
 
 def choose_mode(
@@ -54,8 +53,8 @@ def choose_mode(
         return "eager", None
     if training.compile == "false":
         return "graph", None
-    saved = SAVED * updates * seconds_of_update(losses, training.batch_size)
-    if saved < 2 * COMPILING_S or not compiler:
+    saved = updates * seconds_saved(losses, training.batch_size)
+    if saved < COMPILING_S or not compiler:
         return "graph", None
     return "compile", (
         f"compiling the update: an estimated {COMPILING_S:.0f} s once, to save {saved:,.0f} s of {updates:,} updates "
@@ -63,8 +62,8 @@ def choose_mode(
     )
 
 
-def seconds_of_update(losses: list[GroupLoss], batch_size: int) -> float:
-    """About what an update takes: its multiplications and additions, as if every weight were shared by all agents."""
+def seconds_saved(losses: list[GroupLoss], batch_size: int) -> float:
+    """About what compiling saves an update, its operations counted as if every weight were shared by all agents."""
     operations = 0
     for loss in losses:
         # The actor acts in two states and is trained in one (a backward pass is twice a forward one); the critics
@@ -72,7 +71,7 @@ def seconds_of_update(losses: list[GroupLoss], batch_size: int) -> float:
         for params, passes in ((loss.actor_network_params, 4), (loss.qvalue_network_params, 6)):
             weights = sum(parameter.numel() for parameter in params.parameters())
             operations += 2 * passes * weights * batch_size * (loss.n_agents or 1)
-    return OVERHEAD_S + operations / FLOPS_A_SECOND
+    return SAVED_S * len(losses) + SAVED * operations / FLOPS_A_SECOND
 
 
 def _has_compiler(device: str) -> bool:

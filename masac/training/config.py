@@ -46,7 +46,7 @@ class TrainingConfig:
         sync_check_every: with several ranks (torchrun): updates between two checks that networks, targets, temperatures
             and optimizers are the same, to the bit, in all of them.
         device: cpu, cuda, cuda:0, ... or auto.
-        compile: true, compile the update with torch.compile, which takes it half a minute once; false, replay a trace
+        compile: true, compile the update, which takes about ten seconds once; false, replay a trace
             of its tensor operations; auto, compile where the run is long enough to win the time back.
     """
 

@@ -51,8 +51,8 @@ class UpdateStep:
         tau: part of the way the target critics move at every update.
         max_grad_norm: clip the gradient norms of every group's actor and critics to this.
         mode: ``"graph"``, losses and gradients are traced once for every kind of batch and replayed as the tensor
-            operations they are; ``"compile"``, ``torch.compile`` makes a program of them, which takes it tens of
-            seconds, and is the fastest; ``"eager"``, Python every time, for what cannot be traced
+            operations they are; ``"compile"``, PyTorch's Inductor makes a program of them, which takes it about
+            ten seconds, and is the fastest; ``"eager"``, Python every time, for what cannot be traced
             (``skip_done_states="drop"``) and for a debugger. All give the same numbers, up to rounding.
         rank: one of several processes that take the step together, each on as many rows of its own; every one of them
             applies what the rows of all of them come to.
