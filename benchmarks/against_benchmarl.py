@@ -70,7 +70,7 @@ def main() -> None:
         for algorithm in arguments.algorithms
         for system in (arguments.systems if seed % 2 == 0 else arguments.systems[::-1])  # whoever is first
     ]
-    runs: list[Run] = []
+    runs = runs_before(arguments.json, jobs, to_solved=to_solved) if arguments.add else []
     for task, algorithm, system, seed in jobs:
         with tempfile.TemporaryDirectory() as folder:
             one = run_one(
@@ -227,6 +227,18 @@ def _evaluator_of_task(task: str, episodes: int, seed: int) -> Evaluator:
     return Evaluator(replace(config, evaluation=evaluation), device="cpu")
 
 
+def runs_before(path: Path, jobs: list[tuple[str, str, str, int]], *, to_solved: bool) -> list[Run]:
+    """The runs in a file of an earlier call, but for those that are done again.
+
+    Raises:
+        ValueError: if they are of the other comparison.
+    """
+    before = json.loads(path.read_text())
+    if before["time_to_solved"] != to_solved:
+        raise ValueError(f"--add must name a file of the same comparison; {path} is of the other. Name another file.")
+    return [run for run in before["runs"] if (run["task"], run["algorithm"], run["system"], run["seed"]) not in jobs]
+
+
 def _start(command: list[str], log: Path) -> None:
     """Run a process to its end.
 
@@ -254,10 +266,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=float, default=1.0, help="factor on all frames, for a quick trial")
     parser.add_argument("--time-to-solved", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--add", action="store_true", help="keep the runs in --json that are not done again")
     parser.add_argument("--venv", type=Path, default=default_folder(), help="default: %(default)s")
     arguments = parser.parse_args()
     arguments.seeds = arguments.seeds or list(range(5 if arguments.time_to_solved else 3))
     arguments.systems = list(arguments.systems or SYSTEMS[arguments.time_to_solved])
+    if arguments.add and (arguments.json is None or not arguments.json.exists()):
+        parser.error("--add keeps the runs of an earlier --json; there is no such file")
     if not set(arguments.systems) <= set(SYSTEMS[arguments.time_to_solved]):
         parser.error(f"--systems must be among {', '.join(SYSTEMS[False])} without --time-to-solved")
     return arguments

@@ -1,5 +1,6 @@
 """The parts of the comparison that need no BenchMARL."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.against_benchmarl import seconds_of
+from benchmarks.against_benchmarl import runs_before, seconds_of
 from benchmarks.benchmarl_actor import read_benchmarl_policy
 from benchmarks.benchmarl_recipes import (
     ALGORITHMS,
@@ -157,3 +158,13 @@ def test_a_seed_that_never_solves_counts_as_forever() -> None:
     assert [row["solved"] for row in rows] == ["2 of 3", "0 of 3"]
     assert [row["s to solved"] for row in rows] == ["5.0", "never"]
     assert [row["frames to solved"] for row in rows] == ["300", "never"]
+
+
+def test_runs_of_an_earlier_call_are_kept_unless_they_are_done_again(tmp_path: Path) -> None:
+    file = tmp_path / "wall.json"
+    runs = [a_run("masac", 0, 10.0), a_run("masac", 1, 11.0), a_run("benchmarl", 0, 30.0)]
+    file.write_text(json.dumps({"time_to_solved": False, "runs": runs}))
+    kept = runs_before(file, [("navigation", "isac", "masac", 0)], to_solved=False)
+    assert kept == runs[1:]
+    with pytest.raises(ValueError, match="must name a file of the same comparison"):
+        runs_before(file, [], to_solved=True)
