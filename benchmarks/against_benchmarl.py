@@ -210,7 +210,7 @@ def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, f
 
 
 def evaluate(policy: Policy, config: ExperimentConfig) -> float:
-    """The return an agent, on the episodes of the config's evaluation."""
+    """The return per agent, on the episodes of the config's evaluation."""
     evaluation = _evaluator(config).evaluate(policy)
     return evaluation.episode_returns(list(evaluation.returns)).mean().item()
 

@@ -24,7 +24,7 @@ class Recipe:
     Args:
         frames: steps of one environment, in all.
         gamma: discount a step.
-        solved: evaluation return an agent from which the task counts as solved.
+        solved: evaluation return per agent from which the task counts as solved.
     """
 
     frames: int

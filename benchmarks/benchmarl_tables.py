@@ -38,7 +38,7 @@ INSIDE_NAMES = {
     ("isac", "agent"): "`group_isac`",
 }
 
-INSIDE_COLUMNS = ("algorithm", "frames", "updates", "seconds", "final return an agent, by seed", "mean")
+INSIDE_COLUMNS = ("algorithm", "frames", "updates", "seconds", "final return per agent, by seed", "mean")
 
 Run = dict[str, Any]
 

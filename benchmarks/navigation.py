@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.report import print_table, write_json
 
 SOLVED = 0.9
-"""Evaluation return an agent from which navigation counts as solved."""
+"""Evaluation return per agent from which navigation counts as solved."""
 
 
 def main() -> None:

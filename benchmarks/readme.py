@@ -185,7 +185,7 @@ def _navigation(results: dict[str, Any]) -> str:
         )
         for run in results["runs"]
     ]
-    columns = ("seed", "evaluation return an agent", "success rate", "frames", "training")
+    columns = ("seed", "evaluation return per agent", "success rate", "frames", "training")
     return _table((*columns, "first evaluation of 0.9 or more"), rows)
 
 

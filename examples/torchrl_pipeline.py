@@ -159,14 +159,14 @@ def main() -> None:
         if bool(over.any()):
             returns = collected["next", "agents", "episode_reward"][over].mean().item()
             entropy = losses["entropy"].item()
-            print(f"{frames:7,} frames: return an agent {returns:6.3f}, entropy {entropy:6.3f}", flush=True)
+            print(f"{frames:7,} frames: return per agent {returns:6.3f}, entropy {entropy:6.3f}", flush=True)
     collector.shutdown()
 
     env = make_env(arguments.seed + 1)
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         rollout = env.rollout(HORIZON, actor, break_when_any_done=False)
     returns = rollout["next", "agents", "reward"].sum(1).mean().item()
-    print(f"without noise: return an agent {returns:.3f} in {HORIZON} steps")
+    print(f"without noise: return per agent {returns:.3f} in {HORIZON} steps")
 
 
 if __name__ == "__main__":

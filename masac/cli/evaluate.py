@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from masac.training.episodes import Evaluation
     from masac.training.saved_policy import SavedPolicy
 
+NUMBERS = ("mean", "std", "low", "high")
+
 EPILOG = """\
 Examples:
   masac evaluate runs/mine                          100 episodes of the last policy, without noise
@@ -121,7 +123,7 @@ def _print(found: dict[str, Any]) -> None:
     noise = "with noise" if found["stochastic"] else "no noise"
     console.print(
         f"{found['task']}, {found['algorithm']}, {found['policy']} ({found['frames']:,} frames): "
-        f"{found['episodes']} episodes, {noise}, seed {found['seed']}",
+        f"{_counted(found['episodes'])}, {noise}, seed {found['seed']}",
         highlight=False,
         soft_wrap=True,
     )
@@ -129,11 +131,11 @@ def _print(found: dict[str, Any]) -> None:
     for name in ("", "mean", "std", "95% interval of the mean"):
         table.add_column(name, justify="left" if not name else "right")
 
-    def add(name: str, numbers: dict[str, float]) -> None:
-        interval = f"[{numbers['low']:.3f}, {numbers['high']:.3f}]"
-        table.add_row(name, f"{numbers['mean']:.3f}", f"{numbers['std']:.3f}", interval)
+    def add(name: str, numbers: dict[str, float | None]) -> None:
+        mean, std, low, high = ("-" if numbers[of] is None else f"{numbers[of]:.3f}" for of in NUMBERS)
+        table.add_row(name, mean, std, "-" if low == "-" else f"[{low}, {high}]")
 
-    add("return an agent", found["return"])
+    add("return per agent", found["return"])
     for name, group in found["groups"].items():
         random = "" if group["learned"] else " (random)"
         if len(found["groups"]) > 1:
@@ -146,3 +148,7 @@ def _print(found: dict[str, Any]) -> None:
     console.print(table)
     if "success_rate" in found:
         console.print(f"success rate {found['success_rate']:.0%}", highlight=False)
+
+
+def _counted(episodes: int) -> str:
+    return f"{episodes:,} episode{'s' if episodes != 1 else ''}"

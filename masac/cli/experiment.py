@@ -141,7 +141,7 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
             f"{summary['eval_episodes']} episodes {noise}, of {summary['eval_episode_length_mean']:.1f} steps{earlier}"
         )
         mean, std = summary["eval_return_mean"], summary["eval_return_std"]
-        table.add_row("evaluation", f"mean return per agent {mean:.3f} (std {std:.3f} over {over})")
+        table.add_row("evaluation", f"return per agent {mean:.3f} (std {std:.3f} over {over})")
     if "eval_success_rate" in summary:
         table.add_row("success rate", f"{summary['eval_success_rate']:.0%}")
     if len(summary["groups"]) > 1 and "eval_return_mean" in summary:

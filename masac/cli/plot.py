@@ -15,7 +15,7 @@ from masac.cli.errors import errors_as_lines
 from masac.training.marl_eval import marl_eval_data, unmet_conditions
 from masac.training.plots import BY, SUFFIXES, X_LABELS, by_algorithm, check_picture, plot_runs
 from masac.training.recorded_runs import RecordedRun, find_runs, sample_size
-from masac.training.statistics import bootstrap_interval, interquartile_mean
+from masac.training.statistics import FEWEST_FOR_INTERVAL, bootstrap_interval, interquartile_mean
 
 DESCRIPTION = """\
 Draw the learning curves of runs: the interquartile mean of the evaluation return over seeds, with its 95% bootstrap
@@ -102,7 +102,7 @@ def _table(runs: Sequence[RecordedRun], group: str | None) -> Iterator[str]:
         curves = [run.evaluation(group) for run in same]
         final, frames = [curve.y[-1] for curve in curves], sorted({int(curve.x[-1]) for curve in curves})
         mean = f"{float(interquartile_mean(final)):.3f}"
-        if len(final) > 1:
+        if len(final) >= FEWEST_FOR_INTERVAL:
             low, high = bootstrap_interval(final)
             mean += f" [{float(low):.3f}, {float(high):.3f}]"
         reached = f"{frames[0]:,}" if len(frames) == 1 else f"{frames[0]:,} to {frames[-1]:,}"

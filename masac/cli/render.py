@@ -76,7 +76,7 @@ def _render(options: argparse.Namespace) -> str:
         drawn.env.close(raise_if_closed=False)
     returns = ", ".join(f"{name} {sum(values) / len(values):.3g}" for name, values in played.returns.items())
     episodes = f"{options.episodes} episode{'s' if options.episodes != 1 else ''}"
-    return f"{file}: {episodes}, {sum(played.lengths)} steps, mean return an agent: {returns}"
+    return f"{file}: {episodes}, {sum(played.lengths)} steps, return per agent: {returns}"
 
 
 def _check(options: argparse.Namespace) -> None:

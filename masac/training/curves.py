@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from masac.training.recorded_runs import Curve
-from masac.training.statistics import Floats, bootstrap_interval, interquartile_mean
+from masac.training.statistics import FEWEST_FOR_INTERVAL, Floats, bootstrap_interval, interquartile_mean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,7 +19,7 @@ class Piece:
     Args:
         x: [points], wherever one of the runs was evaluated, and both ends.
         mean: [points].
-        low: [points], the lower end of the mean's 95% bootstrap interval; None for fewer than two runs.
+        low: [points], the lower end of the mean's 95% bootstrap interval; None for fewer than three runs.
         high: [points], its upper end.
         runs: how many runs count.
     """
@@ -56,7 +56,7 @@ def aggregate(curves: Sequence[Curve], *, repeats: int = 2000, seed: int = 0) ->
             continue
         x = points[(points >= start) & (points <= end)]
         values = np.stack([curve.at(x) for curve in present])
-        several = len(present) > 1
-        low, high = bootstrap_interval(values, repeats=repeats, seed=seed) if several else (None, None)
+        enough = len(present) >= FEWEST_FOR_INTERVAL
+        low, high = bootstrap_interval(values, repeats=repeats, seed=seed) if enough else (None, None)
         pieces.append(Piece(x=x, mean=interquartile_mean(values), low=low, high=high, runs=len(present)))
     return pieces

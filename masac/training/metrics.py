@@ -60,7 +60,7 @@ def training_numbers(episodes: EpisodeTracker, learning: Sequence[str]) -> Row:
 
 
 def evaluation_numbers(evaluation: Evaluation, learning: Sequence[str]) -> Row:
-    """Mean and standard deviation over episodes of the return an agent, episode length, lives, success rate."""
+    """Mean and standard deviation over episodes of the return per agent, episode length, lives, success rate."""
     numbers: Row = _moments("eval/", evaluation.episode_returns(learning))
     numbers["eval/episode_length_mean"] = evaluation.lengths.double().mean().item()
     if evaluation.successes is not None:

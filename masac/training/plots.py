@@ -92,7 +92,7 @@ def plot_runs(
         ConfigError: for a picture of another kind, or one that cannot be written.
     """
     check_picture(out)
-    y_label = f"mean return per agent{f' of {group}' if group else ''}"
+    y_label = f"return per agent{f' of {group}' if group else ''}"
     if len(runs) == 1:
         _save([_run_panel(runs[0], x, group)], out, x=x, y_label=y_label, caption="")
         return

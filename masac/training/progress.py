@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -11,13 +12,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from masac.training.config import LoggingConfig
 
+Row = Mapping[str, float | int | None]
+
+BAR_WIDTH = 10
+BESIDE_BAR = BAR_WIDTH + len(" 100%  1:00:00 ")
+"""What the live line has before its numbers."""
+
+MOSTLY = 0.9
+"""The part of the time that collecting may take before a run says so."""
+
+SECONDS_BEFORE_SAYING_SO = 20.0
+"""Of iterations with updates."""
+
 
 class ProgressDisplay:
-    """Shows frames, frames a second, returns, losses, temperature and time left.
+    """Shows a bar, time left, evaluation and training returns, frames, speed and losses, what is wanted first first.
 
     Args:
         logging: which kind, and how often.
-        title: of the run.
         done_frames: where it begins.
         total_frames: where it ends.
         groups: whose returns to show.
@@ -28,7 +40,6 @@ class ProgressDisplay:
         self,
         logging: LoggingConfig,
         *,
-        title: str,
         done_frames: int,
         total_frames: int,
         groups: Sequence[str],
@@ -39,17 +50,19 @@ class ProgressDisplay:
             kind = "live" if console.is_terminal else "plain"
         self.kind = kind
         self.console = console
-        self.title = title
         self.groups = tuple(groups)
         self.done_frames = done_frames
         self.total_frames = total_frames
         self.line_every_s = logging.line_every_s
         self.started = self.last_line = time.perf_counter()
+        self.updates = 0
+        self.collecting = self.learning = 0.0
+        self.said_that_collecting_takes_long = False
         self.live = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:3.0f}% {task.fields[text]}"),
+            BarColumn(bar_width=BAR_WIDTH),
+            TextColumn("{task.percentage:3.0f}%"),
             TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[text]}", markup=False),
             console=console,
             refresh_per_second=4,
             disable=kind != "live",
@@ -57,7 +70,7 @@ class ProgressDisplay:
 
     def __enter__(self) -> ProgressDisplay:
         self.live.start()
-        self.bar = self.live.add_task(self.title, total=self.total_frames, text="")
+        self.bar = self.live.add_task("", total=self.total_frames, text="")
         return self
 
     def __exit__(
@@ -65,28 +78,70 @@ class ProgressDisplay:
     ) -> None:
         self.live.stop()
 
-    def show(self, row: Mapping[str, float | int | None], *, evaluation: Mapping[str, float | int | None]) -> None:
+    def show(self, row: Row, *, evaluation: Row) -> None:
         """Show the newest row of metrics, and the returns of the last evaluation."""
         now = time.perf_counter()
         frames = int(row["frames"] or 0)
         rate = (frames - self.done_frames) / max(now - self.started, 1e-9)
-        text = "  ".join([f"{frames:,} frames", f"{rate:,.0f}/s", *self._numbers({**row, **evaluation})])
-        self.live.update(self.bar, completed=frames, text=text)
+        parts = list(self._parts({**row, **evaluation}, frames=frames, rate=rate))
+        if self.kind == "live":
+            text = fitting(parts, self.console.width - BESIDE_BAR)
+            self.live.update(self.bar, completed=frames, text=text)
         done = frames >= self.total_frames
         if self.kind == "plain" and (done or now - self.last_line >= self.line_every_s):
             self.last_line = now
-            left = (self.total_frames - frames) / rate if rate else 0.0
-            self.console.print(f"{text}  left {max(left, 0):.0f} s", highlight=False, soft_wrap=True)
+            left = timedelta(seconds=round(max(self.total_frames - frames, 0) / rate)) if rate else "?"
+            line = [f"{frames / self.total_frames:.0%}", f"{left} left", *parts]
+            width = self.console.width if self.console.is_terminal else None
+            self.console.print(fitting(line, width), highlight=False, soft_wrap=True)
+        self._say_where_time_goes(row)
 
-    def _numbers(self, row: Mapping[str, float | int | None]) -> list[str]:
-        """Of every group the returns; with one group, what its loss says too."""
-        names = {"eval": "eval/return_mean", "train": "train/return_mean"}
+    def _parts(self, row: Row, *, frames: int, rate: float) -> Iterator[str]:
+        """What to show: evaluation, success, training, frames, speed, and with one group what its loss says."""
+        yield from self._of_groups("eval", "eval/return_mean", row)
+        success = row.get("eval/success_rate")
+        if success is not None:
+            yield f"success {success:.0%}"
+        yield from self._of_groups("train", "train/return_mean", row)
+        yield f"{frames:,} frames"
+        yield f"{rate:,.0f}/s"
         if len(self.groups) == 1:
-            names |= {"actor": "loss/actor", "critic": "loss/qvalue", "alpha": "alpha"}
-        shown = []
+            for label, name in {"actor": "loss/actor", "critic": "loss/qvalue", "alpha": "alpha"}.items():
+                yield from self._of_groups(label, name, row)
+
+    def _of_groups(self, label: str, name: str, row: Row) -> Iterator[str]:
         for group in self.groups:
-            values = [(label, row.get(f"{group}/{name}")) for label, name in names.items()]
-            parts = [f"{label} {value:.3g}" for label, value in values if value is not None]
-            if parts:
-                shown.append("  ".join(parts) if len(self.groups) == 1 else f"{group}: {' '.join(parts)}")
-        return shown
+            value = row.get(f"{group}/{name}")
+            if value is not None:
+                yield f"{f'{group} ' if len(self.groups) > 1 else ''}{label} {value:.3g}"
+
+    def _say_where_time_goes(self, row: Row) -> None:
+        """Say once that nearly all of the time goes to collecting, with what would change that."""
+        updates = int(row.get("updates") or 0)
+        if updates == self.updates or self.said_that_collecting_takes_long:
+            return
+        self.updates = updates
+        self.collecting += row.get("time/collect_s") or 0.0
+        self.learning += sum(row.get(f"time/{stage}_s") or 0.0 for stage in ("sample", "update"))
+        together = self.collecting + self.learning
+        if together < SECONDS_BEFORE_SAYING_SO or self.collecting < MOSTLY * together or self.kind == "off":
+            return
+        self.said_that_collecting_takes_long = True
+        self.console.print(
+            f"{self.collecting / together:.0%} of the time goes to collecting, not to learning: more updates "
+            "(training.updates_per_frame) would cost little; more environments (task.num_envs) or processes that step "
+            "them (task.num_workers, collector=processes) collect faster",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def fitting(parts: Sequence[str], width: int | None) -> str:
+    """As many of the parts, from the first on, as fit into ``width`` columns; the first in any case."""
+    line = ""
+    for part in parts:
+        longer = f"{line}  {part}" if line else part
+        if line and width is not None and len(longer) > width:
+            break
+        line = longer
+    return line

@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+FEWEST_FOR_INTERVAL = 3
+"""Fewer values have no interval here: the bootstrap of two has nothing to draw but these two."""
+
 
 def interquartile_mean(values: ArrayLike, axis: int = 0) -> Floats:
     """The mean of the middle half: what is left without the lowest and the highest quarter.
@@ -76,12 +79,17 @@ def bootstrap_interval(
     return low, high
 
 
-def of_sample(values: ArrayLike) -> dict[str, float]:
+def of_sample(values: ArrayLike) -> dict[str, float | None]:
     """Mean and standard deviation of a sample, and the 95% bootstrap interval of its mean.
 
     Args:
-        values: [n]. The interval of a single one is that one.
+        values: [n]. One value has no standard deviation, fewer than three have no interval: these are None.
     """
     values = np.asarray(values, dtype=np.float64)
-    low, high = bootstrap_interval(values, statistic=np.mean) if len(values) > 1 else (values[0], values[0])
-    return {"mean": float(values.mean()), "std": float(values.std()), "low": float(low), "high": float(high)}
+    ends = bootstrap_interval(values, statistic=np.mean) if len(values) >= FEWEST_FOR_INTERVAL else None
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()) if len(values) > 1 else None,
+        "low": None if ends is None else float(ends[0]),
+        "high": None if ends is None else float(ends[1]),
+    }

@@ -435,11 +435,9 @@ class Trainer:
 
     def _display(self) -> ProgressDisplay:
         config = self.config
-        title = f"{config.task.name} · {config.algorithm.name} · seed {config.seed}"
         names = [group.name for group in self.groups]
         return ProgressDisplay(
             config.logging,
-            title=title,
             done_frames=self.frames,
             total_frames=self.total_frames,
             groups=names,

@@ -65,7 +65,7 @@ def test_a_run_from_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "writing to" in done.stdout
-    assert "mean return per agent" in done.stdout
+    assert "return per agent" in done.stdout
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "config.yaml",
         "metrics.csv",

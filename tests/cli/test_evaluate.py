@@ -57,8 +57,17 @@ def test_groups_and_lives_are_told_apart(tmp_path, capsys):
     lines = printed(capsys, tmp_path, "--episodes", 2).splitlines()
     assert lines[0].endswith("2 episodes, no noise, seed 1000000")
     starts = [re.split(r"\s{2,}-?\d", line.strip())[0] for line in lines[2:]]
-    assert starts == ["return an agent", "a 0", "a 1", "a 2", "steps alive, a", "episode length"]
+    assert starts == ["return per agent", "a 0", "a 1", "a 2", "steps alive, a", "episode length"]
     assert " 4.000 " in lines[6]  # one dies at step 2, two at step 5
+
+
+def test_one_episode_has_no_interval(run_dir, capsys):
+    first, head, *rows = printed(capsys, run_dir, "--episodes", 1).splitlines()
+    assert "1 episode, no noise" in first
+    assert head.split()[:3] == ["mean", "std", "95%"]
+    assert all(re.fullmatch(r".*\S +-?\d+\.\d{3} +- +-", row.rstrip()) for row in rows[:5])
+    found = json.loads(printed(capsys, run_dir, "--episodes", 1, "--json"))
+    assert (found["return"]["std"], found["return"]["low"], found["return"]["high"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(

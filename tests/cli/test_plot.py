@@ -66,7 +66,7 @@ def test_what_a_picture_does_not_show_is_said(here, capsys):
     write_run(here / "sweep" / "1", seed=1, evaluations={100: 1.0}, finished=False, training={"actor_lr": 1e-3})
     write_run(here / "sweep" / "2", seed=2, evaluations={}, finished=False)
     lines = printed(capsys, "sweep", "--export", "out.json")
-    assert lines[1] == "vmas/navigation isac 2 seeds 1.000 [1.000, 1.000] 100 to 200"
+    assert lines[1] == "vmas/navigation isac 2 seeds 1.000 100 to 200"
     assert "left out: sweep/2, without an evaluation so far" in lines
     assert "not finished: 1 of 2 runs, drawn as far as they got" in lines
     assert any("the runs of isac on vmas/navigation differ in training.actor_lr" in line for line in lines)

@@ -24,7 +24,7 @@ RUNS = {
         "--frames 256 --envs 32 --batch 32",
         [r"untrained: return +-?\d", r"    256 frames: return .* critic loss 0\.\d+, entropy +-?\d"],
     ),
-    "torchrl_pipeline.py": ("--frames 640", [r"without noise: return an agent -?\d"]),
+    "torchrl_pipeline.py": ("--frames 640", [r"without noise: return per agent -?\d"]),
 }
 """By file: its arguments, and what it prints, as regular expressions. Those of rollout.py are below."""
 

@@ -136,10 +136,12 @@ def test_curves_with_points_at_the_same_x_make_one_piece():
 
 
 def test_where_a_run_ends_the_mean_goes_on_without_it_as_a_new_piece():
-    first, second = aggregate([curve((0, 0), (2, 4)), curve((0, 2), (1, 2), (4, 8))])
+    first, second = aggregate(
+        [curve((0, 0), (2, 4)), curve((0, 2), (1, 2), (4, 8)), curve((0, 1), (1, 2), (2, 4), (4, 8))]
+    )
     # The second run at 2 lies between (1, 2) and (4, 8): 4; the first one at 1: 2.
-    assert (first.x.tolist(), first.mean.tolist(), first.runs) == ([0, 1, 2], [1, 2, 4], 2)
-    assert (second.x.tolist(), second.mean.tolist(), second.runs) == ([2, 4], [4, 8], 1)
+    assert (first.x.tolist(), first.mean.tolist(), first.runs) == ([0, 1, 2], [1, 2, 4], 3)
+    assert (second.x.tolist(), second.mean.tolist(), second.runs) == ([2, 4], [4, 8], 2)  # too few for an interval
     assert first.low is not None
     assert second.low is None
     assert second.high is None
@@ -230,7 +232,7 @@ def test_groups_that_compete_are_drawn_by_their_mean_or_alone(tmp_path, figures)
     plot_runs(runs, tmp_path / "mean.png")
     plot_runs(runs, tmp_path / "prey.png", group="prey")
     assert [figure.axes[0].lines[0].get_ydata().tolist() for figure in figures] == [[2.25], [3.5]]
-    assert figures[1].axes[0].get_ylabel() == "mean return per agent of prey"
+    assert figures[1].axes[0].get_ylabel() == "return per agent of prey"
 
 
 def test_a_run_without_returns_has_an_empty_picture(tmp_path, figures):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from masac.training.statistics import bootstrap_interval, interquartile_mean
+from masac.training.statistics import bootstrap_interval, interquartile_mean, of_sample
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,10 @@ def test_draws_are_the_same_for_the_same_seed_and_for_all_columns():
 def test_one_run_has_no_interval():
     with pytest.raises(ValueError, match="two runs at least; got 1"):
         bootstrap_interval([1.0])
+
+
+def test_one_value_has_no_standard_deviation_and_two_have_no_interval():
+    assert of_sample([0.31]) == {"mean": 0.31, "std": None, "low": None, "high": None}
+    assert of_sample([1.0, 3.0]) == {"mean": 2.0, "std": 1.0, "low": None, "high": None}
+    three = of_sample([1.0, 2.0, 3.0])
+    assert 1.0 <= three["low"] < 2.0 < three["high"] <= 3.0
