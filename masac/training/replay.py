@@ -43,9 +43,9 @@ class Replay:
         if len(living) == len(masks):  # a group without a mask is alive in every row
             rows = rows[torch.stack(living).any(0)]
         rows = rows[-self.size :]
-        if rows.numel():
+        if len(rows):  # not numel(), which is 1 for no rows
             self.buffer.extend(self._transitions(rows))
-            self.written += rows.numel()
+            self.written += len(rows)
 
     def sample(self, batches: int = 1) -> TensorDictBase:
         """``batches * batch_size`` rows, drawn with replacement; many in one go cost little more than few."""
@@ -85,10 +85,12 @@ class Replay:
 
     def put(self, rows: TensorDictBase) -> None:
         """The next rows of :meth:`begin`."""
+        if not len(rows):
+            return
         while self._ahead:  # filled with anything: the newest rows come round to them
             filler = rows[: self._ahead]
             self.buffer.extend(filler)  # pyright: ignore[reportArgumentType]
-            self._ahead -= filler.numel()
+            self._ahead -= len(filler)
         self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
 
     def bytes_per_row(self, example: TensorDictBase) -> int:

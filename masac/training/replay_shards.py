@@ -93,9 +93,9 @@ def deal(rows: TensorDictBase, replays: Sequence[AnyReplay], first: int) -> int:
     ranks = len(replays)
     for index, replay in enumerate(replays):
         mine = rows[(index - first) % ranks :: ranks]
-        if mine.numel():
+        if len(mine):  # not numel(), which is 1 for no rows
             replay.put(mine)  # pyright: ignore[reportArgumentType]
-    return (first + rows.numel()) % ranks
+    return (first + len(rows)) % ranks
 
 
 def _serve(own: Replay, rank: Rank) -> None:

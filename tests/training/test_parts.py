@@ -26,6 +26,7 @@ from masac.training.policy import Policy
 from masac.training.randomness import random_state, seed_everything, set_random_state
 from masac.training.ranks import Rank
 from masac.training.replay import Replay
+from masac.training.replay_shards import deal
 from masac.training.run_files import RunFiles
 from tests.losses.common import A, F, N, make_batch
 
@@ -90,6 +91,23 @@ def test_the_buffer_keeps_what_the_losses_read_and_no_rows_of_the_dead():
     }
     assert sample.batch_size == (64,)
     assert sample["agents", "mask"].any(1).all()
+
+
+def test_a_batch_in_which_nobody_lived_stores_nothing():
+    replay = Replay([GROUP], size=4, batch_size=4, device="cpu")
+    dead = make_batch(batch=(2, 3), mask=torch.zeros(2, 3, N, 1, dtype=torch.bool))
+    replay.extend(dead)  # the first that it gets
+    assert (len(replay), replay.written) == (0, 0)
+    replay.extend(make_batch(batch=(2, 3)))
+    before = replay.rows(0, 4).clone()
+    replay.extend(dead)
+    assert (len(replay), replay.written) == (4, 4)
+    assert (replay.rows(0, 4) == before).all()
+    assert deal(before[:0], [replay], 0) == 0
+    replay.begin(6, 4)  # with room ahead of the oldest row
+    replay.put(before[:0])
+    replay.put(before)
+    assert (replay.rows(2, 6) == before).all()
 
 
 def test_the_oldest_rows_give_way():
