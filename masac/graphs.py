@@ -6,15 +6,20 @@ trace keeps the tensor operations alone, those of the backward pass too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, fx
 from torch.distributions import Distribution
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from masac.compat import compile_operations
 
@@ -23,7 +28,11 @@ Results = dict[Any, Tensor]
 
 
 class GraphError(ValueError):
-    """A function cannot become a graph."""
+    """A function cannot become a graph, or is not the graph any more that it was."""
+
+
+class CompileError(GraphError):
+    """A graph cannot be compiled; it can be replayed."""
 
 
 class Graph:
@@ -33,16 +42,27 @@ class Graph:
     it run the operations alone. Parameters and buffers that the function reads are read anew in every call, random
     numbers are drawn anew; everything else that is not a tensor (flags, keys, numbers) is what it was at the trace.
 
+    Python may look at the values of tensors that stay as they are, such as the bounds of a distribution.
+
     Args:
         function: of a TensorDict; returns tensors by name, and leaves its input as it is. What it computes must not
-            depend on the values of tensors through Python (``if tensor.any()``, shapes made of counts).
-        compile: compile the graphs with PyTorch's Inductor: ten seconds or twenty once (two where its cache on disk
-            has them), and faster from then on.
+            depend through Python on the values of its input, of random numbers or of parameters (``if tensor.any()``,
+            shapes made of counts).
+        compile: compile the graphs with PyTorch's Inductor, which takes seconds to a minute once (less where its cache
+            on disk has them), and is faster from then on.
+        around_compiling: a context in which graphs are compiled.
     """
 
-    def __init__(self, function: Callable[[TensorDictBase], Results], *, compile: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[[TensorDictBase], Results],
+        *,
+        compile: bool,
+        around_compiling: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.function = function
         self.compile = compile
+        self.around_compiling = around_compiling
         self._graphs: dict[Hashable, _Traced] = {}
 
     @property
@@ -54,7 +74,9 @@ class Graph:
         """What the function returns, without gradient.
 
         Raises:
-            GraphError: if the function cannot be traced or compiled.
+            GraphError: if the function cannot be traced though it runs as it is, or if a value has changed that Python
+                looked at.
+            CompileError: if its graph cannot be compiled.
         """
         entries = {key: value for key, value in tensordict.items(True, True) if isinstance(value, Tensor)}
         signature = tuple(
@@ -62,7 +84,13 @@ class Graph:
         )
         traced = self._graphs.get(signature)
         if traced is None:
-            traced = self._graphs[signature] = _Traced(self.function, tensordict, list(entries), compile=self.compile)
+            traced = self._graphs[signature] = _Traced(
+                self.function,
+                tensordict,
+                list(entries),
+                compile=self.compile,
+                around_compiling=self.around_compiling,
+            )
         return traced(list(entries.values()))
 
 
@@ -74,6 +102,7 @@ class _Traced:
         example: an input.
         keys: its entries.
         compile: see :class:`Graph`.
+        around_compiling: see :class:`Graph`.
     """
 
     def __init__(
@@ -83,36 +112,176 @@ class _Traced:
         keys: Sequence[Any],
         *,
         compile: bool,
+        around_compiling: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.names: list[Any] = []
         empty = example.empty(recurse=True)
+        looks = _Looks()
 
         def flat(*tensors: Tensor) -> list[Tensor]:
-            results = function(empty.copy().update(dict(zip(keys, tensors, strict=True))))
+            with looks, _LooksAtAll(looks):
+                results = function(empty.copy().update(dict(zip(keys, tensors, strict=True))))
             self.names = list(results)
-            return list(results.values())
+            return [*results.values(), *looks.seen]
 
         examples = [example.get(key) for key in keys]
         cuda = sorted({value.device.index or 0 for value in examples if value.device.type == "cuda"})
         with torch.random.fork_rng(devices=cuda), _unchecked_distributions():  # it computes, and draws random numbers
             try:
                 module = make_fx(flat)(*examples)
-            except RuntimeError as error:
-                raise GraphError(
-                    "what runs as a graph must not let Python decide by the values of tensors; got a function that "
-                    f"raised {type(error).__name__}: {str(error).splitlines()[0]} Run it without a graph."
-                ) from error
+            except Exception as error:
+                function(example)  # what is wrong without a trace too is its own error
+                if isinstance(error, GraphError):
+                    raise
+                raise GraphError(_reason("trace what runs as a graph", error)) from error
+        self.constants = _constants_looked_at(module.graph, looks, len(self.names))
         _drop_idle(module.graph)
         self.held = _lift_held(module)
-        self.run = _compiled(module, [*examples, *self.held]) if compile else module
+        self.run = module
+        if compile:
+            with around_compiling():
+                self.run = _compiled(module, [*examples, *self.held])
 
     def __call__(self, tensors: Sequence[Tensor]) -> Results:
+        for constant in self.constants:
+            constant.check()
         with torch.no_grad():
             return dict(zip(self.names, self.run(*tensors, *self.held), strict=True))
 
 
-def _kind(value: Tensor) -> Hashable:
-    return value.shape, value.stride(), value.dtype, value.device
+class _Looks(TorchDispatchMode):
+    """Lets Python look at the values of tensors while a function is traced, and notes at which.
+
+    Whether the values are always the same shows in the graph, when it is whole: see :func:`_constants_looked_at`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+        self.places: list[str] = []
+
+    def note(self, tensors: Iterable[Tensor]) -> None:
+        """Note that Python looks at these."""
+        place = _place()
+        for tensor in tensors:
+            self.seen.append(tensor)
+            self.places.append(place)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if _has_size_by_values(func, args):
+            raise GraphError(
+                f"what runs as a graph must have shapes that do not depend on values; {func.overloadpacket.__name__} "
+                f"makes one {_place()}"
+            )
+        if torch.Tag.data_dependent_output not in func.tags:
+            return func(*args, **(kwargs or {}))
+        self.note(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        with disable_proxy_modes_tracing():
+            return func(*args, **(kwargs or {}))
+
+
+class _LooksAtAll(TorchFunctionMode):
+    """Notes the tensors whose values leave PyTorch altogether, which no dispatch shows."""
+
+    def __init__(self, looks: _Looks) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in _WHOLE_VALUES:
+            self.looks.note(args[:1])
+        return func(*args, **(kwargs or {}))
+
+
+_WHOLE_VALUES = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+
+
+def _has_size_by_values(func: Any, args: Sequence[Any]) -> bool:
+    """Whether the shape of what an operation returns depends on values: a mask as an index, say."""
+    if torch.Tag.dynamic_output_shape not in func.tags:
+        return False
+    if func.overloadpacket is torch.ops.aten.index:
+        return any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1])
+    return True
+
+
+class _Constant:
+    """A tensor that must keep its values, as Python looked at them during a trace."""
+
+    def __init__(self, tensor: Tensor, place: str) -> None:
+        self.tensor = tensor
+        self.place = place
+        self.value = tensor.clone()
+        self.version = tensor._version
+
+    def check(self) -> None:
+        """Raise :class:`GraphError` if the values are others."""
+        if self.tensor._version != self.version:
+            if not torch.equal(self.tensor, self.value):
+                raise _python_decides(self.place)
+            self.version = self.tensor._version
+
+
+def _constants_looked_at(graph: fx.Graph, looks: _Looks, results: int) -> list[_Constant]:
+    """The tensors on which everything depends that Python looked at.
+
+    Args:
+        graph: whose outputs after the first ``results`` are what Python looked at; they are removed.
+        looks: what was looked at, and where.
+        results: number of outputs that the function returned.
+
+    Raises:
+        GraphError: if one depends on the input, on a random number, or on a parameter, which an optimizer changes.
+    """
+    output = next(node for node in reversed(graph.nodes) if node.op == "output")
+    every = list(output.args[0])
+    output.args = (every[:results],)
+    found: dict[int, _Constant] = {}
+    for node, place in zip(every[results:], looks.places, strict=True):
+        for source in _sources(node):
+            tensor = getattr(graph.owning_module, source.target) if source.op == "get_attr" else None
+            if tensor is None or tensor.requires_grad:
+                raise _python_decides(place)
+            if id(tensor) not in found and not tensor.is_inference():
+                found[id(tensor)] = _Constant(tensor, place)
+    return list(found.values())
+
+
+def _sources(node: fx.Node) -> Iterator[fx.Node]:
+    """What a node depends on: inputs, held tensors, draws of random numbers."""
+    waiting, known = [node], {node}
+    while waiting:
+        one = waiting.pop()
+        random = isinstance(one.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in one.target.tags
+        if random or one.op in ("placeholder", "get_attr"):
+            yield one
+        new = [before for before in one.all_input_nodes if before not in known]
+        known.update(new)
+        waiting += new
+
+
+def _python_decides(place: str) -> GraphError:
+    return GraphError(f"what runs as a graph must not let Python decide by the values of tensors; it does so {place}")
+
+
+def _reason(done: str, error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return f"PyTorch must be able to {done}; got {type(error).__name__}: {said[0] if said else 'no message'}"
+
+
+def _place() -> str:
+    """The line that runs, of the innermost code that is not PyTorch's own."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        file = Path(frame.f_code.co_filename)
+        if file != Path(__file__) and not {"torch", "tensordict"} & set(file.parts):
+            break
+        frame = frame.f_back
+    return "in Python" if frame is None else f"in {frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
 
 
 @contextmanager
@@ -128,9 +297,12 @@ def _unchecked_distributions() -> Iterator[None]:
 
 def _compiled(module: fx.GraphModule, examples: Sequence[Tensor]) -> Callable[..., list[Tensor]]:
     _separate_biases(module)
-    # fallback_random: the random numbers that the same seed gives without compiling
-    with torch.no_grad():
-        return compile_operations(module, examples, {"fallback_random": True})
+    try:
+        # fallback_random: the random numbers that the same seed gives without compiling
+        with torch.no_grad():
+            return compile_operations(module, examples, {"fallback_random": True})
+    except Exception as error:
+        raise CompileError(_reason("compile a graph", error)) from error
 
 
 def _drop_idle(graph: fx.Graph) -> None:

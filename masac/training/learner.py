@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,23 @@ class Learner:
         tau: part of the way the target critics move at every update.
         mode: see :class:`UpdateStep`.
         rank: see :class:`UpdateStep`.
+        warn: see :class:`UpdateStep`.
+        tell: see :class:`UpdateStep`.
 
     Attributes:
         updates: applied so far.
     """
 
     def __init__(
-        self, loss: MultiGroupLoss, training: TrainingConfig, *, tau: float, mode: UpdateMode, rank: Rank = ALONE
+        self,
+        loss: MultiGroupLoss,
+        training: TrainingConfig,
+        *,
+        tau: float,
+        mode: UpdateMode,
+        rank: Rank = ALONE,
+        warn: Callable[[str], None] | None = None,
+        tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.loss = loss
         self.rank = rank
@@ -49,7 +59,14 @@ class Learner:
             groups.append({"params": temperatures, "lr": training.alpha_lr})
         self.optimizer = torch.optim.Adam(groups, fused=True)
         self.step = UpdateStep(
-            loss, self.optimizer, tau=tau, max_grad_norm=training.max_grad_norm, mode=mode, rank=rank
+            loss,
+            self.optimizer,
+            tau=tau,
+            max_grad_norm=training.max_grad_norm,
+            mode=mode,
+            rank=rank,
+            warn=warn,
+            tell=tell,
         )
         self.initial_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.final_lr_factor = training.final_lr_factor

@@ -85,7 +85,15 @@ class Trainer:
         self.total_frames = math.ceil(training.total_frames / step) * step
         updates = self._updates_by(self.total_frames)
         mode, self.said_of_mode = choose_mode(training, loss.group_losses, updates=updates, device=device)
-        self.learner = Learner(loss, training, tau=config.algorithm.tau, mode=mode, rank=self.rank)
+        self.learner = Learner(
+            loss,
+            training,
+            tau=config.algorithm.tau,
+            mode=mode,
+            rank=self.rank,
+            warn=self._warn,
+            tell=self._tell,
+        )
         self.replay = Replay(self.learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
         self.bytes_per_row = self.replay.bytes_per_row(self.env.fake_tensordict())
         ranks_there = self.rank.local_world_size if device == "cpu" else 1
@@ -405,7 +413,10 @@ class Trainer:
             seed_everything(self.rank.seed(self.config.seed, self.frames))
 
     def _warn(self, message: str) -> None:
-        self.console.print(f"warning: {message}", highlight=False, soft_wrap=True)
+        self._tell(f"warning: {message}")
+
+    def _tell(self, message: str) -> None:
+        self.console.print(message, highlight=False, soft_wrap=True)
 
     # -- report -------------------------------------------------------------------------------------------------------
 

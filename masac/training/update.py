@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrl.objectives import SoftUpdate
@@ -15,7 +18,7 @@ from torchrl.objectives import SoftUpdate
 from masac.checks import RunFailedError
 from masac.counts import counts_noted
 from masac.faults import checks_put_off
-from masac.graphs import Graph, Results
+from masac.graphs import CompileError, Graph, GraphError, Results
 from masac.groups import group_name
 from masac.keys import as_path
 from masac.losses.base import GroupLoss
@@ -51,11 +54,20 @@ class UpdateStep:
         tau: part of the way the target critics move at every update.
         max_grad_norm: clip the gradient norms of every group's actor and critics to this.
         mode: ``"graph"``, losses and gradients are traced once for every kind of batch and replayed as the tensor
-            operations they are; ``"compile"``, PyTorch's Inductor makes a program of them, which takes it about
-            ten seconds, and is the fastest; ``"eager"``, Python every time, for what cannot be traced
-            (``skip_done_states="drop"``) and for a debugger. All give the same numbers, up to rounding.
+            operations they are; ``"compile"``, PyTorch's Inductor makes a program of them, which takes it seconds to a
+            minute, and is the fastest; ``"eager"``, Python every time, for what cannot be traced
+            (``skip_done_states="drop"``) and for a debugger. All give the same numbers, up to rounding. What cannot be
+            compiled is replayed, and what cannot be traced is eager, with a warning that says why.
         rank: one of several processes that take the step together, each on as many rows of its own; every one of them
             applies what the rows of all of them come to.
+        warn: is told why the mode is another than was asked for; None for a Python warning.
+        tell: is told when compiling begins, and how long it took.
+
+    Attributes:
+        mode: how updates are computed.
+
+    Raises:
+        ValueError: for an optimizer of other parameters than the loss's, or of only some of those it trains.
 
     What is no tensor (keys, reductions, flags of the loss) must not change after the first update, unless it is eager.
 
@@ -73,14 +85,18 @@ class UpdateStep:
         max_grad_norm: float | None = None,
         mode: UpdateMode = "graph",
         rank: Rank = ALONE,
+        warn: Callable[[str], None] | None = None,
+        tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         if mode not in ("eager", "graph", "compile"):
             raise ValueError(f"mode must be 'eager', 'graph' or 'compile'; got {mode!r}.")
+        _check_optimizer(optimizer, loss)
         self.loss = loss
+        self._places = [(of, name, p, p.requires_grad) for of, name, p in _places(loss)]
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
-        self.mode: UpdateMode = mode
         self.rank = rank
+        self._warn, self._tell = warn or _python_warning, tell
         self.parameters: list[Tensor] = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         if isinstance(loss, MultiGroupLoss):
             self._groups = {f"{group_name(one.group)}/": one for one in loss.group_losses}
@@ -91,8 +107,10 @@ class UpdateStep:
         if rank.world_size > 1 and any(one.reduction != "mean" for one in self._groups.values()):
             raise ValueError("losses whose batches several ranks share must have reduction='mean'; got another one.")
         self._shares = Shares(rank.world_size, self._terms_of_parameters()) if rank.world_size > 1 else None
-        evaluate = self._evaluate if self._shares is None else self._evaluate_share
-        self._results = evaluate if mode == "eager" else Graph(evaluate, compile=mode == "compile")
+        self.mode: UpdateMode = mode
+        self._results = self._function_of(mode)
+        if mode != "eager" and any(one.skip_mode == "drop" for one in self._groups.values()):
+            self._change_mode("eager", "with skip_done_states='drop' the shapes of tensors depend on their values.")
         # Not compiled: a handful of sums and factors, and the same numbers in all processes.
         self._joined = self._join if mode == "eager" else Graph(self._join, compile=False)
         self._target_update = get_ema_multi_avg_fn(1 - tau)
@@ -110,9 +128,10 @@ class UpdateStep:
         Raises:
             NonFiniteError: if a loss or gradient is not finite, on whatever rank; then nothing is applied.
             RunFailedError: if a check of values failed on another rank.
-            GraphError: if the loss cannot be traced.
+            ValueError: if parameters were replaced, frozen or unfrozen since the step was made.
         """
-        results = self._results(batch)
+        self._check_parameters()
+        results = self._find_results(batch)
         batch.set(self.loss.tensor_keys.priority, results.pop("priority"))
         if self._shares is not None:
             share = results["share"]
@@ -133,6 +152,42 @@ class UpdateStep:
         self.optimizer.step()
         self._target_update(self._targets, self._critics, 0)
         return results
+
+    def _check_parameters(self) -> None:
+        for of, name, parameter, trained in self._places:
+            if of.get(name) is not parameter or parameter.requires_grad is not trained:
+                raise ValueError(
+                    "the parameters that the loss trains must be those it trained when the UpdateStep was made; "
+                    f"{name!r} was replaced (load_state_dict(assign=True)?), frozen or unfrozen since. Make a new "
+                    "optimizer and UpdateStep."
+                )
+
+    def _find_results(self, batch: TensorDictBase) -> Results:
+        try:
+            return self._results(batch)
+        except CompileError as error:
+            self._change_mode("graph", error)
+        except GraphError as error:
+            self._change_mode("eager", error)
+        return self._find_results(batch)
+
+    def _change_mode(self, mode: UpdateMode, cause: object) -> None:
+        what = "replayed instead of compiled" if mode == "graph" else "computed by Python every time"
+        self._warn(f"updates are {what} (mode={mode!r}), which is slower: {cause}")
+        self.mode, self._results = mode, self._function_of(mode)
+
+    def _function_of(self, mode: UpdateMode) -> Callable[[TensorDictBase], Results]:
+        evaluate = self._evaluate if self._shares is None else self._evaluate_share
+        if mode == "eager":
+            return evaluate
+        return Graph(evaluate, compile=mode == "compile", around_compiling=self._tell_of_compiling)
+
+    @contextmanager
+    def _tell_of_compiling(self) -> Iterator[None]:
+        self._tell("compiling the update ...")
+        began = time.perf_counter()
+        yield
+        self._tell(f"compiled the update in {time.perf_counter() - began:.0f} s")
 
     def _evaluate(self, batch: TensorDictBase) -> Results:
         """Everything up to the optimizer: what is logged, the priority, the gradients, and whether all is in order."""
@@ -217,4 +272,36 @@ class UpdateStep:
 
 
 def _tensors(losses: Iterable[GroupLoss], name: str) -> list[Tensor]:
-    return [value.data for loss in losses for value in getattr(loss, name).values(True, True)]
+    """Themselves, no aliases (``.data``), which would not move to another device with them."""
+    return [value for loss in losses for value in getattr(loss, name).values(True, True)]
+
+
+def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """Every parameter, and where its module has it."""
+    for one in module.modules():
+        for name, parameter in one._parameters.items():
+            if parameter is not None:
+                yield one._parameters, name, parameter
+
+
+def _python_warning(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _check_optimizer(optimizer: Optimizer, loss: GroupLoss | MultiGroupLoss) -> None:
+    """Raise ValueError unless the optimizer has all parameters that the loss trains, and none that are not its own."""
+    names = {parameter: name for name, parameter in loss.named_parameters()}
+    there = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for parameter, name in names.items() if parameter.requires_grad and parameter not in there]
+    others = len(there - names.keys())
+    if not missing and not others:
+        return
+    trained = sum(parameter.requires_grad for parameter in names)
+    got = [f"{len(missing)} of {trained} that the loss trains missing ({', '.join(missing[:3])}...)"] if missing else []
+    got += [f"{others} that are not the loss's (those of networks that it has copied, or before they were moved)"] * (
+        others > 0
+    )
+    raise ValueError(
+        f"the optimizer must have the parameters of the loss; got {' and '.join(got)}. Make it of loss.parameters(), "
+        "after the loss is on its device, and freeze what is not to be trained with requires_grad_(False)."
+    )

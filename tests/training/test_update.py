@@ -7,7 +7,7 @@ import torch
 from torchrl.objectives import SoftUpdate
 
 from masac import GroupDiscreteSACLoss, MultiGroupLoss
-from masac.graphs import Graph, GraphError
+from masac.graphs import Graph
 from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import clone_loss, make_batch, noisy_loss, our_actor, our_critic
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic
@@ -107,10 +107,13 @@ def test_several_groups_are_updated_at_once():
     assert {"agents/loss_qvalue", "agents/alpha", "agents/grad_norm_actor"} <= said.keys()
 
 
-def test_dropping_states_cannot_be_a_graph():
+@pytest.mark.parametrize("mode", ["graph", "compile"])
+def test_dropping_states_is_computed_by_python_and_says_why(mode):
     loss = noisy_loss(our_actor(True), our_critic(True, "independent"), skip_done_states="drop")
-    with pytest.raises(GraphError, match="Run it without a graph"):
-        step(loss, "graph")(make_batch(batch=(16,)))
+    with pytest.warns(RuntimeWarning, match=r"computed by Python every time \(mode='eager'\).*skip_done_states='drop'"):
+        update = step(loss, mode)
+    assert update.mode == "eager"
+    update(make_batch(batch=(16,)))
 
 
 def test_batches_of_one_kind_are_traced_once():
