@@ -22,6 +22,12 @@ except ImportError:  # TorchRL < 0.14 scores the rounded action instead of the d
         return action, distribution.log_prob(action)
 
 
+try:
+    from torchrl.objectives.utils import get_value_estimator_entry as _get_value_estimator_entry
+except ImportError:  # TorchRL < 0.13 has no registry of value estimators
+    _get_value_estimator_entry = None
+
+
 # Newer versions keep a module's parameters registered unless told to replace them, which older ones always do.
 _REPLACE = (
     {"preserve_module_state": False}
@@ -75,3 +81,14 @@ def compile_operations(
     return standalone_compile(
         module, list(examples), dynamic_shapes="from_example_inputs", options={"config_patches": options}
     )
+
+
+def registered_value_estimator(name: Any) -> tuple[type, Mapping[str, Any]] | None:
+    """The class and settings that a user registered in TorchRL as a value estimator; None if nothing is."""
+    if _get_value_estimator_entry is None:
+        return None
+    try:
+        entry = _get_value_estimator_entry(name)
+    except (KeyError, TypeError, NotImplementedError):
+        return None
+    return entry.cls, entry.default_kwargs

@@ -19,6 +19,14 @@ from masac.keys import as_path
 
 Encoding = Literal["categorical", "one-hot", "multi-discrete", "mult-one-hot"]
 ENCODINGS = ("categorical", "one-hot", "multi-discrete", "mult-one-hot")
+TORCHRL_NAMES: dict[Encoding, str] = {
+    "categorical": "categorical",
+    "one-hot": "one_hot",
+    "multi-discrete": "multi_categorical",
+    "mult-one-hot": "mult_one_hot",
+}
+"""What TorchRL's losses call an encoding."""
+_ALIASES = {"multi-categorical": "multi-discrete", "multi-one-hot": "mult-one-hot"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +128,12 @@ def resolve_action_space(
     given = None if num_actions is None else (num_actions,) if isinstance(num_actions, int) else tuple(num_actions)
     if not isinstance(action_space, TensorSpec):
         encoding = str(action_space).replace("_", "-")
+        encoding = _ALIASES.get(encoding, encoding)
+        if encoding == "binary":
+            raise ValueError(
+                "action_space='binary' is not taken, because a bit that is 0 is a choice with a value, too. Pass "
+                "'multi-discrete' with num_actions=[2, 2, ...], whose indices are the bits."
+            )
         if encoding not in ENCODINGS:
             raise ValueError(
                 f"action_space must be one of {', '.join(ENCODINGS)}, or a spec of discrete actions; "

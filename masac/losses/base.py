@@ -56,7 +56,7 @@ class GroupLoss(GroupLossModule):
 
     # -- the losses ----------------------------------------------------------------------------------------------------
 
-    @dispatch(auto_batch_size=False)
+    @dispatch(source="keyword_keys", auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch; see the class for what it returns and writes."""
         self._set_batch_size(tensordict)
@@ -80,11 +80,11 @@ class GroupLoss(GroupLossModule):
         return self._target_value(tensordict, batch, self._act_next(tensordict, batch), ALONE)
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """The actor loss alone, and the log-probability ``[*B, N, 1]`` it was computed with."""
+        """The actor loss alone, and the log-probability ``[*B, N]`` it was computed with."""
         batch = self._read_batch(tensordict)
         current = self._act_now(tensordict, batch)
         loss = self._actor_term(tensordict, batch, current, ALONE)
-        return loss, {"log_prob": self._log_prob(current.policy).detach()}
+        return loss, {"log_prob": self._log_prob(current.policy).squeeze(-1).detach()}
 
     def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic loss alone, and the priority ``[*B]``."""
@@ -103,7 +103,7 @@ class GroupLoss(GroupLossModule):
         loss_alpha = self._alpha_term(log_prob, aimed_entropy, tensordict, batch)
         losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_alpha": loss_alpha}
         if self.reduction == "none":
-            return TensorDict(losses, batch_size=tensordict.batch_size), td_error
+            return self._unreduced(losses, log_prob, batch), td_error
         alive = None if batch.all_alive else batch.alive
         said = {
             "alpha": self.alpha,
@@ -115,6 +115,13 @@ class GroupLoss(GroupLossModule):
         }
         note_count((self.group, "fraction_terminal"), log_prob, alive)
         return TensorDict({**losses, **said}, batch_size=[]), td_error
+
+    def _unreduced(self, losses: dict[str, Tensor], log_prob: Tensor, batch: GroupBatch) -> TensorDict:
+        out = TensorDict(losses, batch_size=batch.batch_size)
+        if self.scalar_output_mode == "non_tensor":
+            out.set_non_tensor("alpha", self.alpha)
+            out.set_non_tensor("entropy", functional.masked_mean(-log_prob, None if batch.all_alive else batch.alive))
+        return out
 
     def _qvalue_terms(
         self, tensordict: TensorDictBase, batch: GroupBatch, following: Move, others: OtherGroups

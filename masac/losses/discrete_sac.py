@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -15,7 +15,7 @@ from torchrl.data import TensorSpec
 
 from masac import functional
 from masac.compat import parameters_in
-from masac.discrete_actions import resolve_action_space
+from masac.discrete_actions import TORCHRL_NAMES, resolve_action_space
 from masac.distributions import MultiCategorical
 from masac.faults import any_fault
 from masac.keys import as_path
@@ -23,7 +23,11 @@ from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, Move
 from masac.losses.batch import GroupBatch
 from masac.losses.inputs import Actions, OtherGroups
+from masac.losses.torchrl_arguments import TorchRLArguments
 from masac.skipping import TerminalFill
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class ActionDistribution(NamedTuple):
@@ -64,7 +68,7 @@ class GroupDiscreteSACLoss(GroupLoss):
         group: where the agents' entries live.
         n_agents: N; found in the networks or the data if None.
         action_space: ``"one-hot"``, ``"categorical"`` (indices ``[*B, N]`` or ``[*B, N, 1]``), ``"multi-discrete"``
-            (indices ``[*B, N, K]``), ``"mult-one-hot"``, or a spec.
+            (indices ``[*B, N, K]``), ``"mult-one-hot"``, another of TorchRL's names for these, or a spec.
         num_actions: choices of an action, or of each of its factors; read from a spec, where one is given.
         num_qvalue_nets: number of critics, of which the smallest value of each action counts.
         loss_function: distance of critic and target: ``"smooth_l1"``, ``"l2"`` or ``"l1"``.
@@ -91,6 +95,7 @@ class GroupDiscreteSACLoss(GroupLoss):
         use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
         validate_actions: check that every agent that acts has a legal action, and that its action is one of
             those there are.
+        torchrl: see :class:`GroupSACLoss`.
 
     ``forward`` returns and writes what that of :class:`GroupSACLoss` does.
     """
@@ -113,11 +118,11 @@ class GroupDiscreteSACLoss(GroupLoss):
         *,
         group: NestedKey = "agents",
         n_agents: int | None = None,
-        action_space: str | TensorSpec = "one-hot",
+        action_space: str | TensorSpec | None = "one-hot",
         num_actions: int | Sequence[int] | None = None,
         num_qvalue_nets: int = 2,
         loss_function: str = "smooth_l1",
-        gamma: float = 0.99,
+        gamma: float | None = 0.99,
         alpha_init: float = 1.0,
         min_alpha: float | None = None,
         max_alpha: float | None = None,
@@ -137,6 +142,7 @@ class GroupDiscreteSACLoss(GroupLoss):
         deactivate_vmap: bool = False,
         use_prioritized_weights: bool | Literal["auto"] = "auto",
         validate_actions: bool = True,
+        **torchrl: Unpack[TorchRLArguments],
     ) -> None:
         super().__init__(
             actor_network,
@@ -162,7 +168,9 @@ class GroupDiscreteSACLoss(GroupLoss):
             reduction=reduction,
             deactivate_vmap=deactivate_vmap,
             use_prioritized_weights=use_prioritized_weights,
+            torchrl=torchrl,
         )
+        action_space = "one-hot" if action_space is None else action_space
         self.actions = resolve_action_space(action_space, num_actions, self.tensor_keys.action)
         self.validate_actions = validate_actions
         reads_action = as_path(self.tensor_keys.action) in map(as_path, self.qvalue_network.in_keys)
@@ -186,6 +194,15 @@ class GroupDiscreteSACLoss(GroupLoss):
             everything = torch.ones(sum(self.actions.sizes), dtype=torch.bool)
             target_entropy = target_entropy_weight * functional.max_entropy(everything, self.actions.sizes).item()
         self.register_buffer("target_entropy", torch.tensor(float(target_entropy), device=self.log_alpha.device))
+
+    @property
+    def action_space(self) -> str:
+        """How actions are written, by TorchRL's names."""
+        return TORCHRL_NAMES[self.actions.encoding]
+
+    @property
+    def _entropy_goal(self) -> Tensor:
+        return self.target_entropy
 
     def _set_group_keys(self) -> None:
         super()._set_group_keys()

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import abc
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
-from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+from tensordict.nn import (
+    CompositeDistribution,
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+)
 from torch import Tensor
 from torchrl.objectives import LossModule, ValueEstimators
+from torchrl.objectives.value import ValueEstimatorBase
 
 from masac import functional
 from masac.counts import note_count
@@ -22,8 +29,9 @@ from masac.keys import as_path, get_entry, in_group
 from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
 from masac.losses.batch import EndRules, GroupBatch, read_group_batch
 from masac.losses.critics import make_critic_values
-from masac.losses.returns import estimated_target, is_lambda_return, make_estimator
+from masac.losses.returns import ESTIMATORS, estimated_target, is_lambda_return, make_estimator
 from masac.losses.temperature import clamped_alpha, register_temperature
+from masac.losses.torchrl_arguments import check_torchrl_arguments
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
 
 
@@ -35,6 +43,7 @@ class GroupLossModule(LossModule, abc.ABC):
         """What ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLossModule.set_keys`."""
 
         action: NestedKey = "action"
+        value: NestedKey = "state_value"  # TorchRL's entry on the way to a target; nothing is read or written there
         log_prob: NestedKey = "action_log_prob"
         reward: NestedKey = "reward"
         done: NestedKey = "done"
@@ -60,6 +69,12 @@ class GroupLossModule(LossModule, abc.ABC):
     alpha_init: Tensor
     min_log_alpha: Tensor | None
     max_log_alpha: Tensor | None
+
+    # What TorchRL's losses say of networks that are not here.
+    delay_actor = False
+    value_network_params = None
+    target_value_network_params = None
+    SUPPORTED_VALUE_ESTIMATORS = tuple(ESTIMATORS)
 
     _value_name: str
     """The accepted key of what a critic writes."""
@@ -87,7 +102,7 @@ class GroupLossModule(LossModule, abc.ABC):
         n_agents: int | None,
         num_qvalue_nets: int,
         loss_function: str,
-        gamma: float,
+        gamma: float | None,
         alpha_init: float,
         min_alpha: float | None,
         max_alpha: float | None,
@@ -104,17 +119,21 @@ class GroupLossModule(LossModule, abc.ABC):
         reduction: str | None,
         deactivate_vmap: bool,
         use_prioritized_weights: bool | str,
+        torchrl: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        check_torchrl_arguments(torchrl, type(self).__name__)
         if not isinstance(actor_network, ProbabilisticTensorDictSequential):
             raise TypeError(
                 "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has "
                 f"a distribution to sample from; got {type(actor_network).__name__}."
             )
+        _check_one_action(actor_network)
         if loss_function not in ("l1", "l2", "smooth_l1"):
             raise ValueError(f"loss_function must be 'l1', 'l2' or 'smooth_l1'; got {loss_function!r}.")
         if reduction not in (None, "mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
+        gamma = 0.99 if gamma is None else gamma
         if not 0.0 <= gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
         check_terminal_fill(terminal_fill)
@@ -122,7 +141,8 @@ class GroupLossModule(LossModule, abc.ABC):
         self.n_agents = n_agents if n_agents is not None else group_size(actor_network)
         self.loss_function = loss_function
         self.reduction = "mean" if reduction is None else reduction
-        self.skip_mode = resolve_skip_mode(skip_done_states)
+        self.scalar_output_mode = torchrl.get("scalar_output_mode")
+        self.skip_done_states = skip_done_states
         self.terminal_fill = terminal_fill
         self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
         self._claims_shared = actor_layout == "shared"
@@ -155,6 +175,7 @@ class GroupLossModule(LossModule, abc.ABC):
         self.use_prioritized_weights = use_prioritized_weights
         self.num_qvalue_nets = num_qvalue_nets
         self.delay_qvalue = delay_qvalue
+        self.fixed_alpha = fixed_alpha
         self._init_gamma = gamma
         losses = ["loss_actor", "loss_qvalue", "loss_alpha"]
         self.out_keys: list[str] = losses if self.reduction == "none" else [*losses, "alpha", "entropy"]
@@ -229,9 +250,40 @@ class GroupLossModule(LossModule, abc.ABC):
         keys = self.tensor_keys
         return [as_path(key) for key in (keys.agent_mask, keys.priority_weight, keys.steps_to_next_obs)]
 
+    @property
+    def keyword_keys(self) -> list[NestedKey]:
+        """The entries that a call with keyword tensors may give, each by its names joined with ``_``.
+
+        They are those of :attr:`in_keys`, in this order, the optional ones, the done flag, which TorchRL's losses ask
+        for, and the signals at the root of ``next``, which are read where the group has none.
+        """
+        keys = self.tensor_keys
+        signals = [as_path(key) for key in (keys.reward, keys.terminated, keys.done)]
+        at_next = [("next", *path) for path in signals]
+        at_root = [("next", path[-1]) for path in signals if in_group(path, self.group)]
+        read = [*map(as_path, self.in_keys), *map(as_path, self.optional_in_keys)]
+        return list(dict.fromkeys([*read, *at_next, *at_root]))
+
     def _critic_state_keys(self) -> list[tuple[str, ...]]:
         given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
         return [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
+
+    # -- what TorchRL's losses have, too -------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.log_alpha.device
+
+    @property
+    def skip_done_states(self) -> bool | str:
+        """What networks see at the next states of agents that do not act there; see :class:`GroupSACLoss`."""
+        return self._skip_done_states
+
+    @skip_done_states.setter
+    def skip_done_states(self, value: bool | str) -> None:
+        self.skip_mode = resolve_skip_mode(value)
+        self._skip_done_states = value
 
     # -- temperature and discount --------------------------------------------------------------------------------------
 
@@ -240,25 +292,44 @@ class GroupLossModule(LossModule, abc.ABC):
         """The temperature, ``[]`` or ``[N]``, clamped to its bounds, without gradient."""
         return clamped_alpha(self.log_alpha, self.min_log_alpha, self.max_log_alpha)
 
+    @property
+    def _alpha(self) -> Tensor:
+        """TorchRL's name of :attr:`alpha`, which its warnings tell users to read."""
+        return self.alpha
+
+    @property
+    @abc.abstractmethod
+    def _entropy_goal(self) -> Tensor:
+        """The target entropy of one agent, ``[]``, whatever the state."""
+
+    def alpha_loss(self, log_prob: Tensor) -> Tensor:
+        """The temperature's loss of every agent, not reduced, from log-probabilities ``[*B, N]`` or ``[*B, N, 1]``."""
+        log_alpha = self._per_pair(self.log_alpha) if log_prob.shape[-1] == 1 else self.log_alpha
+        return functional.temperature_loss(log_alpha, log_prob, self._entropy_goal)
+
     def _per_pair(self, temperature: Tensor) -> Tensor:
         """``[]`` or ``[N]`` so that it broadcasts against ``[*B, N, 1]``."""
         return temperature.unsqueeze(-1) if temperature.ndim else temperature
 
-    def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> GroupLossModule:
+    def make_value_estimator(
+        self, value_type: ValueEstimators | ValueEstimatorBase | type | str | None = None, **hyperparams: Any
+    ) -> GroupLossModule:
         """Say what critics are trained to, as in TorchRL.
 
         Args:
-            value_type: ``ValueEstimators.TD0``, one step (or n, where the data says so), or ``TDLambda``, the λ-return
-                over data of batch size ``[*B, T]``.
-            hyperparams: ``gamma``, and ``lmbda`` for ``TDLambda``.
+            value_type: ``ValueEstimators.TD0``, one step (or n, where the data says so), ``TDLambda``, the λ-return
+                over data of batch size ``[*B, T]``, or ``TD1``, the λ-return of λ = 1; the name of one (``"td0"``), its
+                class, or an instance, whose discount and λ count.
+            hyperparams: ``gamma``, and ``lmbda`` for ``TDLambda``; not with an instance.
 
         Raises:
             NotImplementedError: for another estimator.
+            ValueError: for settings of an estimator that would change targets.
         """
         value_type = self.default_value_estimator if value_type is None else value_type
-        hyperparams = {"gamma": self._init_gamma, "device": self._default_device, **hyperparams}
-        self._value_estimator = make_estimator(value_type, **hyperparams)
-        self.value_type = value_type
+        defaults = {"gamma": self._init_gamma, "device": self._default_device}
+        self._value_estimator = make_estimator(value_type, defaults, hyperparams)
+        self.value_type = type(value_type) if isinstance(value_type, ValueEstimatorBase) else value_type
         self._in_keys = None
         return self
 
@@ -374,6 +445,17 @@ class GroupLossModule(LossModule, abc.ABC):
                 f"one a row; got {list(weights.shape)}."
             )
         return weights
+
+
+def _check_one_action(actor: ProbabilisticTensorDictSequential) -> None:
+    """Raise ValueError unless the actor draws one tensor of actions."""
+    kinds = [m.distribution_class for m in actor.modules() if isinstance(m, ProbabilisticTensorDictModule)]
+    composite = any(isinstance(kind, type) and issubclass(kind, CompositeDistribution) for kind in kinds)
+    if composite or len(actor.dist_sample_keys) > 1:
+        raise ValueError(
+            f"a composite action ({', '.join(map(repr, actor.dist_sample_keys))}) is not taken, because critics and "
+            "temperature are those of one action of an agent, [*B, N, d]; draw one tensor that holds all parts."
+        )
 
 
 def _fit_estimator_state(loss: GroupLossModule, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
 from torch import Tensor
-from torchrl.data import TensorSpec
+from torchrl.data import Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import SafeProbabilisticTensorDictSequential
 
 from masac import functional
 from masac.compat import parameters_in, rsample_and_log_prob
-from masac.keys import get_entry
+from masac.keys import as_path, get_entry
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, Move
 from masac.losses.batch import GroupBatch
 from masac.losses.critics import own_gradient
 from masac.losses.inputs import Actions, OtherGroups
 from masac.losses.target_entropy import auto_target_entropy
+from masac.losses.torchrl_arguments import TorchRLArguments
 from masac.skipping import TerminalFill
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SampledAction(NamedTuple):
@@ -51,6 +55,7 @@ class GroupSACLoss(GroupLoss):
         actor_network: a ``ProbabilisticActor`` that writes the action ``[*B, N, d]`` and its log-probability.
         qvalue_network: a critic that reads the action and writes ``state_action_value``: ``[*B, N, 1]``, a value an
             agent, or ``[*B, 1]``, one for the team. Copied ``num_qvalue_nets`` times, or a list of that many.
+        value_network: None; the first SAC's is not taken.
         group: where the agents' entries live.
         n_agents: N; found in the networks or the data if None.
         num_qvalue_nets: number of critics K, of which the smallest value counts.
@@ -61,7 +66,8 @@ class GroupSACLoss(GroupLoss):
         max_alpha: upper bound of the temperature.
         fixed_alpha: keep the temperature at ``alpha_init``.
         alpha_per_agent: one temperature an agent instead of one for the group.
-        action_spec: the spec that ``target_entropy="auto"`` is read from; the actor's own if None.
+        action_spec: the spec that ``target_entropy="auto"`` is read from; the actor's own if None. Where neither says,
+            set ``loss._action_spec`` before the first use, as TorchRL's trainers do.
         target_entropy: entropy in nats of one agent's policy that the temperature aims at; ``"auto"`` is
             -(dimensions of one agent's action).
         skip_done_states: what the networks see at the next state of agents that do not act there. False: what the data
@@ -88,6 +94,8 @@ class GroupSACLoss(GroupLoss):
             ``[*B]``), 0 for the dead, and no other entries in the output.
         deactivate_vmap: loop over critics, for modules vmap cannot handle.
         use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
+        torchrl: arguments of ``SACLoss`` that a group loss has no use for, with the values that change nothing:
+            ``delay_actor``, ``delay_value``, ``priority_key``, ``separate_losses``, ``scalar_output_mode``.
 
     ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``; to
     be logged there are ``target_entropy``, ``qvalue`` (the mean value of what was done), ``td_error`` (the mean
@@ -113,12 +121,13 @@ class GroupSACLoss(GroupLoss):
         self,
         actor_network: ProbabilisticTensorDictSequential,
         qvalue_network: TensorDictModule | list[TensorDictModule],
+        value_network: None = None,
         *,
         group: NestedKey = "agents",
         n_agents: int | None = None,
         num_qvalue_nets: int = 2,
         loss_function: str = "smooth_l1",
-        gamma: float = 0.99,
+        gamma: float | None = 0.99,
         alpha_init: float = 1.0,
         min_alpha: float | None = None,
         max_alpha: float | None = None,
@@ -138,6 +147,7 @@ class GroupSACLoss(GroupLoss):
         reduction: Literal["mean", "sum", "none"] | None = "mean",
         deactivate_vmap: bool = False,
         use_prioritized_weights: bool | Literal["auto"] = "auto",
+        **torchrl: Unpack[TorchRLArguments],
     ) -> None:
         if actor_gradient not in ("own", "joint"):
             raise ValueError(f"actor_gradient must be 'own' or 'joint'; got {actor_gradient!r}.")
@@ -165,19 +175,69 @@ class GroupSACLoss(GroupLoss):
             reduction=reduction,
             deactivate_vmap=deactivate_vmap,
             use_prioritized_weights=use_prioritized_weights,
+            torchrl={"value_network": value_network, **torchrl},
         )
         self.actor_gradient = actor_gradient
-        if target_entropy == "auto":
-            if action_spec is None and isinstance(actor_network, SafeProbabilisticTensorDictSequential):
-                action_spec = actor_network.spec
-            target_entropy = auto_target_entropy(action_spec, self.tensor_keys.action, self.n_agents)
-        device = self.log_alpha.device
-        self.register_buffer("_target_entropy", torch.tensor(float(target_entropy), device=device))
+        self._auto_target_entropy = target_entropy == "auto"
+        self._target_entropy: Tensor | Literal["auto"] = "auto"  # until it is known, when it becomes a buffer
+        self._action_spec = action_spec
+        if target_entropy != "auto":
+            self._set_target_entropy(target_entropy)
+        self.register_load_state_dict_pre_hook(_fit_target_entropy)
 
     @property
     def target_entropy(self) -> Tensor:
-        """The entropy the temperature holds each agent's policy to, in nats."""
+        """The entropy the temperature holds each agent's policy to, in nats.
+
+        Raises:
+            ValueError: if it is ``"auto"`` and no action spec is known yet.
+        """
+        if not isinstance(self._target_entropy, Tensor):
+            self._set_target_entropy(self._auto_from(self._action_spec))
         return self.get_buffer("_target_entropy")
+
+    @property
+    def target_entropy_buffer(self) -> Tensor:
+        """TorchRL's other name of :attr:`target_entropy`."""
+        return self.target_entropy
+
+    @property
+    def _entropy_goal(self) -> Tensor:
+        return self.target_entropy
+
+    @property
+    def _action_spec(self) -> TensorSpec | None:
+        """What ``"auto"`` is read from; TorchRL's trainers set it once they know the environment."""
+        return self._given_action_spec
+
+    @_action_spec.setter
+    def _action_spec(self, spec: TensorSpec | None) -> None:
+        self._given_action_spec = spec
+        if self._auto_target_entropy and (spec is not None or self._actors_spec() is not None):
+            self._set_target_entropy(self._auto_from(spec))
+
+    def _actors_spec(self) -> TensorSpec | None:
+        """The actor's own spec, if it says anything of the action."""
+        if not isinstance(self.actor_network, SafeProbabilisticTensorDictSequential):
+            return None
+        spec = self.actor_network.spec
+        known = not isinstance(spec, Composite) or spec.get(as_path(self.tensor_keys.action), None) is not None
+        return spec if known else None
+
+    def _auto_from(self, spec: TensorSpec | None) -> float:
+        spec = self._actors_spec() if spec is None else spec
+        return auto_target_entropy(spec, self.tensor_keys.action, self.n_agents)
+
+    def _set_target_entropy(self, value: float) -> None:
+        if isinstance(self._target_entropy, Tensor):
+            self._target_entropy.fill_(value)
+        else:
+            del self._target_entropy
+            self.register_buffer("_target_entropy", torch.tensor(float(value), device=self.log_alpha.device))
+
+    def qvalue_v2_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """TorchRL's name of :meth:`qvalue_loss`."""
+        return self.qvalue_loss(tensordict)
 
     def _act(self, state: TensorDictBase) -> SampledAction:
         with (
@@ -252,3 +312,9 @@ class GroupSACLoss(GroupLoss):
                 f"a critic must write {self.tensor_keys.state_action_value!r} of shape {[*batch_size, n_agents, 1]} (a "
                 f"value an agent) or {[*batch_size, 1]} (one for the team); got {list(values.shape[1:])}."
             )
+
+
+def _fit_target_entropy(loss: GroupSACLoss, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Make room for a target entropy that was known where the state was saved."""
+    if f"{prefix}_target_entropy" in state and not isinstance(loss._target_entropy, Tensor):
+        loss._set_target_entropy(0.0)

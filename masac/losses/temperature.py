@@ -22,7 +22,7 @@ def register_temperature(
     Args:
         module: a loss.
         alpha_init: initial temperature.
-        min_alpha: lower bound, or None.
+        min_alpha: lower bound; None or 0 for none.
         max_alpha: upper bound, or None.
         fixed: a buffer instead of a parameter.
         n_agents: one temperature for each of so many agents; one for the group if None.
@@ -30,11 +30,14 @@ def register_temperature(
     Raises:
         ValueError: unless ``0 < min_alpha <= max_alpha`` and ``0 < alpha_init``.
     """
+    min_alpha = None if min_alpha == 0 else min_alpha  # as in TorchRL
     for name, value in (("alpha_init", alpha_init), ("min_alpha", min_alpha), ("max_alpha", max_alpha)):
         if value is not None and value <= 0:
             raise ValueError(f"{name} must be greater than 0; got {value}.")
     if min_alpha is not None and max_alpha is not None and min_alpha > max_alpha:
         raise ValueError(f"min_alpha must be at most max_alpha; got {min_alpha} and {max_alpha}.")
+    if min_alpha is not None and max_alpha is None:
+        max_alpha = 1e9  # TorchRL's, so that states load into each other
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     module.register_buffer("alpha_init", torch.tensor(alpha_init, device=device))
     for name, bound in (("min_log_alpha", min_alpha), ("max_log_alpha", max_alpha)):

@@ -21,7 +21,6 @@ from tests.losses.common import (
     make_batch,
     our_actor,
     our_critic,
-    torchrl_actor,
     torchrl_critic,
     total,
 )
@@ -71,7 +70,7 @@ def test_auto_target_entropy_that_cannot_be_told_is_an_error():
 def test_auto_target_entropy_is_read_from_the_actors_own_spec():
     assert make().target_entropy.item() == -A
     with pytest.raises(ValueError, match="the action spec must have the action"):
-        GroupSACLoss(torchrl_actor(True), torchrl_critic(True, "independent"))
+        make(action_spec=Composite({GROUP: Composite({"force": LEAF})}))
 
 
 # -- targets, states, devices ------------------------------------------------------------------------------------------
@@ -187,7 +186,7 @@ def test_the_discount_is_set_as_in_torchrl():
     torch.manual_seed(0)
     quarter = loss.target_value(batch) - batch["next", GROUP, "reward"]
     torch.testing.assert_close(quarter, half / 2)
-    with pytest.raises(NotImplementedError, match=r"must be ValueEstimators\.TD0 or TDLambda"):
+    with pytest.raises(NotImplementedError, match="not taken, because"):
         loss.make_value_estimator(ValueEstimators.GAE)
 
 
