@@ -67,12 +67,14 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from masac.envs.registry import make_env  # imported when needed: help is immediate without PyTorch
     from masac.training import episodes
     from masac.training.saved_policy import find_policy, read_policy
+    from masac.training.threads import choose_threads, set_threads
 
     if options.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1; got {options.episodes}.")
     if options.seed is not None and not 0 <= options.seed < 2**31:
         raise ConfigError(f"--seed must be at least 0 and below 2**31; got {options.seed}.")
     saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+    set_threads(choose_threads(saved.config.training.threads, saved.policy.operations * options.episodes))
     task = saved.config.task
     evaluation = saved.config.evaluation
     seed = evaluation.seed if options.seed is None else options.seed

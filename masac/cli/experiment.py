@@ -101,6 +101,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
             say(f"{ranks} ranks: each has 1/{ranks} of the environments, of every batch and of the replay buffer")
         rows, size = config.training.buffer_size, trainer.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
+        if trainer.threads > 1:
+            say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
         if trainer.said_of_mode:
             say(trainer.said_of_mode)
         if trainer.resumed_from is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import masac
+from masac.training.threads import wait_passively
 
 HELP = """\
 masac: Soft Actor-Critic for groups of agents
@@ -43,5 +44,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = f"Did you mean {close[0]}?" if close else f"Commands: {', '.join(COMMANDS)}."
         print(f"masac: error: unknown command {command!r}. {hint}", file=sys.stderr)
         sys.exit(2)
+    wait_passively()
     run = getattr(import_module(f"masac.cli.{command}"), command)  # imported when needed: Hydra, then PyTorch
     run(rest)

@@ -58,12 +58,14 @@ def _render(options: argparse.Namespace) -> str:
     from masac.envs.drawing import make_drawn_env
     from masac.training.playback import Playback
     from masac.training.saved_policy import find_policy, read_policy
+    from masac.training.threads import choose_threads, set_threads
     from masac.training.video import can_write_mp4, check_video_file, scaled, write_video
 
     _check(options)
     file = options.output or options.run_dir / ("episode.mp4" if can_write_mp4() else "episode.gif")
     check_video_file(file)
     saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+    set_threads(choose_threads(saved.config.training.threads, saved.policy.operations))
     drawn = make_drawn_env(saved.config.task, seed=options.seed)
     torch.manual_seed(options.seed)  # of drawn actions, and of groups that act at random
     played = Playback(

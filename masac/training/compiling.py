@@ -63,7 +63,12 @@ def choose_mode(
 
 
 def seconds_saved(losses: list[GroupLoss], batch_size: int) -> float:
-    """About what compiling saves an update, its operations counted as if every weight were shared by all agents."""
+    """About what compiling saves an update."""
+    return SAVED_S * len(losses) + SAVED * update_operations(losses, batch_size) / FLOPS_A_SECOND
+
+
+def update_operations(losses: list[GroupLoss], batch_size: int) -> int:
+    """Multiplications and additions of an update, counted as if every weight were shared by all agents."""
     operations = 0
     for loss in losses:
         # The actor acts in two states and is trained in one (a backward pass is twice a forward one); the critics
@@ -71,7 +76,7 @@ def seconds_saved(losses: list[GroupLoss], batch_size: int) -> float:
         for params, passes in ((loss.actor_network_params, 4), (loss.qvalue_network_params, 6)):
             weights = sum(parameter.numel() for parameter in params.parameters())
             operations += 2 * passes * weights * batch_size * (loss.n_agents or 1)
-    return SAVED_S * len(losses) + SAVED * operations / FLOPS_A_SECOND
+    return operations
 
 
 def _has_compiler(device: str) -> bool:

@@ -46,6 +46,8 @@ class TrainingConfig:
         sync_check_every: with several ranks (torchrun): updates between two checks that networks, targets, temperatures
             and optimizers are the same, to the bit, in all of them.
         device: cpu, cuda, cuda:0, ... or auto.
+        threads: threads that PyTorch computes with, in every process, a number or auto: OMP_NUM_THREADS where that is
+            set, else one where networks and batches are so small that more would not be faster, else up to one a core.
         compile: true, compile the update, which takes about ten seconds once; false, replay a trace
             of its tensor operations; auto, compile where the run is long enough to win the time back.
     """
@@ -70,6 +72,7 @@ class TrainingConfig:
     nonfinite_limit: int = 100
     sync_check_every: int = 1000
     device: str = "auto"
+    threads: str = "auto"
     compile: str = "auto"
 
     def __post_init__(self) -> None:
@@ -108,6 +111,8 @@ class TrainingConfig:
         check("training.on_nonfinite", self.on_nonfinite, self.on_nonfinite in ("stop", "skip"), rule)
         at_least("nonfinite_limit", 0)
         check("training.compile", self.compile, self.compile in ("auto", "true", "false"), "be auto, true or false")
+        rule = "be auto or a number of threads of at least 1"
+        check("training.threads", self.threads, self.threads == "auto" or _is_count(self.threads), rule)
         check("training.device", self.device, _is_device(self.device), "be auto or the name of a device")
 
     @property
@@ -287,6 +292,10 @@ def _is_interval(every: str) -> bool:
         return 0 < float(every.removesuffix("min")) < math.inf
     except ValueError:
         return False
+
+
+def _is_count(number: str) -> bool:
+    return number.isdecimal() and int(number) >= 1
 
 
 def _is_device(name: str) -> bool:

@@ -80,6 +80,13 @@ class Policy(TensorDictModuleBase):
         """The names of all groups."""
         return frozenset(group.name for group in self.groups)
 
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions to act in one environment, counted as if all agents shared every weight."""
+        agents = {group.name: group.n_agents for group in self.groups}
+        sizes = {name: sum(p.numel() for p in actor.parameters()) for name, actor in self.actors.items()}
+        return sum(2 * size * agents[name] for name, size in sizes.items())
+
     def normalize(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The data with its observations (those at ``next`` too) normalized, if that is switched on; a shallow copy."""
         if not self.normalizers:

@@ -29,7 +29,7 @@ MAY_CHANGE = (
     *("task.num_workers", "collector"),
     *("training.total_frames", "training.device", "training.checkpoint_every"),
     *("training.compile", "training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
-    "training.sync_check_every",
+    *("training.sync_check_every", "training.threads"),
 )
 """The keys (or parts of the config) that a resumed run may change: they leave what was learned as it is."""
 

@@ -20,6 +20,7 @@ def summarize(
     skipped: int,
     wall_time_s: float,
     interrupted: bool,
+    threads: int,
     checkpoint_bytes: int,
 ) -> dict[str, object]:
     """What a run came to, for ``summary.json``.
@@ -34,6 +35,7 @@ def summarize(
         skipped: updates that were not.
         wall_time_s: how long it took.
         interrupted: whether somebody asked it to stop.
+        threads: that PyTorch computed with.
         checkpoint_bytes: what its checkpoints take on the disk.
     """
     named = {name.replace("eval/", "eval_"): value for name, value in evaluation.items() if name.startswith("eval/")}
@@ -51,6 +53,7 @@ def summarize(
         "updates_skipped": skipped,
         "wall_time_s": round(wall_time_s, 3),
         "frames_per_second": round(frames / wall_time_s, 1),
+        "threads": threads,
         "checkpoint_bytes": checkpoint_bytes,
         "interrupted": interrupted,
     }

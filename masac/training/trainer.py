@@ -21,7 +21,7 @@ from masac.training.atomic import disk_is_full
 from masac.training.checkpoints import Checkpoint, Checkpoints
 from masac.training.collectors.make import make_collector, make_environments
 from masac.training.collectors.observations import check_observations
-from masac.training.compiling import choose_mode
+from masac.training.compiling import choose_mode, update_operations
 from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.division import share_of
 from masac.training.episodes import EpisodeTracker, Evaluation, FinishedEpisode, alive_agents
@@ -43,6 +43,7 @@ from masac.training.run_files import RunFiles, installed_versions
 from masac.training.saved_policy import make_policy, save_policy
 from masac.training.signals_to_stop import StopRequest, stop_on_signals
 from masac.training.summary import summarize
+from masac.training.threads import choose_threads, set_threads, threads_there
 from masac.training.timers import Timers
 from masac.training.update import NonFiniteError
 
@@ -84,6 +85,10 @@ class Trainer:
         self.warmup_frames = math.ceil(training.warmup_frames / step) * step
         self.total_frames = math.ceil(training.total_frames / step) * step
         updates = self._updates_by(self.total_frames)
+        ranks_there = self.rank.local_world_size
+        operations = update_operations(loss.group_losses, training.batch_size) if device == "cpu" else 0
+        self.threads = choose_threads(training.threads, operations, sharing=ranks_there)
+        set_threads(self.threads)
         mode, self.said_of_mode = choose_mode(training, loss.group_losses, updates=updates, device=device)
         self.learner = Learner(
             loss,
@@ -96,8 +101,7 @@ class Trainer:
         )
         self.replay = Replay(self.learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
         self.bytes_per_row = self.replay.bytes_per_row(self.env.fake_tensordict())
-        ranks_there = self.rank.local_world_size if device == "cpu" else 1
-        check_buffer_fits(training.buffer_size * ranks_there, self.bytes_per_row, device)
+        check_buffer_fits(training.buffer_size * (ranks_there if device == "cpu" else 1), self.bytes_per_row, device)
         self.episodes = EpisodeTracker(task.num_envs, self.groups)
         self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
 
@@ -135,6 +139,7 @@ class Trainer:
         if self.evaluator is not None:
             self.evaluator.close()
         self.files.close()
+        set_threads(threads_there())
 
     def run(self) -> dict[str, object]:
         """Train to the end, or until somebody asks to stop; write the files; return the summary."""
@@ -469,6 +474,7 @@ class Trainer:
             skipped=self.skipped_updates,
             wall_time_s=self.wall_time_s,
             interrupted=interrupted,
+            threads=self.threads,
             checkpoint_bytes=self.checkpoints.bytes_on_disk(),
         )
         self.files.write_summary(summary)
