@@ -10,7 +10,7 @@ Run it:
     python examples/vmas_swarm.py                                   # about two minutes on two CPU cores
     python examples/vmas_swarm.py --frames 2000 --agents 4          # seconds; learns nothing yet
     python examples/rollout.py runs/swarm                           # then: what the policy does
-    masac render runs/swarm -o swarm.gif                            # and how it looks
+    masac render runs/swarm -o runs/swarm.gif                       # and how it looks
 """
 
 from __future__ import annotations

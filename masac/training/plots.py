@@ -24,8 +24,11 @@ SUFFIXES = (".png", ".pdf", ".svg")
 
 X_LABELS = {"frames": "environment frames", "time": "seconds of training"}
 
-BY = ("algorithm", "seed")
-"""What gets a line of its own."""
+SHORT = {"algorithm": "algorithm.name"}
+"""Keys that are known by a shorter name."""
+
+POINTS = 200
+"""Of a curve that is averaged over runs; one with more has stretches of it averaged first."""
 
 DASHED: Mapping[str, Any] = {"linewidth": 1.2, "linestyle": (0, (3, 2))}
 
@@ -76,36 +79,48 @@ def plot_learning_curve(run_dir: Path) -> None:
 
 
 def plot_runs(
-    runs: Sequence[RecordedRun], out: Path, *, x: str = "frames", by: str = "algorithm", group: str | None = None
+    runs: Sequence[RecordedRun],
+    out: Path,
+    *,
+    x: str = "frames",
+    by: Sequence[str] = ("algorithm",),
+    group: str | None = None,
+    metric: str = EVALUATION,
 ) -> None:
-    """Draw learning curves: of one run each of its groups; of several one panel a task, one colour an algorithm.
+    """Draw learning curves: of one run each of its groups; of several one panel a task.
 
     Args:
         runs: at least one.
         out: the picture, a name with one of ``SUFFIXES``.
         x: frames or time.
-        by: algorithm for the interquartile mean over its runs with a 95% bootstrap interval, seed for a line a run.
-        group: the group whose return to draw; null for all groups of one run, and for the mean over the agents that
+        by: keys of the config: runs that agree in all of them get a line, the interquartile mean over them with a 95%
+            bootstrap interval (from three runs on). With seed among them every run gets a line.
+        group: the group whose metric to draw; null for all groups of one run, and for the mean over the agents that
             learn of several.
+        metric: the column of metrics.csv, or what follows ``group/`` in its name.
 
     Raises:
         ConfigError: for a picture of another kind, or one that cannot be written.
     """
     check_picture(out)
-    y_label = f"return per agent{f' of {group}' if group else ''}"
+    y_label = f"{'return per agent' if metric == EVALUATION else metric}{f' of {group}' if group else ''}"
     if len(runs) == 1:
-        _save([_run_panel(runs[0], x, group)], out, x=x, y_label=y_label, caption="")
+        _save([_run_panel(runs[0], x, group, metric)], out, x=x, y_label=y_label, caption="")
         return
-    names = sorted({run.algorithm for run in runs})
+    apart = [key for key in by if key != "seed"] or ["algorithm"]
+    names = sorted({settings(run, apart) for run in runs}, key=_in_order)
     colors = dict(zip(names, _colors(len(names)), strict=True))
     by_task = [list(of_task) for _, of_task in groupby(sorted(runs, key=_task), key=_task)]
-    lines_of = _seed_lines if by == "seed" else _algorithm_lines
-    panels = [Panel(title=of_task[0].title, lines=list(lines_of(of_task, colors, x, group))) for of_task in by_task]
-    captions = {
-        "algorithm": "evaluation: interquartile mean over seeds, band: its 95% bootstrap interval",
-        "seed": "evaluation: one line a run, the number at its end is the seed",
-    }
-    _save(panels, out, x=x, y_label=y_label, caption=captions[by])
+    lines_of = _run_lines if "seed" in by else _mean_lines
+    panels = [
+        Panel(title=of_task[0].title, lines=list(lines_of(of_task, apart, colors, x, group, metric)))
+        for of_task in by_task
+    ]
+    what = "evaluation: " if metric == EVALUATION else ""
+    caption = "interquartile mean over seeds, band: its 95% bootstrap interval"
+    if "seed" in by:
+        caption = "one line a run, the number at its end is the seed"
+    _save(panels, out, x=x, y_label=y_label, caption=f"{what}{caption}")
 
 
 def check_picture(out: Path) -> None:
@@ -114,21 +129,50 @@ def check_picture(out: Path) -> None:
         raise ConfigError(f"a picture's name must end with {', '.join(SUFFIXES)}; got {str(out)!r}. Change it with -o.")
 
 
-def by_algorithm(runs: Sequence[RecordedRun]) -> list[list[RecordedRun]]:
-    """Runs of the same task and algorithm together, in the order of their names."""
+def alike(runs: Sequence[RecordedRun], by: Sequence[str]) -> list[list[RecordedRun]]:
+    """Runs of the same task with the same values of the keys ``by`` together, in the order of these."""
 
-    def key(run: RecordedRun) -> tuple[str, str, str]:
-        return (*_task(run), run.algorithm)
+    def key(run: RecordedRun) -> tuple[object, ...]:
+        return (*_task(run), _in_order(settings(run, by)))
 
     return [list(same) for _, same in groupby(sorted(runs, key=key), key=key)]
+
+
+def settings(run: RecordedRun, by: Sequence[str]) -> tuple[str, ...]:
+    """What a run's config has for the keys ``by``."""
+    return tuple(run.setting(SHORT.get(key, key)) for key in by)
+
+
+def settings_text(run: RecordedRun, by: Sequence[str]) -> str:
+    """The same in words: ``isac``, ``isac, training.actor_lr=0.001``."""
+    return ", ".join(
+        value if key in SHORT else f"{key}={value}" for key, value in zip(by, settings(run, by), strict=True)
+    )
+
+
+def _in_order(values: tuple[str, ...]) -> tuple[tuple[bool, float, str], ...]:
+    """To sort by: numbers by size, before words."""
+    return tuple(_number_first(value) for value in values)
+
+
+def _number_first(value: str) -> tuple[bool, float, str]:
+    try:
+        number = float(value)
+    except ValueError:
+        return True, 0.0, value
+    return False, number, value
 
 
 def _task(run: RecordedRun) -> tuple[str, str]:
     return run.suite, run.task
 
 
-def _run_panel(run: RecordedRun, x: str, group: str | None) -> Panel:
-    """Training (pale) and evaluation (bold) of every group of one run."""
+def _run_panel(run: RecordedRun, x: str, group: str | None, metric: str) -> Panel:
+    """A metric of one run: of returns, training (pale) and evaluation (bold) of every group."""
+    title = f"{run.title} · {run.algorithm} · seed {run.seed}"
+    if metric != EVALUATION:
+        curves = [(name, run.column(name, x=x)) for name in run.names(metric, group)]
+        return Panel(title=title, lines=[Line(x=c.x, y=c.y, color=f"C{i}", label=n) for i, (n, c) in enumerate(curves)])
     lines = []
     for index, name in enumerate(run.groups):
         if group not in (None, name):
@@ -142,23 +186,28 @@ def _run_panel(run: RecordedRun, x: str, group: str | None) -> Panel:
             curve = run.column(column, x=x)
             if len(curve.x):
                 lines.append(Line(x=curve.x, y=curve.y, color=f"C{index}", label=f"{whose}{label}", style=style))
-    return Panel(title=f"{run.title} · {run.algorithm} · seed {run.seed}", lines=lines)
+    return Panel(title=title, lines=lines)
 
 
-def _algorithm_lines(
-    runs: Sequence[RecordedRun], colors: Mapping[str, Color], x: str, group: str | None
+def _mean_lines(
+    runs: Sequence[RecordedRun],
+    by: Sequence[str],
+    colors: Mapping[tuple[str, ...], Color],
+    x: str,
+    group: str | None,
+    metric: str,
 ) -> Iterator[Line]:
-    """The interquartile mean of each algorithm over its runs, dashed where not all of them count."""
+    """The interquartile mean over the runs that are alike, dashed where not all of them count."""
     partial = False
-    for same in by_algorithm(runs):
-        label = f"{same[0].algorithm} ({sample_size(same)})"
-        pieces = aggregate([run.evaluation(group, x=x) for run in same])
+    for same in alike(runs, by):
+        label = f"{settings_text(same[0], by)} ({sample_size(same)})"
+        pieces = aggregate([run.curve(metric, group, x=x).thinned(POINTS) for run in same])
         for piece in sorted(pieces, key=lambda piece: -piece.runs):  # the legend shows the first: a solid one
             whole = piece.runs == len(same)
             yield Line(
                 x=piece.x,
                 y=piece.mean,
-                color=colors[same[0].algorithm],
+                color=colors[settings(same[0], by)],
                 label=label,
                 low=piece.low,
                 high=piece.high,
@@ -170,13 +219,20 @@ def _algorithm_lines(
         yield Line(x=nothing, y=nothing, color="0.4", label="not all runs", style=DASHED)
 
 
-def _seed_lines(runs: Sequence[RecordedRun], colors: Mapping[str, Color], x: str, group: str | None) -> Iterator[Line]:
-    """A thin line a run."""
-    for same in by_algorithm(runs):
+def _run_lines(
+    runs: Sequence[RecordedRun],
+    by: Sequence[str],
+    colors: Mapping[tuple[str, ...], Color],
+    x: str,
+    group: str | None,
+    metric: str,
+) -> Iterator[Line]:
+    """A thin line a run, of one colour for those that are alike."""
+    for same in alike(runs, by):
         for index, run in enumerate(same):
-            curve = run.evaluation(group, x=x)
-            label = f"{run.algorithm} ({sample_size(same)})" if index == 0 else ""
-            color, style = colors[run.algorithm], {"linewidth": 1.1, "alpha": 0.85}
+            curve = run.curve(metric, group, x=x)
+            label = f"{settings_text(run, by)} ({sample_size(same)})" if index == 0 else ""
+            color, style = colors[settings(run, by)], {"linewidth": 1.1, "alpha": 0.85}
             yield Line(x=curve.x, y=curve.y, color=color, label=label, end=str(run.seed), style=style)
 
 

@@ -23,6 +23,9 @@ X_COLUMNS = {"frames": "frames", "time": "wall_time_s"}
 EVALUATION = "eval/return_mean"
 """The column of evaluation returns: of the agents that learn, and after ``group/`` of a group."""
 
+NOT_SET = "not set"
+"""What a run says of a key that its config does not have."""
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:
@@ -39,6 +42,14 @@ class Curve:
     def at(self, x: Floats) -> Floats:
         """The values at ``x``, linear between the points; NaN before the first and after the last."""
         return np.interp(x, self.x, self.y, left=np.nan, right=np.nan) if len(self.x) else np.full(len(x), np.nan)
+
+    def thinned(self, most: int) -> Curve:
+        """Means over consecutive points, of at most ``most`` stretches; itself if it has no more points than that."""
+        if len(self.x) <= most:
+            return self
+        stretches = np.linspace(0, len(self.x), most + 1).astype(int)[:-1]
+        counts = np.diff(np.append(stretches, len(self.x)))
+        return Curve(np.add.reduceat(self.x, stretches) / counts, np.add.reduceat(self.y, stretches) / counts)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,9 +83,34 @@ class RecordedRun:
         """The task with its suite, as ``task=`` takes it."""
         return f"{self.suite}/{self.task}"
 
-    def evaluation(self, group: str | None = None, *, x: str = "frames") -> Curve:
-        """The mean evaluation return of the agents that learn, or of a group's agents."""
-        return self.column(EVALUATION if group is None else f"{group}/{EVALUATION}", x=x)
+    def setting(self, key: str) -> str:
+        """The value of a dotted key of the config, as text."""
+        value: Any = self.config
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return NOT_SET
+            value = value[part]
+        return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+    def names(self, metric: str, group: str | None = None) -> list[str]:
+        """The columns that a metric means: the column of this name, or of its groups those named ``group/metric``."""
+        if group is not None:
+            name = metric if metric.startswith(f"{group}/") else f"{group}/{metric}"
+            return [name] if name in self.table else []
+        if metric in self.table:
+            return [metric]
+        return [name for name in (f"{one}/{metric}" for one in self.groups) if name in self.table]
+
+    def curve(self, metric: str = EVALUATION, group: str | None = None, *, x: str = "frames") -> Curve:
+        """A metric over frames or time; without points where the run has no such column, or several.
+
+        Args:
+            metric: a column of metrics.csv, or what follows ``group/`` in its name.
+            group: whose; None for the agents that learn, or the only group that has it.
+            x: frames or time.
+        """
+        names = self.names(metric, group)
+        return self.column(names[0] if len(names) == 1 else "", x=x)
 
     def column(self, name: str, *, x: str = "frames") -> Curve:
         """The finite values of a column over frames or time; without points if there is no such column."""

@@ -33,7 +33,7 @@ def test_help_is_there(capsys):
         main(["plot", "--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    for part in ("RUN_DIR", "--by", "--x", "--export", "--group", "masac plot sweep"):
+    for part in ("RUN_DIR", "--by", "--x", "--export", "--group", "masac plot runs/sweep"):
         assert part in out
     main(["--help"])
     assert "plot " in capsys.readouterr().out
@@ -46,8 +46,8 @@ def test_a_sweep_gets_a_picture_and_a_table(here, capsys):
     assert lines[0] == "task algorithm runs final return [95% interval] frames"
     assert lines[1].startswith("vmas/navigation isac 5 seeds 3.000 [")
     assert lines[1].endswith("] 1,200")
-    assert lines[2:] == ["written: curve.png"]
-    assert (here / "curve.png").is_file()
+    assert lines[2:] == ["written: sweep/curve.png"]
+    assert (here / "sweep" / "curve.png").is_file()
 
 
 def test_pictures_and_exports_go_where_they_are_asked_to(here, capsys):
@@ -84,6 +84,42 @@ def test_a_group_is_taken_from_the_runs_that_have_it(here, capsys):
     )
 
 
+def test_any_key_gets_a_line_and_any_column_can_be_drawn(here, capsys):
+    for seed in range(3):
+        for rate in (1e-3, 1e-4):
+            at = here / "sweep" / f"{rate}-{seed}"
+            write_run(at, seed=seed, evaluations={100: 1.0, 200: 2.0 + rate}, training={"actor_lr": rate})
+    lines = printed(capsys, "sweep", "--by", "training.actor_lr")
+    assert lines[0] == "task training.actor_lr runs final return [95% interval] frames"
+    assert lines[1:3] == [
+        "vmas/navigation 0.0001 3 seeds 2.000 [2.000, 2.000] 200",
+        "vmas/navigation 0.001 3 seeds 2.001 [2.001, 2.001] 200",
+    ]
+    assert lines[3:] == ["written: sweep/curve.png"]
+    mixed = printed(capsys, "sweep")
+    assert any("with --by algorithm,training.actor_lr, or --by seed" in line for line in mixed)
+    both = printed(capsys, "sweep", "--by", "algorithm,training.actor_lr")
+    assert "isac, training.actor_lr=0.0001 3 seeds" in both[1]
+    other = printed(capsys, "sweep", "--metric", "train/return_mean", "--by", "seed")
+    assert other[0] == "task algorithm runs final train/return_mean [95% interval] frames"
+    assert other[1] == "vmas/navigation isac 6 runs -1.000 [-1.000, -1.000] 200"
+
+
+def test_a_metric_of_several_groups_is_drawn_of_one_run_and_asks_which_for_several(here, capsys):
+    for name in "ab":
+        write_run(here / name, groups=("wolf", "prey"), evaluations={100: {"wolf": 1.0, "prey": 3.0}})
+    table = here / "a" / "metrics.csv"
+    text = table.read_text().replace("wolf/train/return_mean", "wolf/alpha").replace("prey/train/", "prey/")
+    for name in "ab":
+        (here / name / "metrics.csv").write_text(text.replace("prey/return_mean", "prey/alpha"))
+    assert printed(capsys, "a", "--metric", "alpha")[1] == "vmas/navigation isac 1 seed -1.000, -1.000 100"
+    assert "--metric alpha must be of one group; there are prey, wolf. Choose one with --group." in refused(
+        capsys, "a", "b", "--metric", "alpha"
+    )
+    for words in (["alpha", "--group", "prey"], ["prey/alpha"]):
+        assert printed(capsys, "a", "b", "--metric", *words)[1] == "vmas/navigation isac 2 runs -1.000 100"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -93,7 +129,14 @@ def test_a_group_is_taken_from_the_runs_that_have_it(here, capsys):
         (["run", "-o", "curve.jpg"], "a picture's name must end with .png, .pdf, .svg; got 'curve.jpg'"),
         (["run", "-o", "run/config.yaml/a.png"], "a picture must be a file that can be written"),
         (["run", "--export", "run"], "--export must be a file that can be written; got 'run'"),
-        (["run", "--by", "task"], "invalid choice: 'task'"),
+        (["run", "--by", "task"], "--by must name keys of the config; got 'task'. It has task.factory, task.scenario"),
+        (["run", "--by", "training.total_frame"], "got 'training.total_frame'. Did you mean training.total_frames?"),
+        (
+            ["run", "--metric", "zzz"],
+            "--metric must name a column of metrics.csv; got 'zzz'. There are: agents/eval",
+        ),
+        (["run", "--metric", "returns_mean"], "got 'returns_mean'. Did you mean "),
+        (["run", "--metric", "updates", "--export", "e.json"], "--export writes evaluation returns; it cannot be had"),
         ([], "the following arguments are required: RUN_DIR"),
     ],
 )

@@ -57,9 +57,9 @@ def test_a_run_is_read_as_its_files_tell(tmp_path):
         *(3, True),
     )
     assert run.groups == ("wolf", "prey")
-    assert points(run.evaluation()) == ([100, 300], [2, 6])
-    assert points(run.evaluation("prey", x="time")) == ([0.5, 1.5], [3, 7])
-    assert points(run.evaluation("nobody")) == ([], [])
+    assert points(run.curve()) == ([100, 300], [2, 6])
+    assert points(run.curve(group="prey", x="time")) == ([0.5, 1.5], [3, 7])
+    assert points(run.curve(group="nobody")) == ([], [])
 
 
 def test_a_run_that_goes_on_is_read_up_to_its_last_whole_row(tmp_path):
@@ -68,7 +68,7 @@ def test_a_run_that_goes_on_is_read_up_to_its_last_whole_row(tmp_path):
     (run_dir / "metrics.csv").write_text(text + "300,0,1.5,-1.0,-2")  # of -2.75, say
     run = read_run(run_dir)
     assert not run.finished
-    assert points(run.evaluation()) == ([100, 200], [1, 2])
+    assert points(run.curve()) == ([100, 200], [1, 2])
     (run_dir / "metrics.csv").write_text("")
     with pytest.raises(ConfigError, match=r"no column frames in metrics.csv\. Leave it out"):
         read_run(run_dir)
@@ -121,6 +121,13 @@ def test_curves_are_linear_between_their_points_and_nothing_outside():
     given = curve((1, 0), (3, 4))
     assert given.at(np.array([1.0, 1.5, 3.0])).tolist() == [0, 1, 4]
     assert np.isnan(given.at(np.array([0.9, 3.1]))).all()
+
+
+def test_a_curve_of_many_points_is_averaged_over_stretches():
+    thin = curve(*((x, 2 * x) for x in range(10))).thinned(3)  # stretches of 3, 3 and 4 points
+    assert (thin.x.tolist(), thin.y.tolist()) == ([1, 4, 7.5], [2, 8, 15])
+    few = curve((1, 0), (3, 4))
+    assert few.thinned(2) is few
 
 
 def test_curves_with_points_at_the_same_x_make_one_piece():
@@ -183,7 +190,7 @@ def test_a_panel_a_task_and_a_colour_an_algorithm(tmp_path, figures):
 
 
 def test_a_line_a_seed_over_time(tmp_path, figures):
-    plot_runs(find_runs([sweep(tmp_path / "a")]), tmp_path / "curve.svg", by="seed", x="time")
+    plot_runs(find_runs([sweep(tmp_path / "a")]), tmp_path / "curve.svg", by=("seed",), x="time")
     (axes,) = figures[0].axes
     assert len(axes.lines) == 6
     assert labels(axes) == ["isac (3 seeds)", "masac (3 seeds)"]
@@ -261,7 +268,7 @@ def test_the_trainers_own_files_are_read_and_drawn(tmp_path):
     assert run.groups == ("agents",)
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["eval/return_mean"]]
-    evaluation = run.evaluation()
+    evaluation = run.curve()
     assert evaluation.x[: len(rows)].tolist() == [int(row["frames"]) for row in rows]
     assert evaluation.x[-1] == summary["frames"]
     assert evaluation.y[-1] == pytest.approx(summary["eval_return_mean"], rel=1e-4)
