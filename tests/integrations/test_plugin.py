@@ -1,4 +1,4 @@
-"""The Hydra plugin where nobody uses BenchMARL: it must stand aside."""
+"""The Hydra plugin where nobody uses what masac adds to: it must stand aside."""
 
 import subprocess
 import sys
@@ -6,15 +6,15 @@ import sys
 CODE = """
 import sys
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra_plugins.masac_benchmarl import MasacBenchmarlPlugin
+from hydra_plugins.masac_configs import MasacConfigsPlugin
 
 path = ConfigSearchPathImpl()
-MasacBenchmarlPlugin().manipulate_search_path(path)
+MasacConfigsPlugin().manipulate_search_path(path)
 print(len(path.get_path()), [name for name in ("torch", "torchrl", "benchmarl", "masac") if name in sys.modules])
 """
 
 
-def test_an_application_without_benchmarl_is_left_alone_and_imports_nothing_for_it():
+def test_an_application_without_benchmarl_or_torchrl_is_left_alone_and_imports_nothing_for_it():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout == "0 []\n"
 
@@ -24,4 +24,4 @@ def test_hydra_finds_the_plugin():
     from hydra.plugins.search_path_plugin import SearchPathPlugin
 
     found = Plugins.instance().discover(SearchPathPlugin)
-    assert "MasacBenchmarlPlugin" in [plugin.__name__ for plugin in found]
+    assert "MasacConfigsPlugin" in [plugin.__name__ for plugin in found]
