@@ -15,7 +15,8 @@ from typing import Any
 
 import masac
 from docs.messages import collect_messages
-from masac.cli.help import argument_texts, train_help
+from masac.cli.composing import composed_experiment
+from masac.cli.help import RUN_DIR, argument_texts, as_yaml, train_help
 from masac.cli.main import COMMANDS, HELP
 from masac.training.config import ExperimentConfig
 
@@ -73,29 +74,25 @@ def file_text(name: str) -> str:
 
 
 def config_keys() -> str:
-    """A table a section of the config: every key, its default, its unit and what it means."""
-    return "\n".join(_section(ExperimentConfig(), ""))
+    """A table per section of the config: every key, what the default run has, its unit and what it means."""
+    return "\n".join(_section(composed_experiment([f"run_dir={RUN_DIR}"]), ExperimentConfig(), ""))
 
 
-def _section(config: Any, prefix: str) -> list[str]:
+def _section(config: Any, bare: Any, prefix: str) -> list[str]:
     texts = argument_texts(type(config).__doc__ or "")
     rows, inner = [], []
     for one in fields(config):
-        key, value = f"{prefix}{one.name}", getattr(config, one.name)
+        key, value, otherwise = f"{prefix}{one.name}", getattr(config, one.name), getattr(bare, one.name)
         if is_dataclass(value):
-            inner += _section(value, f"{key}.")
+            inner += _section(value, otherwise, f"{key}.")
         else:
-            rows.append(f"| `{key}` | `{_yaml(value)}` | {UNITS.get(key, '')} | {_cell(texts[one.name])} |")
+            preset = "" if value == otherwise or key == "run_dir" else f" Without a preset: `{as_yaml(otherwise)}`."
+            text = f"{_cell(texts[one.name])}{preset}"
+            rows.append(f"| `{key}` | `{as_yaml(value)}` | {UNITS.get(key, '')} | {text} |")
     title = f"## `{prefix.rstrip('.')}`" if prefix else "## The run"
     about = (type(config).__doc__ or "").partition("\n\n    Args:")[0]
     head = ["| key | default | unit | meaning |", "| --- | --- | --- | --- |"]
     return [title, "", _prose(about), "", *head, *rows, "", *inner]
-
-
-def _yaml(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"[{', '.join(map(_yaml, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _prose(text: str) -> str:
@@ -127,7 +124,7 @@ def commands() -> str:
 
 def _help_of(command: str) -> str:
     if command == "train":
-        return train_help().partition("\nKeys and defaults")[0]
+        return train_help().partition("\nKeys, and the values")[0]
     module = import_module(f"masac.cli.{command}")
     if command == "tasks":
         return module.HELP

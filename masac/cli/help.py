@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ masac train: train groups of agents
 
 Usage: masac train [key=value ...]
        masac train --resume RUN_DIR [key=value ...]
+       masac train --help [key=value ...]    with the values of these in the list of keys below
 
 Examples:
   masac train                                               three agents on VMAS navigation, solved in a minute or so
@@ -41,17 +44,29 @@ Presets:
   algorithm=   isac (independent critics, the default), masac (centralized critics)
   collector=   local (environments in this process, the default), processes (in others), ray (on a Ray cluster)
 
-Keys and defaults (task and algorithm presets set some of them):
+Keys, and the values of masac train{command} (presets set some of them):
 """
 
+RUN_DIR = "runs/TASK/ALGORITHM-seedSEED-TIME"
+"""What to say of the default of run_dir, which tells the time."""
 
-def train_help() -> str:
-    """The whole text."""
-    from masac.training.config import ExperimentConfig
+
+def train_help(overrides: Sequence[str] = ()) -> str:
+    """The whole text.
+
+    Args:
+        overrides: of the run whose values stand in the table of keys; none for the default run.
+
+    Raises:
+        ConfigError: for an override that is none, or a value out of its range.
+    """
+    from masac.cli.composing import composed_experiment
 
     names = ", ".join(f"{suite}/{name}" for suite in ("vmas", "pettingzoo") for name in presets(suite))
     tasks = textwrap.fill(names, width=118, initial_indent="  task=        ", subsequent_indent=" " * 15)
-    return HEAD.format(tasks=tasks) + "\n".join(_table(ExperimentConfig())) + "\n"
+    config = composed_experiment([f"run_dir={RUN_DIR}", *overrides])
+    command = "".join(f" {shlex.quote(word)}" for word in overrides)
+    return HEAD.format(tasks=tasks, command=command) + "\n".join(_table(config)) + "\n"
 
 
 def _table(config: Any, prefix: str = "") -> list[str]:
@@ -62,9 +77,18 @@ def _table(config: Any, prefix: str = "") -> list[str]:
         if is_dataclass(value):
             lines += ["", *_table(value, f"{prefix}{one.name}.")]
         else:
-            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-            lines.append(f"  {prefix}{one.name}={shown}".ljust(44) + f"  {texts.get(one.name, '')}")
+            shown, text = f"  {prefix}{one.name}={as_yaml(value)}", texts.get(one.name, "")
+            lines += [shown, " " * 46 + text] if len(shown) > 44 else [f"{shown:44}  {text}"]
     return lines
+
+
+def as_yaml(value: Any) -> str:
+    """A value as a config file or the command line has it."""
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_yaml(one)}' for key, one in value.items())}}}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def argument_texts(docstring: str) -> dict[str, str]:

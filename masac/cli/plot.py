@@ -30,11 +30,11 @@ Examples:
   masac train -m seed=0,1,2 algorithm=isac,masac run_dir=runs/sweep
   masac plot runs/sweep                            all runs of a sweep, into runs/sweep/curve.png
   masac plot runs/a runs/b --by seed               a line a run
-  masac plot runs/sweep --by training.actor_lr     a line for every value of a key; --by algorithm,task.num_envs of several
-  masac plot runs/sweep --metric eval/success_rate  another column of metrics.csv; entropy is agents/entropy
+  masac plot runs/sweep --by training.actor_lr     a line for every value of a key, or of several: KEY,KEY
+  masac plot runs/sweep --metric eval/success_rate another column of metrics.csv; entropy is agents/entropy
   masac plot runs/sweep --x time -o time.pdf       over seconds of training; pictures: {", ".join(SUFFIXES)}
   masac plot runs/sweep --group adversary          the return of one group, where several compete
-  masac plot runs/sweep --export marl-eval.json    what marl-eval reads, and BenchMARL's plots; the metric is called return
+  masac plot runs/sweep --export marl-eval.json    what marl-eval and BenchMARL's plots read; it is called return
 """
 
 NOT_COMPARED = ("seed", "run_dir", "logging")

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from masac.checks import ConfigError
+from masac.cli.composing import composed_experiment
 from masac.cli.errors import errors_as_lines
-from masac.cli.presets import presets, register_presets
+from masac.cli.presets import presets
 from masac.envs.catalogue import FAMILIES, hint, short_name, short_names
 from masac.envs.scenarios import vmas_scenarios
 
 if TYPE_CHECKING:
-    from masac.envs.config import TaskConfig
     from masac.groups import GroupSpec
 
 HELP = """\
@@ -72,7 +72,7 @@ def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
     from masac.groups import read_groups
 
     words = [*_chosen(name), *overrides]
-    task = replace(_task(words), num_workers=0)
+    task = replace(composed_experiment(words).task, num_workers=0)
     env = make_env(task, num_envs=1, seed=0)
     try:
         groups = read_groups(env)
@@ -102,17 +102,6 @@ def _action(group: GroupSpec) -> str:
     if len(sizes) == 1:
         return f"discrete, {sizes[0]} choices{masked}"
     return f"discrete, {len(sizes)} factors of {' x '.join(map(str, sizes))} choices{masked}"
-
-
-def _task(words: Sequence[str]) -> TaskConfig:
-    from hydra import compose, initialize_config_module
-
-    from masac.cli.arguments import hydra_arguments
-    from masac.training.config import read_config
-
-    register_presets()
-    with initialize_config_module("masac.conf", version_base="1.3"):
-        return read_config(compose("config", overrides=hydra_arguments(words))).task
 
 
 def _chosen(name: str) -> list[str]:

@@ -25,11 +25,11 @@ ERROR_LOG = "error.log"
 
 def train(arguments: Sequence[str]) -> None:
     """Run ``masac train`` with its arguments; exits with 2 for a mistake in them, 1 for a run that failed."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(train_help(), end="")
-        return
     sys.path.append(os.getcwd())  # where a user's own scenario is, whichever way masac was started
     with errors_as_lines("masac train"):
+        if any(argument in ("-h", "--help") for argument in arguments):
+            print(train_help([word for word in arguments if not word.startswith("-")]), end="")
+            return
         if are_several() and any(argument in MULTIRUN for argument in arguments):
             raise ConfigError("a sweep (-m) must be begun without torchrun; got several ranks. Start torchrun a job")
         register_presets()

@@ -60,6 +60,21 @@ def test_train_help_explains_every_key(tmp_path):
     assert all(len(line.split()) > 1 for line in lines)
 
 
+def test_train_help_prints_the_values_of_the_run_that_is_asked_for(capsys):
+    main(["train", "--help"])
+    default = capsys.readouterr().out
+    assert "algorithm.gamma=0.95 " in default  # of the preset, as most below
+    assert "task.kwargs={n_agents: 3, " in default
+    main(["train", "task=pettingzoo/simple_tag", "seed=3", "--help"])
+    other = capsys.readouterr().out
+    assert "Keys, and the values of masac train task=pettingzoo/simple_tag seed=3 (" in other
+    assert "algorithm.gamma=0.9 " in other
+    assert "task.scenario=mpe2.simple_tag_v3 " in other
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help", "sead=3"])
+    assert ended.value.code == 2
+
+
 def test_a_run_from_the_command_line(tmp_path):
     done = masac("train", *TINY, "seed=1", "run_dir=out", "task.kwargs.n_agents=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -9,9 +9,12 @@ import yaml
 import masac
 from docs.generate import GENERATED, MARK, UNITS, commands, config_keys, filled
 from docs.messages import collect_messages
+from masac.cli.composing import composed_experiment
+from masac.cli.help import as_yaml
 from masac.cli.main import COMMANDS
-from masac.cli.overrides import flat_keys
+from masac.cli.overrides import OPEN, flat_keys
 from masac.training.config import ExperimentConfig
+from masac.training.resume import flat
 from tests.docs.pages import ROOT
 
 KEYS = flat_keys(asdict(ExperimentConfig()))
@@ -23,8 +26,15 @@ def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
     rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| (.*?) \| (.+) \|$", config_keys(), re.MULTILINE)
     assert sorted(key for key, *_ in rows) == sorted(KEYS)
     table = {key: (default, unit, meaning) for key, default, unit, meaning in rows}
-    assert table["training.batch_size"][:2] == ("256", "rows")
+    default_run = flat(asdict(composed_experiment(["run_dir=null"])))
+    assert {key: table[key][0] for key in KEYS if key not in ("run_dir", *OPEN)} == {
+        key: as_yaml(value) for key, value in default_run.items() if not key.startswith(("run_dir", *OPEN))
+    }
+    assert table["task.kwargs"][0].startswith("{n_agents: 3, collisions: true")
+    assert table["training.batch_size"][1] == "rows"
     assert table["training.batch_size"][2].startswith("rows (all agents of a frame) an update.")
+    bare = ExperimentConfig().training.batch_size  # what a task without a preset has
+    assert table["training.batch_size"][2].endswith(f"Without a preset: `{bare}`.")
     assert table["model.hidden"][:2] == ("[128, 128]", "units")
     assert table["training.max_grad_norm"][0] == "null"
     assert table["algorithm.share_actor"][0] == "true"

@@ -1,0 +1,26 @@
+"""The experiment that overrides come to, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from masac.training.config import ExperimentConfig
+
+
+def composed_experiment(overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """What ``masac train`` with these overrides would run.
+
+    Raises:
+        ConfigError: for an override that is none, or a value out of its range.
+    """
+    from hydra import compose, initialize_config_module  # imported when needed: PyTorch
+
+    from masac.cli.arguments import hydra_arguments
+    from masac.cli.presets import register_presets
+    from masac.training.config import read_config
+
+    register_presets()
+    with initialize_config_module("masac.conf", version_base="1.3"):
+        return read_config(compose("config", overrides=hydra_arguments(overrides)))
