@@ -57,7 +57,10 @@ def with_numbers(page: str) -> str:
 
 def text_of(name: str) -> str:
     """The text of a block."""
-    results = json.loads((RESULTS / f"{name}.json").read_text())
+    file = RESULTS / f"{name}.json"
+    if not file.is_file():
+        return f"Not recorded yet: `python -m benchmarks.{name} --json benchmarks/results/{name}.json`\n"
+    results = json.loads(file.read_text())
     return f"{TEXTS[name](results)}\n"
 
 
@@ -195,6 +198,27 @@ def _startup(results: dict[str, Any]) -> str:
     )
 
 
+def _threads(results: dict[str, Any]) -> str:
+    def times(case: dict[str, Any], name: str) -> list[str]:
+        found, unit = case["contenders"][name], "ms" if case["case"].startswith("update") else "s"
+        digits = 0 if unit == "ms" else 1
+        return [f"{found[condition]['median']:.{digits}f} {unit}" for condition in ("alone", "beside")]
+
+    rows = [
+        (case["case"], case["contenders"]["auto"]["threads"], *times(case, "auto"), *times(case, "spinning"))
+        for case in results["cases"]
+    ]
+    columns = ("threads", "alone", "beside a busy process", "spinning threads: alone", "beside a busy process")
+    table = _table(("", *columns), rows)
+    more = [
+        f"{case['case']}: {', '.join(times(case, 'one'))} with one thread, {', '.join(times(case, 'passive'))} with "
+        f"{case['contenders']['passive']['threads']} that wait passively"
+        for case in results["cases"]
+        if "passive" in case["contenders"]
+    ]
+    return f"{table}\n\nAlone, and beside a busy process: {'; '.join(more)}."
+
+
 def _done_signals(results: dict[str, Any]) -> str:
     names = {
         "torchrl": "TorchRL `SACLoss`, `DiscreteSACLoss`",
@@ -229,6 +253,7 @@ TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "growth": _growth,
     "navigation": _navigation,
     "startup": _startup,
+    "threads": _threads,
     "done_signals": _done_signals,
 }
 

@@ -99,7 +99,7 @@ def time_case(
         seconds: length of a turn.
         rate: operations a second of large matrix products.
     """
-    data = _batch(batch).to(device)
+    data = example_batch(batch).to(device)
     updates = {"torchrl": torchrl_update(_torchrl_loss(share, centralized, device), data)}
     for name in contenders:
         make_loss, mode = CONTENDERS[name]
@@ -209,7 +209,7 @@ CONTENDERS: dict[str, tuple[Callable[[bool, bool, str], GroupSACLoss], UpdateMod
 """masac's contenders: the loss (of shared, centralized, device), and how it is run."""
 
 
-def _batch(rows: int) -> TensorDict:
+def example_batch(rows: int) -> TensorDict:
     """Random transitions, of which 2% of the agents terminate."""
     torch.manual_seed(0)
     shape = (rows, N_AGENTS)
