@@ -18,7 +18,6 @@ from tensordict.nn import dispatch
 from torch import Tensor
 
 from masac import functional
-from masac.counts import note_count
 from masac.keys import get_entry
 from masac.losses.batch import GroupBatch
 from masac.losses.inputs import Actions, OtherGroups, actor_inputs, critic_inputs
@@ -56,7 +55,7 @@ class GroupLoss(GroupLossModule):
 
     # -- the losses ----------------------------------------------------------------------------------------------------
 
-    @dispatch(source="keyword_keys", auto_batch_size=False)
+    @dispatch(source="keyword_keys", dest="keyword_out_keys", auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch; see the class for what it returns and writes."""
         self._set_batch_size(tensordict)
@@ -104,16 +103,17 @@ class GroupLoss(GroupLossModule):
         losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_alpha": loss_alpha}
         if self.reduction == "none":
             return self._unreduced(losses, log_prob, batch), td_error
-        alive = None if batch.all_alive else batch.alive
+        alive, lived = (None, None) if batch.all_alive else (batch.alive, batch.alive.any(dim=-2).squeeze(-1))
+        counted = None if batch.rows is None else batch.rows.unsqueeze(-1)
         said = {
             "alpha": self.alpha,
             "entropy": self._mean("entropy", -log_prob, alive),
             "target_entropy": self._mean("target_entropy", aimed_entropy.detach().expand_as(log_prob), alive),
             "qvalue": q_value,
-            "td_error": td_error.mean(),
-            **batch.fractions(),
+            "td_error": self._mean("td_error", td_error, lived),
+            "fraction_masked": self._mean("fraction_masked", (~batch.alive).float(), counted),
+            "fraction_terminal": self._mean("fraction_terminal", (~batch.acts_next).float(), alive),
         }
-        note_count((self.group, "fraction_terminal"), log_prob, alive)
         return TensorDict({**losses, **said}, batch_size=[]), td_error
 
     def _unreduced(self, losses: dict[str, Tensor], log_prob: Tensor, batch: GroupBatch) -> TensorDict:

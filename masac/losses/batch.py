@@ -57,6 +57,7 @@ class GroupBatch:
         alive: who acts at the current state, bool ``[*B, N, 1]``.
         all_alive: that there is no agent mask, so that ``alive`` is known to be True everywhere.
         acts_next: who acts at the next state (alive and not ended), bool ``[*B, N, 1]``.
+        rows: the rows that count, bool ``[*B, 1]``; None if all do. In the others nobody is alive.
         terminated: as the data has it.
         reward: as the data has it.
         done: the flags after which another trajectory follows, the group's and the root's, where the data has them.
@@ -68,6 +69,7 @@ class GroupBatch:
     alive: Tensor
     all_alive: bool
     acts_next: Tensor
+    rows: Tensor | None
     terminated: Tensor
     reward: Tensor
     done: tuple[Tensor, ...]
@@ -82,12 +84,6 @@ class GroupBatch:
     def team_shape(self) -> tuple[int, ...]:
         """The shape of a value for the team, ``[*B, 1]``."""
         return (*self.batch_size, 1)
-
-    def fractions(self) -> dict[str, Tensor]:
-        """How many of all pairs (row, agent) are dead, and how many of the living ones end."""
-        alive = self.alive.float()
-        ends = (self.alive & ~self.acts_next).float().sum() / alive.sum().clamp_min(1)
-        return {"fraction_masked": 1 - alive.mean(), "fraction_terminal": ends}
 
     def trained(self, like: Tensor) -> Tensor:
         """Whose value is trained: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
@@ -178,11 +174,13 @@ def read_group_batch(
     terminated_key: NestedKey,
     mask_key: NestedKey,
     done_key: NestedKey,
+    rows: Tensor | None,
     rules: EndRules,
 ) -> GroupBatch:
     """Read the signals of a group: from the group where present, else from the root.
 
-    ``alive`` is the agent mask at the root (all True without one). The mask at ``next`` is never read: at a time limit
+    ``alive`` is the agent mask at the root (all True without one) in the rows that count, and False in the others, of
+    which ``rows``, bool ``[*B, 1]``, tells. The agent mask at ``next`` is never read: at a time limit
     PettingZoo turns it False too, where an agent must still bootstrap. ``truncated`` is not read either: an episode
     that was only cut short has a future. ``done`` says where trajectories end, for λ-returns.
 
@@ -194,18 +192,21 @@ def read_group_batch(
     reward = read_next_signal(tensordict, reward_key, group, "reward")
     terminated = read_next_signal(tensordict, terminated_key, group, "terminated").bool()
     mask = tensordict.get(as_path(mask_key), None)
-    if mask is None:
-        alive = torch.ones((*batch_size, n_agents, 1), dtype=torch.bool, device=reward.device)
-    else:
+    if mask is not None:
         alive = expand_to_agents(mask.bool(), batch_size, n_agents, name="agent mask")
+    else:
+        alive = torch.ones((*batch_size, n_agents, 1), dtype=torch.bool, device=reward.device)
+    if rows is not None:
+        alive = alive & rows.unsqueeze(-1)
     own_end = expand_to_agents(terminated, batch_size, n_agents, name="terminated")
     team_end = _ends_per_agent(terminated, alive, batch_size, n_agents, rules.terminated_reduction)
     return GroupBatch(
         batch_size=batch_size,
         n_agents=n_agents,
         alive=alive,
-        all_alive=mask is None,
+        all_alive=mask is None and rows is None,
         acts_next=alive & ~own_end & ~team_end,
+        rows=rows,
         terminated=terminated,
         reward=reward,
         done=_done_signals(tensordict, done_key, group),

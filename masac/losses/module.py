@@ -20,7 +20,7 @@ from tensordict.nn import (
     TensorDictModule,
 )
 from torch import Tensor
-from torchrl.objectives import LossModule, ValueEstimators
+from torchrl.objectives import ValueEstimators
 from torchrl.objectives.value import ValueEstimatorBase
 
 from masac import functional
@@ -30,12 +30,18 @@ from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, re
 from masac.losses.batch import EndRules, GroupBatch, read_group_batch
 from masac.losses.critics import make_critic_values
 from masac.losses.returns import ESTIMATORS, estimated_target, is_lambda_return, make_estimator
+from masac.losses.row_mask import RowMaskedLoss
 from masac.losses.temperature import clamped_alpha, register_temperature
 from masac.losses.torchrl_arguments import check_torchrl_arguments
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
 
+LOSSES = ["loss_actor", "loss_qvalue", "loss_alpha"]
+SAID_BY_TORCHRL = ["alpha", "entropy"]
+SAID_HERE = ["target_entropy", "qvalue", "td_error", "fraction_masked", "fraction_terminal"]
+"""What a loss returns, in this order."""
 
-class GroupLossModule(LossModule, abc.ABC):
+
+class GroupLossModule(RowMaskedLoss, abc.ABC):
     """What every loss of one group of agents is built on. See :class:`GroupSACLoss` for the arguments."""
 
     @dataclass
@@ -177,8 +183,10 @@ class GroupLossModule(LossModule, abc.ABC):
         self.delay_qvalue = delay_qvalue
         self.fixed_alpha = fixed_alpha
         self._init_gamma = gamma
-        losses = ["loss_actor", "loss_qvalue", "loss_alpha"]
-        self.out_keys: list[str] = losses if self.reduction == "none" else [*losses, "alpha", "entropy"]
+        said = [*SAID_BY_TORCHRL, *SAID_HERE]
+        if self.reduction == "none":
+            said = SAID_BY_TORCHRL if self.scalar_output_mode == "non_tensor" else []
+        self.out_keys: list[str] = [*LOSSES, *said]
         self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
         self.convert_to_functional(
             qvalue_network,  # pyright: ignore[reportArgumentType]
@@ -237,7 +245,8 @@ class GroupLossModule(LossModule, abc.ABC):
             keys = self.tensor_keys
             read = [keys.reward, keys.terminated, *([keys.done] if is_lambda_return(self.value_estimator) else [])]
             signals = [("next", *as_path(key)) for key in read]
-            self._in_keys = [as_path(keys.action), *states, *(("next", *key) for key in states), *signals]
+            following = [("next", *key) for key in states]
+            self._in_keys = [as_path(keys.action), *states, *following, *signals, *self._required_row_masks]
         return self._in_keys
 
     @in_keys.setter
@@ -248,7 +257,14 @@ class GroupLossModule(LossModule, abc.ABC):
     def optional_in_keys(self) -> list[NestedKey]:
         """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
         keys = self.tensor_keys
-        return [as_path(key) for key in (keys.agent_mask, keys.priority_weight, keys.steps_to_next_obs)]
+        named = [as_path(key) for key in (keys.agent_mask, keys.priority_weight, keys.steps_to_next_obs)]
+        return [*named, *self._optional_row_masks]
+
+    @property
+    def keyword_out_keys(self) -> list[str]:
+        """What a call with keyword tensors returns: what TorchRL's losses do, or what ``select_out_keys`` selected."""
+        selected = self.out_keys != self.out_keys_source
+        return [key for key in self.out_keys if selected or key not in SAID_HERE]
 
     @property
     def keyword_keys(self) -> list[NestedKey]:
@@ -385,6 +401,7 @@ class GroupLossModule(LossModule, abc.ABC):
             terminated_key=keys.terminated,
             mask_key=keys.agent_mask,
             done_key=keys.done,
+            rows=self._read_row_mask(tensordict),
             rules=self.end_rules,
         )
 

@@ -70,6 +70,12 @@ class MultiGroupLoss(LossModule):
             raise ValueError(f"critic_sees must be 'group' or 'all_groups'; got {critic_sees!r}.")
         for loss in losses:
             _check_sight(loss, losses, critic_sees)
+        masks = list(dict.fromkeys(loss.loss_mask_key for loss in losses))
+        if len(masks) > 1:
+            raise ValueError(
+                f"the losses must have one loss_mask_key, as they read the same rows; got {masks}. Set it on the "
+                "MultiGroupLoss instead."
+            )
         self.losses = nn.ModuleDict(dict(zip(names, losses, strict=True)))
         self.critic_sees = critic_sees
         self.out_keys = [*names, "loss"]
@@ -86,6 +92,16 @@ class MultiGroupLoss(LossModule):
     def group_losses(self) -> list[GroupLoss]:
         """The losses, one a group."""
         return list(self.losses.values())  # pyright: ignore[reportReturnType]
+
+    @property
+    def loss_mask_key(self) -> NestedKey | Literal["auto"] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The row mask of all groups; see :attr:`GroupSACLoss.loss_mask_key`."""
+        return self.group_losses[0].loss_mask_key
+
+    @loss_mask_key.setter
+    def loss_mask_key(self, value: NestedKey | Literal["auto"] | None) -> None:
+        for loss in self.group_losses:
+            loss.loss_mask_key = value
 
     @property
     def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -133,9 +133,16 @@ def test_in_keys_are_all_that_forward_needs_and_each_is_needed():
             loss(batch.select(*loss.in_keys).exclude(key))
 
 
-def test_out_keys_can_be_selected_as_in_torchrl():
-    loss = make().select_out_keys("loss_actor", "loss_qvalue")
-    assert set(loss(make_batch()).keys()) == {"loss_actor", "loss_qvalue"}
+@pytest.mark.parametrize("selected", [("loss_actor", "loss_qvalue"), ("td_error",)])
+def test_out_keys_can_be_selected_as_in_torchrl(selected):
+    loss, batch = make().select_out_keys(*selected), make_batch()
+    torch.manual_seed(1)
+    losses = loss(batch)
+    assert set(losses.keys()) == set(selected)
+    torch.manual_seed(1)
+    tensors = loss(**{"_".join(key): batch[key] for key in loss.in_keys})
+    for name, value in zip(selected, tensors if len(selected) > 1 else [tensors], strict=True):
+        torch.testing.assert_close(value, losses[name])
 
 
 def test_without_a_target_updater_it_warns_as_torchrl_does():
