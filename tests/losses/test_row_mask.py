@@ -9,7 +9,7 @@ from tensordict import TensorDict
 from torchrl.collectors import Collector
 from torchrl.collectors.utils import split_trajectories
 from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
-from torchrl.envs import StepCounter, TransformedEnv
+from torchrl.envs import InitTracker, StepCounter, TransformedEnv
 from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives import common as torchrl_common
 
@@ -57,7 +57,9 @@ def last_rows_masked(batch):
 def assert_equal(losses, expected):
     assert set(losses.keys(True, True)) == set(expected.keys(True, True))
     for key in expected.keys(True, True):
-        torch.testing.assert_close(losses[key], expected[key], rtol=1e-9, atol=1e-9, msg=lambda text, k=key: f"{k} {text}")
+        torch.testing.assert_close(
+            losses[key], expected[key], rtol=1e-9, atol=1e-9, msg=lambda text, k=key: f"{k} {text}"
+        )
 
 
 @pytest.mark.usefixtures("float64")
@@ -156,7 +158,9 @@ def test_the_row_mask_of_several_groups_is_one():
     loss.loss_mask_key = "counts"
     assert [one.loss_mask_key for one in loss.group_losses] == ["counts", "counts"]
     assert ("counts",) in loss.in_keys
-    with pytest.raises(KeyError, match=r"loss_mask_key must name an entry of the data; got 'counts'.*set loss_mask_key"):
+    with pytest.raises(
+        KeyError, match=r"loss_mask_key must name an entry of the data; got 'counts'.*set loss_mask_key"
+    ):
         loss(two_groups.make_batch())
     wolves, sheep = two_groups.wolves_loss(), two_groups.sheep_loss()
     sheep.loss_mask_key = None
@@ -303,9 +307,11 @@ def trajectories():
     return steps
 
 
-@pytest.mark.parametrize("settings", [{"pad_output": True}, {"output_layout": "batch_time"}], ids=["flat", "batch_time"])
+@pytest.mark.parametrize(
+    "settings", [{"pad_output": True}, {"output_layout": "batch_time"}], ids=["flat", "batch_time"]
+)
 def test_slices_that_a_sampler_padded(settings):
-    if not set(settings) <= set(inspect.signature(SliceSampler).parameters):
+    if not set(settings) <= set(inspect.signature(SliceSampler.__init__).parameters):
         pytest.skip("this TorchRL does not pad slices")
     sampler = SliceSampler(num_slices=8, traj_key="episode", strict_length=False, **settings)
     buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(20), sampler=sampler, batch_size=32)
@@ -341,17 +347,17 @@ def assert_close_and_finite(loss, batch, real):
         torch.testing.assert_close(losses[name], value)
 
 
-def test_a_collector_that_splits_trajectories():
+def test_trajectories_of_a_collector_that_were_split():
     pytest.importorskip("vmas")
     from torchrl.envs import VmasEnv
 
-    env = TransformedEnv(VmasEnv("navigation", num_envs=2, seed=0), StepCounter(3))
+    env = TransformedEnv(VmasEnv("navigation", num_envs=2, seed=0), StepCounter(3)).append_transform(InitTracker())
     spec = env.full_action_spec_unbatched["agents", "action"]
     sizes = {"group": GROUP, "n_agents": spec.shape[0], "observation_dim": 18, "share_params": True, "model": MODEL}
     actor = make_tanh_normal_actor(action_spec=spec, **sizes)
     loss = GroupSACLoss(actor, make_critic("centralized", action_dim=2, **sizes))
-    collector = Collector(env, actor, frames_per_batch=8, total_frames=8, split_trajs=True)
-    (batch,) = list(collector)
+    collector = Collector(env, actor, frames_per_batch=8, total_frames=8)
+    batch = split_trajectories(*collector)
     collector.shutdown()
     real = batch[MASK].reshape(4, 3)  # of two environments: steps 1 to 3, and 4 alone
     assert real.sum() == 8
