@@ -220,7 +220,7 @@ def test_a_call_with_keyword_tensors_gives_the_same(n_agents, kind):
     torch.manual_seed(1)
     values = loss(**{"_".join(key): batch[key] for key in loss.in_keys})
     assert len(values) == 5
-    for name, value in zip(loss.out_keys[:5], values, strict=True):
+    for name, value in zip(loss.keyword_out_keys, values, strict=True):
         torch.testing.assert_close(value, expected[name])
 
 

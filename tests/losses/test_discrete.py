@@ -461,7 +461,7 @@ def test_a_call_with_keyword_tensors_gives_the_same(n_agents, trailing):
     expected = loss(batch.clone())
     flat = {"_".join(key): batch[key] for key in loss.in_keys}
     results = loss(**flat)
-    for name, value in zip(loss.out_keys, results, strict=True):
+    for name, value in zip(loss.keyword_out_keys, results, strict=True):
         torch.testing.assert_close(value, expected[name])
 
 

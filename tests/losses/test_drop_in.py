@@ -211,9 +211,9 @@ def call_with_keywords(loss, batch, *left_out):
     values = loss(**{"_".join(key): batch[key] for key in keys if "_".join(key) not in left_out})
     torch.manual_seed(1)
     expected = loss(batch.clone())
-    for name, value in zip(loss.out_keys, values, strict=True):
+    for name, value in zip(loss.keyword_out_keys, values, strict=True):
         torch.testing.assert_close(value, expected[name])
-    return dict(zip(loss.out_keys, values, strict=True))
+    return dict(zip(loss.keyword_out_keys, values, strict=True))
 
 
 def test_keywords_name_masks_and_done_flags_and_the_row_weights():
