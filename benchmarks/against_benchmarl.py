@@ -20,8 +20,8 @@ Final policies are evaluated without noise by masac's code on the same 100 episo
 rewards, the mean over agents and episodes.
 
 With --time-to-solved: seconds (by the same clock) and frames until an evaluation on these episodes, every 6,000 frames,
-reaches the threshold: masac with its preset (its checkpoints and logs on the clock), BenchMARL with the recipe, and
-BenchMARL with its own fine-tuned settings for VMAS.
+reaches the threshold, of navigation 97% success (all agents at their goals): masac with its preset (its checkpoints and
+logs on the clock), BenchMARL with the recipe, and BenchMARL with its own fine-tuned settings for VMAS.
 """
 
 from __future__ import annotations
@@ -121,14 +121,15 @@ def run_one(
     else:
         job = recipes.benchmarl_job(config, fine_tuned=system == "benchmarl fine-tuned")
         found = run_benchmarl({**job, "every_frames": EVERY_FRAMES if to_solved else 0}, config, python, folder)
-    threshold = recipes.RECIPES[task].solved
-    solved = next((one for one in found["evaluations"] if one["return"] >= threshold), None)
+    recipe = recipes.RECIPES[task]
+    solved = next((one for one in found["evaluations"] if one[recipe.solved_by] >= recipe.solved), None)
     return {
         "task": task,
         "algorithm": algorithm,
         "system": system,
         "seed": seed,
-        "threshold": threshold,
+        "threshold": recipe.solved,
+        "solved_by": recipe.solved_by,
         "solved_s": None if solved is None else solved["seconds"],
         "solved_frames": None if solved is None else solved["frames"],
         **found,
@@ -142,11 +143,16 @@ def _run_masac(words: list[str], config: ExperimentConfig, folder: Path) -> Run:
         rows = list(csv.DictReader(file))
     clock = seconds_of(rows)
     evaluations = [
-        {"frames": int(row["frames"]), "seconds": seconds, "return": float(row["eval/return_mean"])}
+        {
+            "frames": int(row["frames"]),
+            "seconds": seconds,
+            "return": float(row["eval/return_mean"]),
+            "success": float(row["eval/success_rate"]) if row.get("eval/success_rate") else None,
+        }
         for row, seconds in zip(rows, clock, strict=True)
         if row["eval/return_mean"]
     ]
-    evaluations[-1]["return"] = evaluate(read_policy(run_dir / "policy.pt").policy, config)
+    evaluations[-1] |= evaluate(read_policy(run_dir / "policy.pt").policy, config)
     summary = json.loads((run_dir / "summary.json").read_text())
     return {
         "seconds": clock[-1],
@@ -197,7 +203,7 @@ def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, f
     evaluations = []
     for actor in result["actors"]:
         policy = read_benchmarl_policy(out / actor["file"], job["activation"], read_groups(_evaluator(config).env))
-        evaluations.append({"frames": actor["frames"], "seconds": actor["seconds"], "return": evaluate(policy, config)})
+        evaluations.append({"frames": actor["frames"], "seconds": actor["seconds"], **evaluate(policy, config)})
     return {
         "seconds": result["seconds"],
         "frames": result["frames"],
@@ -209,10 +215,13 @@ def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, f
     }
 
 
-def evaluate(policy: Policy, config: ExperimentConfig) -> float:
-    """The return per agent, on the episodes of the config's evaluation."""
+def evaluate(policy: Policy, config: ExperimentConfig) -> dict[str, float | None]:
+    """The return per agent and the success rate, on the episodes of the config's evaluation."""
     evaluation = _evaluator(config).evaluate(policy)
-    return evaluation.episode_returns(list(evaluation.returns)).mean().item()
+    return {
+        "return": evaluation.episode_returns(list(evaluation.returns)).mean().item(),
+        "success": None if evaluation.successes is None else evaluation.successes.double().mean().item(),
+    }
 
 
 def _evaluator(config: ExperimentConfig) -> Evaluator:

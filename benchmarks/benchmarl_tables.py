@@ -92,7 +92,7 @@ def solved_rows(runs: list[Run]) -> list[tuple[str, ...]]:
             (
                 task,
                 algorithm,
-                f"{mine[0]['threshold']:g}",
+                _threshold(mine[0]),
                 system,
                 f"{len(solved)} of {len(mine)}",
                 f"{seconds:.1f}" if seconds < math.inf else "never",
@@ -102,6 +102,11 @@ def solved_rows(runs: list[Run]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _threshold(run: Run) -> str:
+    by_success = run.get("solved_by") == "success"
+    return f"{run['threshold']:.0%} success" if by_success else f"return {run['threshold']:g}"
 
 
 def inside_rows(runs: list[Run]) -> list[tuple[str, ...]]:

@@ -37,7 +37,8 @@ class AlgorithmConfig:
         actor_gradient: own (each policy follows its own agent's value) or joint (the mean over agents).
         gamma: discount a step.
         tau: part of the way the target critics move to the critics at every update.
-        alpha_init: initial temperature, reward units a nat.
+        alpha_init: initial temperature, reward units a nat; with training.normalize_rewards, units of the returns'
+            standard deviation.
         fixed_alpha: keep the temperature as it is.
         alpha_per_agent: one temperature an agent.
         target_entropy: nats an agent, null for -(action dimensions of one agent), of discrete actions for

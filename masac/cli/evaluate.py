@@ -88,6 +88,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _numbers(saved: SavedPolicy, evaluation: Evaluation, *, seed: int, stochastic: bool) -> dict[str, Any]:
+    from masac.training.metrics import success_numbers
     from masac.training.statistics import of_sample
 
     learned = [name for name in evaluation.returns if name in saved.policy.actors]
@@ -113,7 +114,9 @@ def _numbers(saved: SavedPolicy, evaluation: Evaluation, *, seed: int, stochasti
         "groups": groups,
     }
     if evaluation.successes is not None:
-        found["success_rate"] = evaluation.successes.double().mean().item()
+        numbers = success_numbers(evaluation.successes)
+        found |= {name.removeprefix("eval/"): value for name, value in numbers.items()}
+        found["success_means"] = saved.config.task.success_means
     return found
 
 
@@ -149,7 +152,12 @@ def _print(found: dict[str, Any]) -> None:
     add("episode length", found["episode_length"])
     console.print(table)
     if "success_rate" in found:
-        console.print(f"success rate {found['success_rate']:.0%}", highlight=False)
+        console.print(
+            f"success rate {found['success_rate']:.0%} [{found['success_low']:.1%}, {found['success_high']:.1%}] (95% "
+            f"Wilson interval); success: {found['success_means']}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _counted(episodes: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from masac.training.memory import in_units
 from masac.training.ranks import current_rank
 from masac.training.resume import contradictions, flat, read_run_config
 from masac.training.trainer import Trainer
+
+FEW_UPDATES = 2000
+"""Fewer than these hardly move a network: the presets take some thousands."""
 
 
 def run_experiment(composed: DictConfig, run_dir: str) -> bool:
@@ -107,6 +110,9 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
             say(trainer.said_of_mode)
         if trainer.resumed_from is not None:
             say(f"going on from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
+            rates = _changed_rates(trainer)
+            if rates:
+                say(rates)
             before = len(trainer.resumed_from.written)
             if before != ranks:
                 what = "dealt out to" if trainer.resumed_from.segments is not None else "not there, and filled anew by"
@@ -121,6 +127,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
+        if summary["updates"] < FEW_UPDATES and not summary["interrupted"]:
+            say(_few_updates(config, summary["updates"]))
     return bool(summary.get("interrupted"))
 
 
@@ -145,7 +153,8 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
         mean, std = summary["eval_return_mean"], summary["eval_return_std"]
         table.add_row("evaluation", f"return per agent {mean:.3f} (std {std:.3f} over {over})")
     if "eval_success_rate" in summary:
-        table.add_row("success rate", f"{summary['eval_success_rate']:.0%}")
+        table.add_row("success", _success(summary))
+        table.add_row("solved", _solved(summary))
     if len(summary["groups"]) > 1 and "eval_return_mean" in summary:
         returns = ", ".join(f"{name} {numbers['return_mean']:.3f}" for name, numbers in summary["groups"].items())
         table.add_row("by group", returns)
@@ -158,6 +167,47 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
         commands = [f"masac evaluate {shlex.quote(run_dir)}", f"masac render {shlex.quote(run_dir)}"]
     for command in commands:
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _changed_rates(trainer: Trainer) -> str | None:
+    """What to say of learning rates that a new number of frames changes where a run goes on."""
+    assert trainer.resumed_from is not None
+    training, frames = trainer.config.training, trainer.frames
+    before = training.lr_factor(min(frames / trainer.resumed_from.config["training"]["total_frames"], 1.0))
+    now = training.lr_factor(min(frames / trainer.total_frames, 1.0))
+    if abs(now - before) < 0.005:
+        return None
+    falls_from = round((1 - training.lr_decay_fraction) * trainer.total_frames)
+    return (
+        f"learning rates: at {before:.0%} of theirs when the run stopped, at {now:.0%} now that it has "
+        f"{trainer.total_frames:,} frames; they fall to {training.final_lr_factor:.0%} from frame "
+        f"{max(falls_from, frames):,} on"
+    )
+
+
+def _few_updates(config: ExperimentConfig, updates: int) -> str:
+    training = config.training
+    return (
+        f"note: {updates:,} updates are few, networks take some thousands to learn anything. For more: "
+        f"training.total_frames (was {training.total_frames:,}) or training.updates_per_frame (was "
+        f"{training.updates_per_frame:g})"
+    )
+
+
+def _success(summary: Mapping[str, Any]) -> str:
+    low, high = (f"{summary[f'eval_success_{end}']:.0%}" for end in ("low", "high"))
+    return (
+        f"{summary['eval_success_rate']:.0%} of {summary['eval_episodes']} episodes (95% Wilson interval {low} to "
+        f"{high}); success: {summary['success_means']}"
+    )
+
+
+def _solved(summary: Mapping[str, Any]) -> str:
+    wanted, frames = f"{summary['solved_at']:.0%} success", summary["solved_frames"]
+    first = "" if frames is None else f"; first reached after {frames:,} frames, {summary['solved_s']:.0f} s"
+    if summary["solved"]:
+        return f"yes, {wanted} or more{first}"
+    return f"no, less than {wanted} in the last evaluation{first}"
 
 
 def _as_dict(config: DictConfig) -> dict[str, Any]:

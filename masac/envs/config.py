@@ -26,8 +26,8 @@ class TaskConfig:
         horizon: steps until an episode is cut short (truncated: its last state still has a value); pettingzoo: null
             leaves that to the environment.
         continuous_actions: vmas only: continuous actions, else discrete ones.
-        success: ``terminated`` if an episode that terminates before the horizon is a success; null if the scenario does
-            not say what success is.
+        success: ``terminated`` if an episode that terminates before the horizon is a success (in navigation: all agents
+            are at their goals at once); null if the environment does not say what success is.
     """
 
     suite: str = "vmas"
@@ -68,6 +68,14 @@ class TaskConfig:
             )
         divides = self.num_workers == 0 or self.num_envs % self.num_workers == 0
         check("task.num_workers", self.num_workers, divides, f"divide task.num_envs={self.num_envs}")
+
+    @property
+    def success_means(self) -> str | None:
+        """What a success is, in words; None where nothing is."""
+        if self.success is None:
+            return None
+        within = "" if self.horizon is None else f" within {self.horizon} steps"
+        return f"an episode that the environment ends (terminated){within}"
 
     @property
     def name(self) -> str:

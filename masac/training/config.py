@@ -31,10 +31,14 @@ class TrainingConfig:
         buffer_size: rows the replay buffer holds.
         actor_lr: learning rate of the actor.
         critic_lr: learning rate of the critics.
-        alpha_lr: learning rate of the temperature.
-        final_lr_factor: what is left of the learning rates at the end; they fall linearly from the start.
+        alpha_lr: learning rate of the temperature, whose logarithm moves by about as much an update at most.
+        lr_decay_fraction: the last part of the run, in which the learning rates fall; before it they stay as they are,
+            so that a short run begins as a long one does.
+        final_lr_factor: what is left of the learning rates at the end; they fall linearly.
         max_grad_norm: clip the gradient norm of actor and of critics to this, null for no clipping.
-        reward_scale: factor on rewards inside the losses (not in reported returns).
+        normalize_rewards: divide rewards inside the losses (not in reported returns) by a running standard deviation of
+            discounted returns, so that their scale does not matter; values and temperatures are then in this unit.
+        reward_scale: factor on rewards inside the losses, on top of that.
         normalize_observations: subtract a running mean and divide by a running standard deviation of living agents.
         check_observations: end the run with an error where an observation of a living agent is not finite.
         learning_groups: the groups that learn, null for all; the others act uniformly at random.
@@ -52,17 +56,19 @@ class TrainingConfig:
             of its tensor operations; auto, compile where the run is long enough to win the time back.
     """
 
-    total_frames: int = 120_000
+    total_frames: int = 100_000
     steps_per_iteration: int = 4
-    updates_per_frame: float = 1 / 32
+    updates_per_frame: float = 1 / 16
     batch_size: int = 256
     warmup_frames: int = 2_560
     buffer_size: int = 200_000
     actor_lr: float = 1e-3
     critic_lr: float = 1e-3
-    alpha_lr: float = 1e-3
+    alpha_lr: float = 4e-3
+    lr_decay_fraction: float = 0.3
     final_lr_factor: float = 0.05
     max_grad_norm: float | None = None
+    normalize_rewards: bool = True
     reward_scale: float = 1.0
     normalize_observations: bool = False
     check_observations: bool = True
@@ -99,6 +105,7 @@ class TrainingConfig:
             positive(name)
         rule = "be in [0, 1]"
         check("training.final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, rule)
+        check("training.lr_decay_fraction", self.lr_decay_fraction, 0 <= self.lr_decay_fraction <= 1, rule)
         if self.max_grad_norm is not None:
             positive("max_grad_norm")
         check(
@@ -114,6 +121,13 @@ class TrainingConfig:
         rule = "be auto or a number of threads of at least 1"
         check("training.threads", self.threads, self.threads == "auto" or _is_count(self.threads), rule)
         check("training.device", self.device, _is_device(self.device), "be auto or the name of a device")
+
+    def lr_factor(self, done: float) -> float:
+        """What is left of the learning rates when the part ``done`` of the run, in [0, 1], is over."""
+        if self.lr_decay_fraction == 0:
+            return 1.0
+        fallen = max(done - (1 - self.lr_decay_fraction), 0) / self.lr_decay_fraction
+        return 1 - (1 - self.final_lr_factor) * fallen
 
     @property
     def checkpoint_frames(self) -> float:
@@ -156,16 +170,19 @@ class EvaluationConfig:
         episodes: episodes an evaluation, run side by side.
         seed: of the evaluation environments.
         stochastic: draw actions from the policy as in training, where the best action alone gets stuck; else no noise.
+        solved_at: success rate from which a run that has task.success says that it solved its task.
     """
 
     every_frames: int = 10_000
     episodes: int = 100
     seed: int = 1_000_000
     stochastic: bool = False
+    solved_at: float = 0.97
 
     def __post_init__(self) -> None:
         check("evaluation.every_frames", self.every_frames, self.every_frames >= 0, "be at least 0")
         check("evaluation.episodes", self.episodes, self.episodes >= 1, "be at least 1")
+        check("evaluation.solved_at", self.solved_at, 0 < self.solved_at <= 1, "be in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,12 +69,12 @@ class Learner:
             tell=tell,
         )
         self.initial_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.final_lr_factor = training.final_lr_factor
+        self.training = training
         self.updates = 0
 
     def set_progress(self, done: float) -> None:
         """Set the learning rates for the part of the training that is done, in [0, 1]."""
-        factor = 1 - (1 - self.final_lr_factor) * done
+        factor = self.training.lr_factor(done)
         for group, lr in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
             group["lr"] = lr * factor
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from masac.groups import GroupSpec
 from masac.training.episodes import EpisodeTracker, Evaluation
+from masac.training.statistics import wilson_interval
 
 STAGES = ("collect", "sample", "update", "evaluate", "checkpoint")
 """What the time of an iteration goes to."""
@@ -21,6 +22,9 @@ RUN = (
 )
 """What is said of the run as a whole."""
 
+SUCCESS = ("eval/success_rate", "eval/success_low", "eval/success_high")
+"""The part of the episodes of an evaluation that succeeded, and its 95% Wilson interval."""
+
 LOGGED = (
     *("loss/qvalue", "loss/actor", "loss/alpha", "alpha", "entropy", "target_entropy", "qvalue", "td_error"),
     *("grad_norm/actor", "grad_norm/qvalue", "fraction_masked", "fraction_terminal", "fraction_skipped"),
@@ -32,13 +36,13 @@ Row = dict[str, float | int | None]
 
 def columns(groups: Sequence[GroupSpec], learning: Sequence[str], *, success: bool) -> list[str]:
     """The names of all numbers, in order."""
-    names = [*RUN, *(["eval/success_rate"] if success else []), *(f"time/{stage}_s" for stage in STAGES)]
+    names = [*RUN, *(SUCCESS if success else ()), *(f"time/{stage}_s" for stage in STAGES)]
     for group in groups:
         agents = [str(index) for index in range(group.n_agents)]
         for name in (
             *("train/return_mean", *(f"train/return/{agent}" for agent in agents)),
             *("eval/return_mean", "eval/return_std", "eval/life_mean", *(f"eval/return/{agent}" for agent in agents)),
-            *(LOGGED if group.name in learning else ()),
+            *((*LOGGED, "reward_factor") if group.name in learning else ()),
         ):
             names.append(f"{group.name}/{name}")
     return names
@@ -60,16 +64,22 @@ def training_numbers(episodes: EpisodeTracker, learning: Sequence[str]) -> Row:
 
 
 def evaluation_numbers(evaluation: Evaluation, learning: Sequence[str]) -> Row:
-    """Mean and standard deviation over episodes of the return per agent, episode length, lives, success rate."""
+    """Over the episodes: return per agent (mean, standard deviation), length, lives, success rate and its interval."""
     numbers: Row = _moments("eval/", evaluation.episode_returns(learning))
     numbers["eval/episode_length_mean"] = evaluation.lengths.double().mean().item()
     if evaluation.successes is not None:
-        numbers["eval/success_rate"] = evaluation.successes.double().mean().item()
+        numbers |= success_numbers(evaluation.successes)
     for group, returns in evaluation.returns.items():
         numbers |= _moments(f"{group}/eval/", returns.mean(-1))
         numbers[f"{group}/eval/life_mean"] = evaluation.lives[group].double().mean().item()
         numbers |= {f"{group}/eval/return/{i}": value for i, value in enumerate(returns.mean(0).tolist())}
     return numbers
+
+
+def success_numbers(successes: Tensor) -> Row:
+    """The success rate of episodes, bool ``[E]``, and the interval it is known to."""
+    succeeded, episodes = int(successes.sum()), successes.numel()
+    return dict(zip(SUCCESS, (succeeded / episodes, *wilson_interval(succeeded, episodes)), strict=True))
 
 
 def learning_numbers(updates: Sequence[Mapping[str, Tensor]], *, skips: bool) -> Row:

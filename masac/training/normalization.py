@@ -52,8 +52,13 @@ class RunningNormalizer(nn.Module):
         self.mean += delta * number / count
         self.count.copy_(count)
 
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation, ``[F]``; 0 until something was seen."""
+        return (self.m2 / self.count.clamp_min(1)).sqrt()
+
     def forward(self, values: Tensor) -> Tensor:
         """``[..., F]`` to ``[..., F]``; as they are until something was seen."""
-        std = (self.m2 / self.count.clamp_min(1)).sqrt().clamp_min(1e-4)
+        std = self.std.clamp_min(1e-4)
         std = torch.where(self.count > 0, std, torch.ones_like(std))
         return ((values - self.mean.to(values.dtype)) / std.to(values.dtype)).clamp(-10, 10)

@@ -22,10 +22,11 @@ from masac.training.learner import Learner
 from masac.training.policy import Policy
 from masac.training.randomness import random_state, set_random_state
 from masac.training.ranks import Rank
+from masac.training.reward_scaling import RewardScaling
 from masac.training.run_files import installed_versions
 
 MAY_CHANGE = (
-    *("run_dir", "logging", "evaluation.every_frames", "checkpoint.keep"),
+    *("run_dir", "logging", "evaluation.every_frames", "evaluation.solved_at", "checkpoint.keep"),
     *("task.num_workers", "collector"),
     *("training.total_frames", "training.device", "training.checkpoint_every"),
     *("training.compile", "training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
@@ -109,18 +110,21 @@ def load_newest(
     return None
 
 
-def state_of(learner: Learner, policy: Policy, episodes: EpisodeTracker) -> dict[str, Tensor]:
+def state_of(learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker) -> dict[str, Tensor]:
     """All that learning depends on besides the buffer, as tensors by name."""
     parts = {
         "learner": learner.state(),
         "normalizers": dict(policy.normalizers.state_dict()),
+        "rewards": rewards.state(),
         "episodes": episodes.state(),
         _random_of(learner.rank.index): random_state(),
     }
     return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
 
 
-def set_state(state: Mapping[str, Tensor], learner: Learner, policy: Policy, episodes: EpisodeTracker) -> None:
+def set_state(
+    state: Mapping[str, Tensor], learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker
+) -> None:
     """Go on from :func:`state_of`, but for the random numbers, which come last: :func:`set_random_state_from`.
 
     Raises:
@@ -129,6 +133,7 @@ def set_state(state: Mapping[str, Tensor], learner: Learner, policy: Policy, epi
     try:
         learner.set_state(_part(state, "learner"))
         policy.normalizers.load_state_dict(_part(state, "normalizers"))
+        rewards.set_state(_part(state, "rewards"))
         episodes.set_state(_part(state, "episodes"))
     except (RuntimeError, KeyError, ValueError) as error:
         raise DamagedError(f"its state does not fit this run ({str(error).splitlines()[-1].strip()})") from None

@@ -89,6 +89,16 @@ class RunFiles:
             cut_metrics(path, columns, frames)
         return Metrics(path, columns, append=frames > 0)
 
+    def first_success(self, rate: float) -> dict[str, int | float | None]:
+        """Frames and seconds of the first evaluation with a success rate of ``rate`` or more, by ``metrics.csv``."""
+        path = self.run_dir / "metrics.csv"
+        if path.is_file():
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    if row.get("eval/success_rate") and float(row["eval/success_rate"]) >= rate:
+                        return {"solved_frames": int(row["frames"]), "solved_s": float(row["wall_time_s"])}
+        return {"solved_frames": None, "solved_s": None}
+
     def write_policy(self, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
         """Write ``policy.pt``."""
         if self.writes:

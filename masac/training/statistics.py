@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -77,6 +78,31 @@ def bootstrap_interval(
         ends[:, index] = np.quantile(statistic(column[drawn], axis=1), [tail, 1 - tail])
     low, high = ends.reshape(2, *values.shape[1:])
     return low, high
+
+
+def wilson_interval(successes: int, trials: int, *, confidence_z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a rate; unlike mean ± error it says something where all trials succeed.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+
+    Args:
+        successes: how many trials succeeded.
+        trials: how many there were.
+        confidence_z: standard normal quantile, of a 95% interval if not given.
+
+    Returns:
+        The lower and the upper end, in [0, 1].
+
+    Raises:
+        ValueError: unless ``0 <= successes <= trials`` and ``1 <= trials``.
+    """
+    if not (trials >= 1 and 0 <= successes <= trials):
+        raise ValueError(f"successes must be between 0 and trials, which is at least 1; got {successes} of {trials}.")
+    rate, z2 = successes / trials, confidence_z**2
+    centre = rate + z2 / (2 * trials)
+    half = confidence_z * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2))
+    low, high = ((centre + sign * half) / (1 + z2 / trials) for sign in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
 
 
 def of_sample(values: ArrayLike) -> dict[str, float | None]:

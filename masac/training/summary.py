@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from masac.groups import GroupSpec
 from masac.training import metrics
@@ -22,6 +22,7 @@ def summarize(
     interrupted: bool,
     threads: int,
     checkpoint_bytes: int,
+    first_success: Mapping[str, int | float | None],
 ) -> dict[str, object]:
     """What a run came to, for ``summary.json``.
 
@@ -37,13 +38,20 @@ def summarize(
         interrupted: whether somebody asked it to stop.
         threads: that PyTorch computed with.
         checkpoint_bytes: what its checkpoints take on the disk.
+        first_success: when an evaluation first solved the task, see :meth:`RunFiles.first_success`.
     """
     named = {name.replace("eval/", "eval_"): value for name, value in evaluation.items() if name.startswith("eval/")}
+    success: dict[str, object] = {}
+    if "eval/success_rate" in evaluation:
+        solved = (evaluation["eval/success_rate"] or 0.0) >= config.evaluation.solved_at
+        success = {"solved": solved, "solved_at": config.evaluation.solved_at, **first_success}
+        success["success_means"] = config.task.success_means
     return {
         "task": f"{config.task.suite}/{config.task.name}",
         "algorithm": config.algorithm.name,
         "seed": config.seed,
         **named,
+        **success,
         "groups": {group.name: metrics.of_group(evaluation, group, "eval/") for group in groups},
         "eval_frames": evaluation_frames,
         "eval_episodes": config.evaluation.episodes,

@@ -39,6 +39,7 @@ from masac.training.replay import Replay
 from masac.training.replay_shards import all_replays, whole_batch
 from masac.training.reports import Report, together
 from masac.training.resume import load_newest, random_states, set_random_state_from, set_state, state_of
+from masac.training.reward_scaling import RewardScaling
 from masac.training.run_files import RunFiles, installed_versions
 from masac.training.saved_policy import make_policy, save_policy
 from masac.training.signals_to_stop import StopRequest, stop_on_signals
@@ -103,6 +104,13 @@ class Trainer:
         self.bytes_per_row = self.replay.bytes_per_row(self.env.fake_tensordict())
         check_buffer_fits(training.buffer_size * (ranks_there if device == "cpu" else 1), self.bytes_per_row, device)
         self.episodes = EpisodeTracker(task.num_envs, self.groups)
+        self.rewards = RewardScaling(
+            self.learning,
+            num_envs=task.num_envs,
+            gamma=config.algorithm.gamma,
+            scale=training.reward_scale,
+            normalize=training.normalize_rewards,
+        )
         self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
 
         self.frames = self.skipped_updates = 0
@@ -219,8 +227,10 @@ class Trainer:
         self.frames += collected.numel() * self.rank.world_size
         self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
-        self.episodes.restart(self.collector.restarted)
+        for follower in (self.episodes, self.rewards):
+            follower.restart(self.collector.restarted)
         self.finished = self.episodes.observe(collected)
+        self.rewards.observe(collected, self.rank)
         for group in self.learning:
             if group.name in self.policy.normalizers:
                 normalizer = self.policy.normalizers[group.name]
@@ -268,14 +278,9 @@ class Trainer:
         return int(max(frames - self.warmup_frames, 0) * self.config.training.updates_per_frame)
 
     def _prepare(self, batch: TensorDictBase) -> TensorDictBase:
-        """Normalize observations and scale rewards, where that is switched on."""
+        """Normalize observations, if that is switched on, and scale rewards."""
         batch = self.policy.normalize(batch)
-        scale = self.config.training.reward_scale
-        if scale != 1.0:
-            for key in {("next", group.name, "reward") for group in self.learning} | {("next", "reward")}:
-                reward = batch.get(key, None)
-                if reward is not None:
-                    batch.set(key, reward * scale)
+        self.rewards.rescale(batch)
         return batch
 
     def _not_finite(self, error: NonFiniteError) -> RunFailedError | None:
@@ -357,7 +362,7 @@ class Trainer:
 
     def _save(self, evaluation: metrics.Row) -> dict[str, Tensor]:
         """Write a checkpoint; returns the state in it."""
-        state = state_of(self.learner, self.policy, self.episodes)
+        state = self._state()
         others = random_states(self.rank)
         with all_replays(self.replay, self.rank) as replays:
             if self.rank.writes:
@@ -386,7 +391,7 @@ class Trainer:
             def load(checkpoint: Checkpoint) -> None:
                 nonlocal found
                 state = checkpoint.tensors()
-                set_state(state, self.learner, self.policy, self.episodes)
+                set_state(state, self.learner, self.policy, self.rewards, self.episodes)
                 self.checkpoints.load_buffers(checkpoint, replays)
                 found = checkpoint, state
 
@@ -407,13 +412,17 @@ class Trainer:
     def _begin_alike(self) -> None:
         """Have all ranks begin with the networks, targets, temperatures and statistics of rank 0."""
         if self.rank.world_size > 1:
-            state = {name: value.cpu() for name, value in state_of(self.learner, self.policy, self.episodes).items()}
-            set_state(self.rank.share(state), self.learner, self.policy, self.episodes)
+            state = {name: value.cpu() for name, value in self._state().items()}
+            set_state(self.rank.share(state), self.learner, self.policy, self.rewards, self.episodes)
+
+    def _state(self) -> dict[str, Tensor]:
+        return state_of(self.learner, self.policy, self.rewards, self.episodes)
 
     def _restart(self, state: Mapping[str, Tensor]) -> None:
         """Begin new episodes, which depend on the frames so far and nothing else."""
         self.collector.reset(self.rank.seed(self.config.seed, self.frames))
-        self.episodes.restart()
+        for follower in (self.episodes, self.rewards):
+            follower.restart()
         if not set_random_state_from(state, self.rank):
             seed_everything(self.rank.seed(self.config.seed, self.frames))
 
@@ -445,6 +454,7 @@ class Trainer:
             **metrics.training_numbers(self.episodes, self.learning_names),
             **evaluation,
             **metrics.learning_numbers(updates, skips=self.config.algorithm.skip_done_states != "off"),
+            **({f"{name}/reward_factor": factor for name, factor in self.rewards.factors.items()} if updates else {}),
             **metrics.speed_numbers(*self.timers.take(), frames=self.frames_per_iteration, updates=len(updates)),
         }
         return {name: row.get(name) for name in self._columns()}
@@ -476,6 +486,7 @@ class Trainer:
             interrupted=interrupted,
             threads=self.threads,
             checkpoint_bytes=self.checkpoints.bytes_on_disk(),
+            first_success=self.files.first_success(self.config.evaluation.solved_at),
         )
         self.files.write_summary(summary)
         try:

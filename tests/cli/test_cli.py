@@ -81,6 +81,9 @@ def test_a_run_from_the_command_line(tmp_path):
     assert done.stderr == ""
     assert "writing to" in done.stdout
     assert "return per agent" in done.stdout
+    assert "success: an episode that the environment ends (terminated) within " in done.stdout
+    assert "no, less than 97% success in the last evaluation" in done.stdout
+    assert "updates are few" in done.stdout
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "config.yaml",
         "metrics.csv",
@@ -133,6 +136,7 @@ def test_a_run_is_resumed_from_the_command_line(tmp_path):
     more = masac("train", "seed=3", "--resume=out", "training.total_frames=320", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
     assert "going on from out/checkpoints/frames-000000000160: 160 frames" in more.stdout
+    assert "learning rates: at 5% of theirs when the run stopped, at 100% now that it has 320 frames" in more.stdout
     frames = [line.split(",")[0] for line in (tmp_path / "out" / "metrics.csv").read_text().splitlines()[1:]]
     assert frames == [str(frame) for frame in range(32, 321, 32)]
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["training"]["total_frames"] == 320

@@ -57,7 +57,7 @@ def learned(trainer):
     """All that was learned, and the random numbers to come."""
     from masac.training.resume import state_of
 
-    return state_of(trainer.learner, trainer.policy, trainer.episodes)
+    return state_of(trainer.learner, trainer.policy, trainer.rewards, trainer.episodes)
 
 
 def assert_same(found, expected):

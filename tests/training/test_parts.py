@@ -175,6 +175,7 @@ def test_evaluation_counts_each_environments_first_episode_alone():
     assert found.lives["agents"][:, 0].tolist() == found.lengths.tolist()
     numbers = metrics.evaluation_numbers(found, ["agents"])
     assert numbers["eval/success_rate"] == 0.5
+    assert numbers["eval/success_low"] < 0.5 < numbers["eval/success_high"]
     assert numbers["agents/eval/life_mean"] == (short + full) / 2
 
 
@@ -217,6 +218,18 @@ def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_cr
     assert set(logged[0]) == {f"agents/{name}" for name in metrics.LOGGED} - {"agents/fraction_skipped"}
 
 
+def test_learning_rates_stay_and_then_fall_over_the_last_part_of_a_run():
+    loss = small_loss()
+    training = TrainingConfig(actor_lr=1.0, lr_decay_fraction=0.5, final_lr_factor=0.2)
+    learner = Learner(loss, training, tau=0.01, mode="graph")
+    seen = []
+    for done in (0.0, 0.5, 0.75, 1.0):
+        learner.set_progress(done)
+        seen.append(learner.optimizer.param_groups[0]["lr"])
+    assert seen == pytest.approx([1.0, 1.0, 0.6, 0.2])
+    assert TrainingConfig(lr_decay_fraction=0.0).lr_factor(1.0) == 1.0
+
+
 def test_clipping_bounds_the_gradient():
     loss = small_loss()
     learner = Learner(loss, TrainingConfig(max_grad_norm=1e-3), tau=0.01, mode="graph")
@@ -231,6 +244,15 @@ def test_ranks_have_seeds_of_their_own_and_rank_zero_writes():
     assert len(seeds) == 5
     assert Rank().writes
     assert not Rank(index=1, world_size=2).writes
+
+
+def test_the_first_evaluation_that_solves_the_task_is_found_in_the_metrics(tmp_path):
+    files = RunFiles(tmp_path)
+    assert files.first_success(0.5) == {"solved_frames": None, "solved_s": None}
+    with files.open_metrics(["frames", "wall_time_s", "eval/success_rate"], frames=0) as table:
+        for frames, rate in ((1, None), (2, 0.4), (3, 0.5), (4, 0.9)):
+            table.write({"frames": frames, "wall_time_s": frames / 2, "eval/success_rate": rate})
+    assert files.first_success(0.5) == {"solved_frames": 3, "solved_s": 1.5}
 
 
 def test_a_process_of_another_rank_writes_nothing(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from masac.training.statistics import bootstrap_interval, interquartile_mean, of_sample
+from masac.training.statistics import bootstrap_interval, interquartile_mean, of_sample, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,13 @@ def test_one_value_has_no_standard_deviation_and_two_have_no_interval():
     assert of_sample([1.0, 3.0]) == {"mean": 2.0, "std": 1.0, "low": None, "high": None}
     three = of_sample([1.0, 2.0, 3.0])
     assert 1.0 <= three["low"] < 2.0 < three["high"] <= 3.0
+
+
+def test_the_wilson_interval_by_hand():
+    # z^2 = 3.8415: centre 0.97 + z^2 / 200 = 0.98921, half z * sqrt(0.0291 / 100 + z^2 / 40000) = 0.03856, both over
+    # 1 + z^2 / 100 = 1.038415.
+    assert wilson_interval(97, 100) == pytest.approx((0.91548, 0.98975), abs=1e-5)
+    assert wilson_interval(100, 100) == pytest.approx((1 / 1.038415, 1.0), abs=1e-5)
+    assert wilson_interval(0, 1) == pytest.approx((0.0, 3.8415 / 4.8415), abs=1e-5)
+    with pytest.raises(ValueError, match="must be between 0 and trials"):
+        wilson_interval(3, 2)

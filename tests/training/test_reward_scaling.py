@@ -1,0 +1,85 @@
+"""The scale of rewards does not decide what is learned."""
+
+import math
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Bounded
+
+from masac.groups import GroupSpec
+from masac.training.reward_scaling import ReturnSpread, RewardScaling
+from tests.training.test_trainer import rows, run, tiny
+
+GROUP = GroupSpec(
+    name="agents",
+    n_agents=2,
+    observation_dim=1,
+    action_spec=Bounded(-1, 1, (2, 1)),
+    discrete=None,
+    has_action_mask=False,
+)
+TIMES_EIGHT = "tests.envs.scaled_navigation:Scenario"
+
+
+def follow(spread, rewards, *, done, alive=None):
+    """One environment with one agent: rewards [T], done [T]."""
+    rewards, done = torch.tensor(rewards).view(1, -1, 1), torch.tensor(done).view(1, -1)
+    alive = torch.ones_like(rewards, dtype=torch.bool) if alive is None else torch.tensor(alive).view(1, -1, 1)
+    spread.merge(*spread.follow(rewards, alive, done))
+
+
+def test_the_factor_is_one_over_the_standard_deviation_of_discounted_returns():
+    spread = ReturnSpread(1, 1, 0.5)
+    assert spread.factor == 1.0
+    # G = 4, 4/2 + 2 = 4, 4/2 - 2 = 0; a new episode begins: 8. The batch ends within it: 8/2 + 0 = 4.
+    follow(spread, [4.0, 2.0, -2.0, 8.0], done=[False, False, True, False])
+    follow(spread, [0.0], done=[False])
+    # Mean 4, squared deviations 0, 0, 16, 16, 0: variance 32/5.
+    assert spread.factor == pytest.approx(1 / math.sqrt(32 / 5))
+
+
+def test_a_restart_forgets_the_return_so_far():
+    spread = RewardScaling([GROUP], num_envs=2, gamma=1.0, scale=1.0, normalize=True)
+    spread.spreads["agents"].running[:] = 3.0
+    spread.restart([1])
+    assert spread.spreads["agents"].running.tolist() == [[3.0, 3.0], [0.0, 0.0]]
+    spread.restart()
+    assert not spread.spreads["agents"].running.any()
+
+
+def test_the_dead_do_not_count_and_rewards_that_are_not_finite_count_as_nothing():
+    spread = ReturnSpread(1, 1, 1.0)
+    follow(spread, [1.0, math.nan, 2.0, math.inf], done=[False] * 4)  # G = 1, 1, 3, 3
+    follow(spread, [0.0, 0.0], done=[False] * 2, alive=[False, False])
+    assert spread.factor == 1.0
+
+
+def test_a_reward_that_was_hardly_ever_found_becomes_at_most_20():
+    spread = ReturnSpread(1, 1, 0.0)
+    follow(spread, [0.0] * 9_999 + [5.0], done=[False] * 10_000)
+    assert spread.factor == pytest.approx(20 / 5)
+
+
+def test_rewards_are_scaled_in_the_batch_and_the_collected_ones_are_not():
+    scaling = RewardScaling([GROUP], num_envs=1, gamma=0.0, scale=3.0, normalize=True)
+    reward = torch.tensor([[[[-2.0], [2.0]]]])
+    done = torch.zeros(1, 1, 1, dtype=torch.bool)
+    collected = TensorDict({"next": {"done": done, "agents": {"reward": reward}}}, [1, 1])
+    scaling.observe(collected)  # standard deviation 2
+    batch = collected.copy()
+    scaling.rescale(batch)
+    assert batch["next", "agents", "reward"].flatten().tolist() == [-3.0, 3.0]
+    assert collected["next", "agents", "reward"] is reward
+
+
+def test_rewards_eight_times_as_large_give_the_same_run_to_the_bit(tmp_path):
+    tables = []
+    for scenario in ("navigation", TIMES_EIGHT):
+        run(tiny(task={"scenario": scenario}), tmp_path / str(len(tables)))
+        tables.append(rows(tmp_path / str(len(tables))))
+    once, eight = (table[-1] for table in tables)
+    for name in ("loss/qvalue", "loss/actor", "alpha", "entropy", "grad_norm/qvalue"):
+        assert once[f"agents/{name}"] == eight[f"agents/{name}"]
+    for name, ratio in (("eval/return_mean", 8), ("agents/reward_factor", 1 / 8)):
+        assert float(eight[name]) == pytest.approx(ratio * float(once[name]), rel=1e-4)
