@@ -106,6 +106,11 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
         if trainer.threads > 1:
             say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
+        if config.task.success_means is not None:
+            say(
+                f"success: {config.task.success_means}; in brackets its 95% Wilson interval; solved from "
+                f"{config.evaluation.solved_at:.0%} on"
+            )
         if trainer.said_of_mode:
             say(trainer.said_of_mode)
         if trainer.resumed_from is not None:

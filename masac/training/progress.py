@@ -101,7 +101,8 @@ class ProgressDisplay:
         yield from self._of_groups("eval", "eval/return_mean", row)
         success = row.get("eval/success_rate")
         if success is not None:
-            yield f"success {success:.0%}"
+            low, high = row["eval/success_low"] or 0.0, row["eval/success_high"] or 0.0
+            yield f"success {success:.0%} [{low:.0%}, {high:.0%}]"
         yield from self._of_groups("train", "train/return_mean", row)
         yield f"{frames:,} frames"
         yield f"{rate:,.0f}/s"

@@ -20,7 +20,12 @@ ROW = {
     "agents/alpha": 0.02,
     **TIMES,
 }
-EVALUATION = {"agents/eval/return_mean": 0.875, "eval/success_rate": 0.91}
+EVALUATION = {
+    "agents/eval/return_mean": 0.875,
+    "eval/success_rate": 0.91,
+    "eval/success_low": 0.838,
+    "eval/success_high": 0.952,
+}
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def test_what_is_wanted_first_comes_first_and_losses_last(clock):
         clock.now = 30.0
         made.show(ROW, evaluation=EVALUATION)
     assert lines(made)[0] == (
-        "60%  0:00:20 left  eval 0.875  success 91%  train 0.5  60,000 frames  2,000/s  "
+        "60%  0:00:20 left  eval 0.875  success 91% [84%, 95%]  train 0.5  60,000 frames  2,000/s  "
         "actor -0.25  critic 0.125  alpha 0.02"
     )
 
@@ -60,7 +65,7 @@ def test_the_live_line_of_a_narrow_terminal_is_cut_behind_a_whole_number(clock):
         made.show(ROW, evaluation=EVALUATION)
         made.live.refresh()
         [task] = made.live.tasks
-        assert task.fields["text"] == "eval 0.875  success 91%  train 0.5  60,000 frames"
+        assert task.fields["text"] == "eval 0.875  success 91% [84%, 95%]  train 0.5"
         [line] = made.console.render_lines(made.live.get_renderable())
         shown = "".join(segment.text for segment in line)
     assert shown.split()[1:3] == ["60%", "--:--"]  # the time left is known after a second look at the clock
