@@ -70,7 +70,7 @@ def test_the_live_line_of_a_narrow_terminal_is_cut_behind_a_whole_number(clock):
         shown = "".join(segment.text for segment in line)
     assert shown.split()[1:3] == ["60%", "--:--"]  # the time left is known after a second look at the clock
     assert len(shown.rstrip()) <= 80
-    with display("live", terminal=True, width=140) as made:
+    with display("live", terminal=True, width=160) as made:
         made.show(ROW, evaluation=EVALUATION)
         assert made.live.tasks[0].fields["text"].endswith("alpha 0.02")
 
