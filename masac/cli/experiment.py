@@ -132,8 +132,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
-        if summary["updates"] < FEW_UPDATES and not summary["interrupted"]:
-            say(_few_updates(config, summary["updates"]))
+        if trainer.learner.updates < FEW_UPDATES and not summary["interrupted"]:
+            say(_few_updates(config, trainer.learner.updates))
     return bool(summary.get("interrupted"))
 
 

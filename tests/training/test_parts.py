@@ -28,6 +28,7 @@ from masac.training.ranks import Rank
 from masac.training.replay import Replay
 from masac.training.replay_shards import deal
 from masac.training.run_files import RunFiles
+from masac.training.statistics import wilson_interval
 from tests.losses.common import A, F, N, make_batch
 
 GROUP = GroupSpec(
@@ -175,7 +176,7 @@ def test_evaluation_counts_each_environments_first_episode_alone():
     assert found.lives["agents"][:, 0].tolist() == found.lengths.tolist()
     numbers = metrics.evaluation_numbers(found, ["agents"])
     assert numbers["eval/success_rate"] == 0.5
-    assert numbers["eval/success_low"] < 0.5 < numbers["eval/success_high"]
+    assert (numbers["eval/success_low"], numbers["eval/success_high"]) == wilson_interval(2, 4)
     assert numbers["agents/eval/life_mean"] == (short + full) / 2
 
 
