@@ -85,7 +85,7 @@ def test_the_preset_is_what_masac_train_does() -> None:
 
 def test_a_trial_has_part_of_the_frames() -> None:
     assert compose_config(recipe_overrides("balance", "isac", scale=0.1)).training.total_frames == 19_200
-    assert compose_config(preset_overrides("balance", "isac", scale=0.1)).training.total_frames == 20_000
+    assert compose_config(preset_overrides("balance", "isac", scale=0.1)).training.total_frames == 10_000
 
 
 def test_the_clock_leaves_out_the_first_batch_and_evaluations() -> None:

@@ -49,7 +49,7 @@ def test_every_command_is_described():
     for command in COMMANDS:
         assert f"## masac {command}\n" in page
     assert "--checkpoint last|best|PATH" in page
-    assert "training.total_frames=120000" not in page  # the keys have a page of their own
+    assert "training.total_frames=100000" not in page  # the keys have a page of their own
 
 
 def test_marks_are_filled_wherever_they_stand():

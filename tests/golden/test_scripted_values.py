@@ -49,6 +49,7 @@ def trained(path, *, critic, continuous, skip, **kwargs):
             actor_lr=5e-3,
             critic_lr=5e-3,
             buffer_size=2000,
+            normalize_rewards=False,  # values in units of rewards
         ),
         evaluation=EvaluationConfig(every_frames=0, episodes=1),
         logging=LoggingConfig(progress="off"),
