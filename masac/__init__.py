@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from masac.networks.critics import make_critic
     from masac.networks.other_group import OtherGroup
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
+    from masac.training.saved_env import load_env
     from masac.training.saved_policy import load_policy
     from masac.training.update import UpdateStep
 
@@ -31,6 +32,7 @@ __all__ = [
     "UpdateStep",
     "align_signal",
     "expand_to_agents",
+    "load_env",
     "load_policy",
     "make_categorical_actor",
     "make_critic",
@@ -47,6 +49,7 @@ _HOMES = {
     "UpdateStep": "masac.training.update",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",
+    "load_env": "masac.training.saved_env",
     "load_policy": "masac.training.saved_policy",
     "make_categorical_actor": "masac.networks.actors",
     "make_critic": "masac.networks.critics",

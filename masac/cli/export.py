@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,25 +10,29 @@ from masac.cli.errors import errors_as_lines
 
 EPILOG = """\
 Inputs and outputs are plain tensors: observation [batch, agents, features] to action [batch, agents, ...] in the
-environment's own units, without noise. FILE.json beside each file has their shapes and bounds.
+environment's own units, without noise; with --per-agent [batch, features] to [batch, ...]. FILE.json beside each
+file says what their numbers mean.
 
 Examples:
   masac export runs/mine -o policy.onnx   for ONNX Runtime and others
   masac export runs/mine -o policy.pt2    for torch.export.load
+  masac export runs/mine -o robot.onnx --per-agent   one agent's own actor
 """
 
 
 def export(arguments: Sequence[str]) -> None:
     """Run ``masac export`` with its arguments; exits with 2 for a mistake in them."""
     options = parser().parse_args(list(arguments))
-    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
     with errors_as_lines("masac export"):
-        from masac.training.export import check_export_file, export_policy  # imported when needed: PyTorch
+        from masac.envs.registry import look_in_working_directory  # imported when needed: PyTorch
+        from masac.envs.spaces import read_spaces
+        from masac.training.export import check_export_file, export_policy
         from masac.training.saved_policy import find_policy, read_policy
 
+        look_in_working_directory()
         check_export_file(options.output)
         saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
-        for file in export_policy(saved, options.output):
+        for file in export_policy(saved, read_spaces(saved.config.task), options.output, per_agent=options.per_agent):
             print(f"{file} (its inputs and outputs: {file}.json)")
 
 
@@ -49,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         help="policy.onnx or policy.pt2; with several groups policy.GROUP.onnx for each",
+    )
+    it.add_argument(
+        "--per-agent",
+        action="store_true",
+        help="the actor of one agent: a file for a group whose agents act alike, else policy.AGENT.onnx for each",
     )
     it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
     return it

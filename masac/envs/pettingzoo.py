@@ -58,7 +58,7 @@ def make_pettingzoo_env(
 
 def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu", one_episode: bool = False) -> EnvBase:
     """``num_envs`` environments in this process, as one with batch size ``[num_envs]``."""
-    one = partial(_make_one, task, num_envs, one_episode=one_episode)
+    one = partial(make_one, task, num_envs, one_episode=one_episode)
     name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
     first = one()
     check_groups(first, name)
@@ -75,7 +75,8 @@ def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu", one_epis
     return with_vectors(SerialEnv(num_envs, cast(Any, one), device=torch.device(device)), name)
 
 
-def _make_one(task: TaskConfig, num_envs: int, *, one_episode: bool) -> EnvBase:
+def make_one(task: TaskConfig, num_envs: int, *, one_episode: bool = False) -> EnvBase:
+    """What the module or the factory of a task makes, as a TorchRL environment, its observations as they are."""
     made = build(task, num_envs=num_envs)
     env = made if isinstance(made, EnvBase) else wrap(made)
     return OneEpisode(env) if one_episode and tuple(env.batch_size) == () else env

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -115,13 +116,22 @@ class VectorObservations(Transform):
 
     def _part(self, value: Tensor, spec: TensorSpec) -> Tensor:
         lead = value.shape[: self.n_batch_dims + 1]
-        if isinstance(spec, Categorical) and spec.dtype != torch.bool:
-            value = F.one_hot(value.long(), int(spec.space.n))
-        value = value.reshape(*lead, -1).float()
-        bytes_to_255 = (
-            spec.dtype == torch.uint8 and isinstance(spec.space, ContinuousBox) and bool((spec.space.high == 255).any())
-        )
-        return value / 255.0 if bytes_to_255 else value
+        if self.is_choice(spec):
+            value = F.one_hot(value.long(), int(cast(Categorical, spec).space.n))
+        value, divisor = value.reshape(*lead, -1).float(), self.divisor(spec)
+        return value if divisor == 1 else value / divisor
+
+    @staticmethod
+    def is_choice(spec: TensorSpec) -> bool:
+        """Whether a leaf becomes a one-hot vector."""
+        return isinstance(spec, Categorical) and spec.dtype != torch.bool
+
+    @staticmethod
+    def divisor(spec: TensorSpec) -> float:
+        """What the numbers of a leaf are divided by."""
+        space = spec.space
+        is_image = spec.dtype == torch.uint8 and isinstance(space, ContinuousBox) and bool((space.high == 255).any())
+        return 255.0 if is_image else 1.0
 
 
 def _leaves(spec: Composite, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TensorSpec]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import cast
+
 import torch
 from tensordict import NestedKey
 from tensordict.nn import TensorDictModule
@@ -76,6 +79,21 @@ class ActorNetwork(GroupNetwork):
         else:
             out = self.mlp(observation.reshape(-1, *observation.shape[-2:]).transpose(0, 1)).transpose(0, 1)
         return self.distribution_parameters(out.reshape(*lead, -1))
+
+    def of_agent(self, index: int) -> ActorNetwork:
+        """A copy for one agent alone, ``[*B, F]`` to its parameters ``[*B, outputs]``."""
+        alone = copy.deepcopy(self)
+        with torch.no_grad():
+            if not self.share_params:
+                for parameter in alone.mlp.parameters():
+                    parameter.data = parameter[index].clone()
+            elif self.agent_ids:  # whose id is a constant now: part of the first layer's bias
+                first = alone.mlp.first
+                features = first.weight.shape[0] - cast(int, self.n_agents)
+                first.bias += first.weight[features + index]
+                first.weight.data = first.weight[:features].clone()
+        alone.share_params, alone.agent_ids, alone.position_dependent, alone.n_agents = True, False, False, 1
+        return alone
 
     def distribution_parameters(self, out: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The parameters made of the MLP's outputs ``[*B, N, outputs]``; logits as they are."""

@@ -91,6 +91,13 @@ class StackedMLP(nn.Module):
         self.output = None if out_features is None else StackedLinear(sizes[-1], out_features, stack)
         self.out_features = sizes[-1] if out_features is None else out_features
 
+    @property
+    def first(self) -> StackedLinear:
+        """The layer that sees the input."""
+        layer = self.hidden[0] if len(self.hidden) else self.output
+        assert isinstance(layer, StackedLinear)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         """``[*S, M, in]`` to ``[*S, M, out]``."""
         activate = ACTIVATIONS[self.activation]

@@ -53,6 +53,8 @@ class TanhNormalActions:
     def __init__(self, actor: ProbabilisticActor, group: GroupSpec) -> None:
         self.network = cast(TanhNormalNetwork, read_network(actor))
         low, high = action_bounds(cast(Bounded, group.action_spec))
+        if bool((low == low[:1]).all() and (high == high[:1]).all()):
+            low, high = low[0], high[0]  # of every agent, however many there are
         self.middle, self.half = (high + low) / 2, (high - low) / 2
 
     @staticmethod

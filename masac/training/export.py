@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +21,11 @@ from torchrl.data import Bounded
 
 from masac import __version__
 from masac.checks import ConfigError
+from masac.envs.spaces import GroupSpaces, ObservationPart
 from masac.groups import GroupSpec, action_bounds
 from masac.training.atomic import write_atomically
-from masac.training.plain_policy import PlainPolicy, make_plain_policy
+from masac.training.plain_policy import PlainPolicy, acts_alike, make_plain_policy
+from masac.training.policy import Policy
 from masac.training.saved_policy import SavedPolicy
 
 SUFFIXES = (".onnx", ".pt2")
@@ -40,16 +45,21 @@ def check_export_file(path: Path) -> None:
         )
 
 
-def export_policy(saved: SavedPolicy, path: Path) -> list[Path]:
+def export_policy(
+    saved: SavedPolicy, spaces: Mapping[str, GroupSpaces], path: Path, *, per_agent: bool = False
+) -> list[Path]:
     """Write the policy without noise of every group that learned, and what goes in and out of it.
 
     Inputs are ``observation``, float32 ``[batch, N, F]``, and for groups with an action mask ``action_mask``, bool
     ``[batch, N, D]``; the output is ``action``, in the environment's own form and units. Any batch size will do.
-    Beside every FILE there is a ``FILE.json`` with the specs of both.
+    Beside every FILE there is a ``FILE.json`` with what the numbers of both mean (:func:`describe`).
 
     Args:
         saved: the policy.
-        path: the file, ``.onnx`` or ``.pt2``; with several groups ``policy.GROUP.onnx`` for each.
+        spaces: of the groups of its environment, by group.
+        path: the file, ``.onnx`` or ``.pt2``; where there are several to write, ``policy.GROUP.onnx`` for each.
+        per_agent: write the actor of one agent, whose inputs and outputs have no agent axis: one for a group whose
+            agents act alike, else ``policy.AGENT.onnx`` for each agent.
 
     Returns:
         The files with policies.
@@ -59,12 +69,17 @@ def export_policy(saved: SavedPolicy, path: Path) -> list[Path]:
             file cannot be written.
     """
     check_export_file(path)
-    learned = [group for group in saved.groups if group.name in saved.policy.actors]
-    files = [path if len(learned) == 1 else path.with_suffix(f".{group.name}{path.suffix}") for group in learned]
-    for group, file in zip(learned, files, strict=True):
-        plain = make_plain_policy(saved.policy, group)
-        content = _as_onnx(plain, group) if path.suffix == ".onnx" else _as_program(plain, group)
-        about = json.dumps(describe(saved, group), indent=2) + "\n"
+    exports = [
+        export
+        for group in saved.groups
+        if group.name in saved.policy.actors
+        for export in _exports_of(saved.policy, group, spaces[group.name], per_agent)
+    ]
+    files = _files(path, [export.name for export in exports])
+    for export, file in zip(exports, files, strict=True):
+        plain = make_plain_policy(saved.policy, export.group, export.spaces, agent=export.agent)
+        content = _as_onnx(plain, export) if path.suffix == ".onnx" else _as_program(plain, export)
+        about = _as_json(describe(saved, export)) + "\n"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, lambda out, content=content: out.write(content))
@@ -75,18 +90,73 @@ def export_policy(saved: SavedPolicy, path: Path) -> list[Path]:
     return files
 
 
-def describe(saved: SavedPolicy, group: GroupSpec) -> dict[str, Any]:
-    """What goes in and out of the exported policy of a group, and where it comes from; plain JSON."""
-    n_agents = group.n_agents
-    inputs = {"observation": {"shape": ["batch", n_agents, group.observation_dim], "dtype": "float32"}}
-    if group.has_action_mask and group.discrete is not None:
-        inputs["action_mask"] = {"shape": ["batch", n_agents, group.action_features], "dtype": "bool"}
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What one file holds.
+
+    Args:
+        name: what tells it from the others.
+        group: whose policy.
+        spaces: of the group.
+        agent: the place in the group of the one agent whose actor it is; None for the whole group.
+        agents: the names of those that act by it.
+    """
+
+    name: str
+    group: GroupSpec
+    spaces: GroupSpaces
+    agent: int | None
+    agents: tuple[str, ...]
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Of every input and output, the dimensions after the batch: the agents, or none."""
+        return (self.group.n_agents,) if self.agent is None else ()
+
+
+def _exports_of(policy: Policy, group: GroupSpec, spaces: GroupSpaces, per_agent: bool) -> list[Export]:
+    if not per_agent or acts_alike(policy, group):
+        agent = 0 if per_agent else None
+        return [Export(name=group.name, group=group, spaces=spaces, agent=agent, agents=spaces.agents)]
+    return [
+        Export(name=agent, group=group, spaces=spaces, agent=index, agents=(agent,))
+        for index, agent in enumerate(spaces.agents)
+    ]
+
+
+def _files(path: Path, names: Sequence[str]) -> list[Path]:
+    """A file for each name: ``path`` itself for one; characters that a file's name may not have become ``_``."""
+    if len(names) == 1:
+        return [path]
+    files: list[Path] = []
+    for name in names:
+        plain, taken = re.sub(r"[^\w-]+", "_", name), {file.name.lower() for file in files}
+        numbered = (f"{path.stem}.{plain}{'' if n == 1 else f'_{n}'}{path.suffix}" for n in count(1))
+        files.append(path.with_name(next(one for one in numbered if one.lower() not in taken)))
+    return files
+
+
+def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
+    """What goes in and out of an exported policy, and where it comes from; plain JSON.
+
+    ``inputs.observation.parts`` says what the features of one agent are: where in the environment's observation they
+    come from (``path``), their place (``offset``, ``size``), and how they are written there (``encoding``,
+    ``divide_by``; :class:`~masac.envs.spaces.ObservationPart`).
+    """
+    group, lead = export.group, ["batch", *export.lead]
+    observation: dict[str, Any] = {"shape": [*lead, group.observation_dim], "dtype": "float32"}
+    if export.spaces.feature_names is not None:
+        observation["names"] = list(export.spaces.feature_names)
+    observation["parts"] = [_describe_part(part) for part in export.spaces.parts]
+    inputs = {"observation": observation}
+    if _takes_mask(group):
+        inputs["action_mask"] = {"shape": [*lead, group.action_features], "dtype": "bool", "true": "legal"}
     task = saved.config.task
     return {
         "group": group.name,
-        "n_agents": n_agents,
+        "agents": list(export.agents),
         "inputs": inputs,
-        "outputs": {"action": _describe_action(group)},
+        "outputs": {"action": _describe_action(export)},
         "normalizes_observations": group.name in saved.policy.normalizers,
         "task": {"suite": task.suite, "scenario": task.scenario, "factory": task.factory, "kwargs": dict(task.kwargs)},
         "frames": saved.frames,
@@ -94,48 +164,79 @@ def describe(saved: SavedPolicy, group: GroupSpec) -> dict[str, Any]:
     }
 
 
-def _describe_action(group: GroupSpec) -> dict[str, Any]:
+def _as_json(value: Any, indent: str = "") -> str:
+    """JSON in which what fits on a line is on one."""
+    line = json.dumps(value)
+    if len(indent) + len(line) <= 110 or not isinstance(value, dict | list):
+        return line
+    inner = indent + "  "
+    if isinstance(value, dict):
+        rows, (begin, end) = [f"{json.dumps(key)}: {_as_json(one, inner)}" for key, one in value.items()], "{}"
+    else:
+        rows, (begin, end) = [_as_json(one, inner) for one in value], "[]"
+    return f"{begin}\n{inner}" + f",\n{inner}".join(rows) + f"\n{indent}{end}"
+
+
+def _describe_part(part: ObservationPart) -> dict[str, Any]:
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(part).items()}
+    if part.encoding != "one-hot":
+        del fields["choices"], fields["start"]
+    if part.divide_by == 1:
+        del fields["divide_by"]
+    return fields
+
+
+def _describe_action(export: Export) -> dict[str, Any]:
+    group, spaces = export.group, export.spaces
+    shape = ["batch", *export.lead, *spaces.action_shape]
     if group.discrete is None:
         low, high = action_bounds(cast(Bounded, group.action_spec))
-        shape = ["batch", *low.shape]
-        bounds = {"low": low.tolist(), "high": high.tolist()}
-        return {"kind": "continuous", "shape": shape, "dtype": "float32", **bounds}
-    sizes = list(group.discrete.sizes or ())
-    last = {"categorical": [], "multi-discrete": [len(sizes)], "one-hot": sizes}[group.discrete.encoding]
-    return {
+        of_each = [low, high] if export.agent is None else [low[export.agent], high[export.agent]]
+        low, high = (bound.reshape(*export.lead, *spaces.action_shape) for bound in of_each)
+        return {"kind": "continuous", "shape": shape, "dtype": "float32", "low": low.tolist(), "high": high.tolist()}
+    about = {
         "kind": "discrete",
         "encoding": group.discrete.encoding,
-        "shape": ["batch", group.n_agents, *last],
+        "shape": shape,
         "dtype": "int64",
-        "sizes": sizes,
+        "sizes": list(group.discrete.sizes or ()),
     }
+    if group.discrete.encoding != "one-hot":
+        about["start"] = list(spaces.action_start) or [0] * len(about["sizes"])
+    if spaces.controls is not None:
+        about["controls"] = [list(control) for control in spaces.controls]
+    return about
 
 
-def _example(group: GroupSpec) -> tuple[Tensor, ...]:
+def _takes_mask(group: GroupSpec) -> bool:
+    return group.discrete is not None and group.has_action_mask
+
+
+def _example(export: Export) -> tuple[Tensor, ...]:
     batch = 2  # neither 0 nor 1, which PyTorch takes for sizes that never change
-    observation = torch.zeros(batch, group.n_agents, group.observation_dim)
-    if group.discrete is None or not group.has_action_mask:
+    observation = torch.zeros(batch, *export.lead, export.group.observation_dim)
+    if not _takes_mask(export.group):
         return (observation,)
-    return observation, torch.ones(batch, group.n_agents, group.action_features, dtype=torch.bool)
+    return observation, torch.ones(batch, *export.lead, export.group.action_features, dtype=torch.bool)
 
 
-def _trace(plain: PlainPolicy, group: GroupSpec) -> torch.export.ExportedProgram:
-    example = _example(group)
+def _trace(plain: PlainPolicy, export: Export) -> torch.export.ExportedProgram:
+    example = _example(export)
     any_batch = tuple({0: torch.export.Dim("batch", min=1)} for _ in example)
     with torch.no_grad():
         return torch.export.export(plain, example, dynamic_shapes=any_batch)
 
 
-def _as_program(plain: PlainPolicy, group: GroupSpec) -> bytes:
+def _as_program(plain: PlainPolicy, export: Export) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(_trace(plain, group), buffer)
+    torch.export.save(_trace(plain, export), buffer)
     return buffer.getvalue()
 
 
-def _as_onnx(plain: PlainPolicy, group: GroupSpec) -> bytes:
-    example = _example(group)
+def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
+    example = _example(export)
     names = ["observation", "action_mask"][: len(example)]
-    traced = _trace(plain, group)
+    traced = _trace(plain, export)
     with _without_torchs_worries():
         program = torch.onnx.export(
             traced, example, input_names=names, output_names=["action"], dynamo=True, verbose=False

@@ -12,6 +12,7 @@ from torchrl.data import Bounded
 
 from masac.checks import ConfigError
 from masac.discrete_actions import DiscreteActions
+from masac.envs.spaces import GroupSpaces
 from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork
 from masac.training.acting import read_network, squash
@@ -19,71 +20,110 @@ from masac.training.policy import Policy
 
 
 class PlainPolicy(nn.Module):
-    """From the observations of a group to its actions without noise, each agent's from its own observation.
+    """From the observations of a group (or of one agent) to actions without noise, each from its own observation.
 
     It does what evaluation does: normalization, network, and for continuous actions the mean through tanh, scaled to
-    the bounds; for discrete ones the likeliest legal choice of every factor.
+    the bounds; for discrete ones the likeliest legal choice of every factor. Actions are as the environment takes them:
+    choices begin at its lowest ones, and each agent's action has the shape that it has there.
 
     Args:
-        group: whose policy.
         network: to the mean and standard deviation, or to logits.
         normalizer: of observations.
+        bounds: lowest and highest continuous actions, ``[N, d]`` (of one agent ``[d]``).
+        discrete: how a discrete action is written.
+        spaces: of the group.
     """
 
     low: Tensor
     high: Tensor
+    start: Tensor
 
-    def __init__(self, group: GroupSpec, network: ActorNetwork, normalizer: nn.Module | None) -> None:
+    def __init__(
+        self,
+        network: ActorNetwork,
+        normalizer: nn.Module | None,
+        *,
+        bounds: tuple[Tensor, Tensor] | None,
+        discrete: DiscreteActions | None,
+        spaces: GroupSpaces,
+    ) -> None:
         super().__init__()
         self.network = network
         self.normalizer = normalizer
-        self.discrete = group.discrete
-        if group.discrete is None:
-            low, high = action_bounds(cast(Bounded, group.action_spec))
-            self.register_buffer("low", low)
-            self.register_buffer("high", high)
+        self.discrete = discrete
+        self.action_shape = spaces.action_shape
+        if bounds is not None:
+            self.register_buffer("low", bounds[0])
+            self.register_buffer("high", bounds[1])
+        self.starts_at_zero = not any(spaces.action_start)
+        self.register_buffer("start", torch.tensor(spaces.action_start, dtype=torch.int64))
 
     def forward(self, observation: Tensor, action_mask: Tensor | None = None) -> Tensor:
         """Act.
 
         Args:
-            observation: ``[B, N, F]``.
-            action_mask: bool ``[B, N, D]``, which choices are legal; all without one.
+            observation: ``[B, N, F]``; of one agent ``[B, F]``.
+            action_mask: bool ``[B, N, D]`` (``[B, D]``), which choices are legal; all without one.
 
         Returns:
-            ``[B, N, d]`` continuous; ``[B, N]`` indices, ``[B, N, K]`` indices of several factors, or ``[B, N, D]``
-            one-hot.
+            ``[B, N, *S]`` (``[B, *S]``), S the shape of one agent's action; one-hot actions are ``[B, N, D]``.
         """
         out = self.network(observation if self.normalizer is None else self.normalizer(observation))
         if self.discrete is None:
             mean, _ = out
-            return squash(mean, (self.high + self.low) / 2, (self.high - self.low) / 2)
-        return _choose(out, action_mask, self.discrete)
+            action = squash(mean, (self.high + self.low) / 2, (self.high - self.low) / 2)
+        else:
+            action = _choose(out, action_mask, self.discrete)
+            if not self.starts_at_zero:
+                action = action + (self.start if self.discrete.encoding == "multi-discrete" else self.start[0])
+        return action.unflatten(-1, self.action_shape) if len(self.action_shape) > 1 else action
 
 
-def make_plain_policy(policy: Policy, group: GroupSpec) -> PlainPolicy:
-    """The plain policy of a group, with copies of the weights of ``policy`` that want no gradients.
+def make_plain_policy(
+    policy: Policy, group: GroupSpec, spaces: GroupSpaces, *, agent: int | None = None
+) -> PlainPolicy:
+    """The plain policy of a group or of one of its agents, with copies of the weights that want no gradients.
+
+    Args:
+        policy: of the run.
+        group: whose.
+        spaces: of the group.
+        agent: its place in the group; None for all of them.
 
     Raises:
         ConfigError: for a group without an actor, or with one that is not masac's own.
     """
+    network, normalizer = _own_actor(policy, group), dict(policy.normalizers.items()).get(group.name)
+    bounds = None if group.discrete is not None else action_bounds(cast(Bounded, group.action_spec))
+    if agent is not None:
+        network = network.of_agent(agent)
+        bounds = None if bounds is None else (bounds[0][agent].clone(), bounds[1][agent].clone())
+    plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.discrete, spaces=spaces)
+    return copy.deepcopy(plain).eval().requires_grad_(False)
+
+
+def acts_alike(policy: Policy, group: GroupSpec) -> bool:
+    """Whether all agents of a group act as one another where they observe the same.
+
+    Raises:
+        ConfigError: for a group without an actor, or with one that is not masac's own.
+    """
+    network = _own_actor(policy, group)
+    return group.n_agents == 1 or (network.share_params and not network.position_dependent)
+
+
+def _own_actor(policy: Policy, group: GroupSpec) -> ActorNetwork:
     if group.name not in policy.actors:
         raise ConfigError(
             f"a policy to export must be of a group that learned; {group.name!r} acts at random. "
             f"Groups that learned: {', '.join(policy.actors)}."
         )
     actor = policy.actors[group.name]
-    network = _read_network(actor, group.name)
-    normalizer = dict(policy.normalizers.items()).get(group.name)
-    return copy.deepcopy(PlainPolicy(group, network, normalizer)).eval().requires_grad_(False)
-
-
-def _read_network(actor: nn.Module, group: str) -> ActorNetwork:
     network = read_network(actor)
     if network is None:
         raise ConfigError(
             "an actor to export must be one that masac.make_tanh_normal_actor or masac.make_categorical_actor made; "
-            f"that of group {group!r} is a {type(actor).__name__} of another kind. Export yours with torch.export."
+            f"that of group {group.name!r} is a {type(actor).__name__} of another kind. Export yours with torch.export."
         )
     return network
 

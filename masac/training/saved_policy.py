@@ -12,7 +12,7 @@ import torch
 
 from masac.algorithm import make_actor
 from masac.checks import ConfigError
-from masac.envs.registry import make_env
+from masac.envs.registry import look_in_working_directory, make_env
 from masac.groups import GroupSpec, read_groups
 from masac.training.atomic import write_atomically
 from masac.training.checkpoints import FOLDER, best_of, newest_of
@@ -44,9 +44,11 @@ class SavedPolicy:
 
 
 def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Policy:
-    """The policy of a run, ready for ``env.rollout(steps, policy)``.
+    """The policy of a run, ready for ``env.rollout(steps, policy, break_when_any_done=False)``.
 
     It acts without noise unless told otherwise: ``torchrl.envs.utils.set_exploration_type(ExplorationType.RANDOM)``.
+    Its parameters want no gradients, so that rollouts carry none; ``policy.requires_grad_()`` has them back. An
+    environment of your own is looked for in the working directory, too.
 
     Args:
         run_dir: the run's folder.
@@ -59,7 +61,8 @@ def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Poli
     Raises:
         ConfigError: if there is no such policy, or it is damaged.
     """
-    return read_policy(find_policy(run_dir, checkpoint=checkpoint)).policy
+    look_in_working_directory()
+    return read_policy(find_policy(run_dir, checkpoint=checkpoint)).policy.requires_grad_(False)
 
 
 def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path:
@@ -117,6 +120,15 @@ def read_policy(path: Path) -> SavedPolicy:
             f"installed here; {str(error).splitlines()[-1].strip()}"
         ) from None
     return SavedPolicy(policy=policy.eval(), config=config, frames=int(about["frames"]), file=path)
+
+
+def read_saved_config(path: Path) -> ExperimentConfig:
+    """The config of the run that trained the policy in a file.
+
+    Raises:
+        ConfigError: if the file is damaged, or is no policy.
+    """
+    return read_config(_read(path)[1]["config"])
 
 
 def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:

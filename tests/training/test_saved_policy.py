@@ -1,13 +1,18 @@
 """Policies from disk."""
 
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import masac
 from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.training.trainer import Trainer
+from tests.training.policies import NAVIGATION, save_run
 from tests.training.test_trainer import QUIET, tiny
 
 SCRIPTED = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", horizon=None, num_envs=8)
@@ -56,3 +61,39 @@ def test_what_cannot_be_loaded_is_said(tmp_path):
     (tmp_path / "torn.pt").write_bytes((tmp_path / "policy.pt").read_bytes()[:1000])
     with pytest.raises(ConfigError, match=r"must be a policy that masac wrote; it is damaged"):
         masac.load_policy(tmp_path, checkpoint=tmp_path / "torn.pt")
+
+
+OWN = TaskConfig(
+    suite="pettingzoo", scenario=None, factory="my_own:make", kwargs={"n_agents": 2}, horizon=7, num_envs=3
+)
+
+
+def test_a_runs_environment_is_given_back_and_own_ones_are_found_in_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "my_own.py").write_text(
+        "from tests.envs.scripted import ScriptedDeaths\n\n"
+        "def make(n_agents):\n    assert n_agents == 2\n    return ScriptedDeaths()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [part for part in sys.path if part not in ("", str(tmp_path))])
+    with pytest.raises(ConfigError, match="must be a folder that masac train wrote"):
+        masac.load_env("runs/mine")  # makes the folder importable, too
+    save_run(tmp_path / "run", OWN)
+    policy = masac.load_policy("run")
+    env = masac.load_env("run", num_envs=2, seed=5)
+    again = masac.load_env("run", num_envs=2, seed=5)
+    assert masac.load_env("run").batch_size == (3,)
+    steps, same = (one.rollout(20, policy, break_when_any_done=False) for one in (env, again))
+    assert steps.batch_size == (2, 20)
+    assert not steps["a", "action"].requires_grad
+    assert torch.equal(steps["a", "observation"], same["a", "observation"])
+    with pytest.raises(ConfigError, match="num_envs must be at least 1; got 0"):
+        masac.load_env("run", num_envs=0)
+
+
+def test_a_policy_of_agents_that_are_alike_acts_for_any_number_of_them(tmp_path):
+    save_run(tmp_path, NAVIGATION)
+    policy = masac.load_policy(tmp_path)
+    env = make_env(replace(NAVIGATION, kwargs={"n_agents": 5}), num_envs=3, seed=0)
+    for how in (ExplorationType.DETERMINISTIC, ExplorationType.RANDOM, None):
+        with set_exploration_type(how):
+            assert env.rollout(2, policy)["agents", "action"].shape == (3, 2, 5, 2)
