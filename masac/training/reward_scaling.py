@@ -87,14 +87,23 @@ class RewardScaling(nn.Module):
         gamma: discount per step.
         scale: a factor on top.
         normalize: divide by the spread of returns.
+        reduction: ``"mean"`` or ``"sum"`` where losses take the team's reward.
     """
 
     def __init__(
-        self, groups: Sequence[GroupSpec], *, num_envs: int, gamma: float, scale: float, normalize: bool
+        self,
+        groups: Sequence[GroupSpec],
+        *,
+        num_envs: int,
+        gamma: float,
+        scale: float,
+        normalize: bool,
+        reduction: str | None = None,
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
         self.scale = scale
+        self.reduction = reduction
         followed = groups if normalize else ()
         self.spreads = nn.ModuleDict({one.name: ReturnSpread(num_envs, one.n_agents, gamma) for one in followed})
         self.factors = {group.name: scale for group in groups}
@@ -106,7 +115,7 @@ class RewardScaling(nn.Module):
         done = collected["next", "done"].squeeze(-1).cpu()
         found = {
             group.name: self.spreads[group.name].follow(  # pyright: ignore[reportCallIssue]
-                living_rewards(collected, group).cpu(), alive_agents(collected, group).cpu(), done
+                self._reduced(living_rewards(collected, group).cpu()), alive_agents(collected, group).cpu(), done
             )
             for group in self.groups
         }
@@ -115,6 +124,13 @@ class RewardScaling(nn.Module):
                 assert isinstance(spread, ReturnSpread)
                 spread.merge(*of_rank[name])
         self._set_factors()
+
+    def _reduced(self, rewards: Tensor) -> Tensor:
+        """The rewards ``[E, T, N]`` that losses take."""
+        if self.reduction is None:
+            return rewards
+        team = rewards.sum(-1, keepdim=True) if self.reduction == "sum" else rewards.mean(-1, keepdim=True)
+        return team.expand_as(rewards)
 
     def restart(self, environments: Sequence[int] | None = None) -> None:
         """Forget the running episodes, where environments were reset: in these, or in all."""

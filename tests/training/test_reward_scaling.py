@@ -73,6 +73,15 @@ def test_rewards_are_scaled_in_the_batch_and_the_collected_ones_are_not():
     assert collected["next", "agents", "reward"] is reward
 
 
+@pytest.mark.parametrize(("reduction", "spread"), [(None, 1.0), ("sum", 2.0), ("mean", 1.0)])
+def test_the_teams_reward_is_what_counts_where_losses_take_it(reduction, spread):
+    scaling = RewardScaling([GROUP], num_envs=2, gamma=0.0, scale=1.0, normalize=True, reduction=reduction)
+    reward = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 1)  # of two agents each, in two environments
+    done = torch.zeros(2, 1, 1, dtype=torch.bool)
+    scaling.observe(TensorDict({"next": {"done": done, "agents": {"reward": reward}}}, [2, 1]))
+    assert scaling.factors["agents"] == pytest.approx(1 / spread)
+
+
 def test_rewards_eight_times_as_large_give_the_same_run_to_the_bit(tmp_path):
     tables = []
     for scenario in ("navigation", TIMES_EIGHT):
