@@ -25,7 +25,7 @@ OmegaConf.register_new_resolver(
 
 PETTINGZOO_DEFAULTS: dict[str, Any] = {
     "task": {"suite": "pettingzoo", "num_envs": 8, "horizon": None},
-    "training": {"total_frames": 40_000, "updates_per_frame": 0.125},
+    "training": {"total_frames": 40_000, "updates_per_frame": 0.25},
     "evaluation": {"episodes": 32, "every_frames": 10_000},
 }
 """What an environment of PettingZoo without a preset starts from."""
