@@ -108,8 +108,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
             say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
         if config.task.success_means is not None:
             say(
-                f"success: {config.task.success_means}; in brackets its 95% Wilson interval; solved from "
-                f"{config.evaluation.solved_at:.0%} on"
+                f"success: {config.task.success_means}; solved from {config.evaluation.solved_at:.0%} of episodes on "
+                "(in brackets the 95% Wilson interval)"
             )
         if trainer.said_of_mode:
             say(trainer.said_of_mode)
@@ -203,7 +203,7 @@ def _success(summary: Mapping[str, Any]) -> str:
     low, high = (f"{summary[f'eval_success_{end}']:.0%}" for end in ("low", "high"))
     return (
         f"{summary['eval_success_rate']:.0%} of {summary['eval_episodes']} episodes (95% Wilson interval {low} to "
-        f"{high}); success: {summary['success_means']}"
+        f"{high}): {summary['success_means']}"
     )
 
 

@@ -26,8 +26,9 @@ class TaskConfig:
         horizon: steps until an episode is cut short (truncated: its last state still has a value); pettingzoo: null
             leaves that to the environment.
         continuous_actions: vmas only: continuous actions, else discrete ones.
-        success: ``terminated`` if an episode that terminates before the horizon is a success (in navigation: all agents
-            are at their goals at once); null if the environment does not say what success is.
+        success: ``terminated`` if an episode that terminates before the horizon is a success; null if the environment
+            does not say what success is.
+        success_is: with success, what that means in this task, to be printed.
     """
 
     suite: str = "vmas"
@@ -39,6 +40,7 @@ class TaskConfig:
     horizon: int | None = 100
     continuous_actions: bool = True
     success: str | None = None
+    success_is: str = "the environment ends the episode (terminated)"
 
     def __post_init__(self) -> None:
         check("task.suite", self.suite, self.suite in SUITES, f"be one of {', '.join(SUITES)}")
@@ -74,8 +76,8 @@ class TaskConfig:
         """What a success is, in words; None where nothing is."""
         if self.success is None:
             return None
-        within = "" if self.horizon is None else f" within {self.horizon} steps"
-        return f"an episode that the environment ends (terminated){within}"
+        within = "" if self.horizon is None else f", within {self.horizon} steps"
+        return f"{self.success_is}{within}"
 
     @property
     def name(self) -> str:

@@ -81,7 +81,7 @@ def test_a_run_from_the_command_line(tmp_path):
     assert done.stderr == ""
     assert "writing to" in done.stdout
     assert "return per agent" in done.stdout
-    assert "success: an episode that the environment ends (terminated) within " in done.stdout
+    assert "success: all agents are at their goals at once, within 10 steps" in done.stdout
     assert "no, less than 97% success in the last evaluation" in done.stdout
     assert "updates are few" in done.stdout
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
