@@ -4,12 +4,15 @@ import json
 import logging
 import sys
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
 
 from masac.cli.main import main
-from tests.training.policies import NAVIGATION, save_run
+from masac.envs.registry import make_env
+from tests.envs.factories import parts
+from tests.training.policies import NAVIGATION, pettingzoo, save_run
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,36 @@ def test_a_run_is_exported_either_way(tmp_path, capsys, caplog):
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     actions = torch.from_numpy(session.run(["action"], {"observation": observation.numpy()})[0])
     torch.testing.assert_close(torch.export.load(tmp_path / "policy.pt2").module()(observation), actions)
+
+
+def test_a_robot_needs_no_more_than_the_file_and_the_json_beside_it(tmp_path, capsys):
+    run = save_run(tmp_path / "run", pettingzoo(factory="tests.envs.factories:parts"))
+    main(["export", str(run), "-o", str(tmp_path / "robot.onnx"), "--per-agent"])
+    about = json.loads((tmp_path / "robot.onnx.json").read_text())
+    assert about["agents"] == ["car_0", "car_1"]
+    said = about["inputs"]["observation"]
+    assert said["shape"] == ["batch", 19]
+    env = parts()
+    observations, _ = env.reset()
+    vector = np.zeros((1, 19), np.float32)
+    for part in said["parts"]:
+        value = observations["car_1"]
+        for key in part["path"]:
+            value = value[key]
+        numbers = np.asarray(value).reshape(-1) / part.get("divide_by", 1)
+        if part["encoding"] == "one-hot":
+            numbers = np.arange(part["choices"][0]) + part["start"][0] == numbers
+        vector[0, part["offset"] : part["offset"] + part["size"]] = numbers
+    (group,) = (
+        make_env(pettingzoo(factory="tests.envs.factories:parts"), num_envs=1, seed=0).reset().select("car").values()
+    )
+    np.testing.assert_array_equal(vector[0], group["observation"][0, 1].numpy())
+    legal = observations["car_1"]["action_mask"][None].astype(bool)
+    (action,) = onnxruntime.InferenceSession(tmp_path / "robot.onnx").run(
+        ["action"], {"observation": vector, "action_mask": legal}
+    )
+    assert (action.tolist(), about["outputs"]["action"]["start"]) == ([12], [5])
+    assert env.action_space("car_1").contains(action[0])
 
 
 @pytest.mark.parametrize(

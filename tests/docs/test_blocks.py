@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -9,8 +10,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from masac.cli.main import main
+from masac.envs.config import TaskConfig
 from tests.docs.commands import check
 from tests.docs.pages import ROOT, Block, Line, blocks, shell_lines
+from tests.training.policies import save_run
 
 README = (ROOT / "README.md").read_text()
 LINES = shell_lines()
@@ -31,8 +34,25 @@ def needs(code: str) -> set[str]:
 RUNNABLE = [block for block in blocks("python") if not block.title]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a run as the pages train it (but untrained), exported by the lines of the page on that."""
+    folder = tmp_path_factory.mktemp("trained")
+    save_run(folder / "runs/mine", TaskConfig(scenario="navigation", kwargs={"n_agents": 3}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        for line in LINES:
+            if line.place.startswith("docs/export.md") and line.words[:2] == ["masac", "export"]:
+                main(line.words[1:])
+    return folder
+
+
 @pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: block.place)
-def test_python_blocks_run_and_print_what_they_say(block: Block, capsys, monkeypatch, tmp_path):
+def test_python_blocks_run_and_print_what_they_say(block: Block, capsys, monkeypatch, tmp_path, request):
+    if "runs/" in block.code:
+        tmp_path = request.getfixturevalue("trained")
+        capsys.readouterr()
     missing = [name for name in needs(block.code) if find_spec(name) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")

@@ -82,6 +82,19 @@ def masked_factors():
     return Spaces({"a_0": space}, {"a_0": MultiDiscrete([2, 3])}, lambda agent: legal)
 
 
+def parts():
+    """Two agents that see places, a number, an image and what is legal: of the choices 5 to 15 only 12."""
+    place = Tuple((Discrete(6), Discrete(6, start=1)))
+    seen = Dict(place=place, fuel=Box(0, 1, (1,)), map=Box(0, 255, (2, 3), np.uint8))
+    space = Dict(observation=seen, action_mask=MultiBinary(11))
+    image, mask = np.arange(6, dtype=np.uint8).reshape(2, 3) * 50, np.arange(11) == 7
+    observed = {"place": (2, 6), "fuel": np.float32([0.25]), "map": image}
+    agents = ("car_0", "car_1")
+    actions = dict.fromkeys(agents, Discrete(11, start=5))
+    value = {"observation": observed, "action_mask": mask.astype(np.int8)}
+    return Spaces(dict.fromkeys(agents, space), actions, lambda agent: dict(value))
+
+
 def wrong_shape():
     return Spaces({"a_0": Box(0, 1, (2,))}, {"a_0": Discrete(2)}, lambda agent: np.zeros(3, np.float32))
 

@@ -136,3 +136,20 @@ def test_compiling_once_is_enough_for_a_run():
 def test_an_unknown_mode_is_an_error():
     with pytest.raises(ValueError, match="mode must be 'eager', 'graph' or 'compile'; got 'fast'"):
         step(losses(), "fast")
+
+
+def test_a_loop_restored_as_the_page_says_goes_on_as_one_that_never_stopped():
+    batch = make_batch(batch=(16,))
+    loss, other = losses(), losses()
+    update, restored = step(loss, "graph"), step(other, "graph")
+    for _ in range(2):
+        update(batch.clone())
+    other.load_state_dict(loss.state_dict())
+    restored.optimizer.load_state_dict(update.optimizer.state_dict())
+    for one in (update, restored):
+        torch.manual_seed(3)
+        one(batch.clone())
+    mine, theirs = loss.state_dict(), other.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    targets = [name for name in mine if "target_qvalue" in name and name.endswith("weight")]
+    assert any(not torch.equal(mine[name], mine[name.replace("target_", "")]) for name in targets)
