@@ -141,11 +141,11 @@ def test_an_unknown_mode_is_an_error():
 def test_a_loop_restored_as_the_page_says_goes_on_as_one_that_never_stopped():
     batch = make_batch(batch=(16,))
     loss, other = losses(), losses()
-    update, restored = step(loss, "graph"), step(other, "graph")
+    update, restored = step(loss, "eager"), step(other, "eager")
     for _ in range(2):
         update(batch.clone())
     other.load_state_dict(loss.state_dict())
-    restored.optimizer.load_state_dict(update.optimizer.state_dict())
+    restored.optimizer.load_state_dict(copy.deepcopy(update.optimizer.state_dict()))
     for one in (update, restored):
         torch.manual_seed(3)
         one(batch.clone())
