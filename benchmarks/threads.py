@@ -45,7 +45,7 @@ WITHOUT_EXTRAS = [
 ]
 SHORT = ["training.warmup_frames=128", "task.horizon=50"]
 RUNS: dict[str, list[str]] = {
-    "default run": ["training.total_frames=12288"],
+    "default run": ["training.total_frames=6144"],
     "simple_spread": ["task=pettingzoo/simple_spread", "training.total_frames=448", *SHORT],
     "simple_speaker_listener": ["task=pettingzoo/simple_speaker_listener", "training.total_frames=448", *SHORT],
     "simple_tag": ["task=pettingzoo/simple_tag", "training.total_frames=256", *SHORT],
@@ -67,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cases", nargs="+", default=[*RUNS, UPDATE], choices=[*RUNS, UPDATE])
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", action="store_true", help="be a contender (used by itself)")
     arguments = parser.parse_args()
@@ -75,7 +76,7 @@ def main() -> None:
         return
     from benchmarks.report import print_table, write_json
 
-    cases = measure(arguments.cases, arguments.rounds)
+    cases = measure(arguments.cases, arguments.contenders, arguments.rounds)
     rows = [
         (case["case"], name, found["threads"], *(_spread(found[condition]) for condition in CONDITIONS))
         for case in cases
@@ -85,15 +86,15 @@ def main() -> None:
     write_json(arguments.json, {"cores": os.cpu_count(), "cases": cases}, device="cpu")
 
 
-def measure(cases: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    """What all contenders take for the cases, by case."""
-    servers = {name: _start(environment) for name, (_, environment) in CONTENDERS.items()}
+def measure(cases: Sequence[str], contenders: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    """What the contenders take for the cases, by case."""
+    servers = {name: _start(CONTENDERS[name][1]) for name in contenders}
     times: dict[tuple[str, str, str], list[float]] = {}
     threads: dict[tuple[str, str], int] = {}
     try:
         for round_index in range(rounds):
             for case in cases:
-                names = list(CONTENDERS) if case in ALL else list(CONTENDERS)[:2]
+                names = [name for name in contenders if case in ALL or name in ("auto", "spinning")]
                 for condition in CONDITIONS:
                     with beside_a_busy_process(condition == "beside"):
                         for name in names:
@@ -158,10 +159,12 @@ def _ask(server: subprocess.Popen[str], case: str, threads: str) -> dict[str, An
 
 def serve() -> None:
     """Do what standard input asks for, a line of JSON each; say how long it took."""
+    import logging
     import warnings
 
     import torch
 
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
     torch.set_flush_denormal(True)
     cores, answers = torch.get_num_threads(), os.fdopen(os.dup(1), "w")
