@@ -1,4 +1,4 @@
-"""The command line as its user meets it: help, mistakes, small runs. Each call is a process of its own."""
+"""The command line as its user meets it: help, mistakes, small runs."""
 
 import json
 import os
@@ -18,19 +18,13 @@ from masac.cli.experiment import changed
 from masac.cli.main import main
 from masac.cli.overrides import check_overrides
 from masac.training.config import read_config
+from tests.processes import Command, masac, wait_until
 
 ROOT = Path(__file__).parents[2]
 TINY = [
     *("task.num_envs=8", "task.horizon=10", "training.total_frames=160", "training.warmup_frames=32"),
     *("training.batch_size=16", "model.hidden=[8]", "evaluation.episodes=2", "training.buffer_size=500"),
 ]
-
-
-def masac(*arguments, cwd, timeout=120):
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "masac", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
-    )
 
 
 def test_help_is_there_at_once_and_needs_no_torch(tmp_path):
@@ -176,17 +170,9 @@ def test_a_run_is_not_resumed_as_another_one(tmp_path, monkeypatch, capsys, argu
 
 @pytest.mark.slow
 def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
-    training = subprocess.Popen(
-        [sys.executable, "-m", "masac", "train", *TINY, "training.total_frames=1000000", "run_dir=out"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    training = Command("train", *TINY, "training.total_frames=1000000", "training.compile=false", "run_dir=out", cwd=tmp_path)
     try:
-        while not (tmp_path / "out" / "metrics.csv").exists():
-            assert training.poll() is None
-            time.sleep(0.05)
+        wait_until((tmp_path / "out" / "metrics.csv").exists, training)
         done = masac("train", "--resume", "out", cwd=tmp_path)
         assert done.returncode == 2
         assert "a run must be trained by one process at a time" in done.stderr

@@ -24,7 +24,7 @@ MAIN = [
     *("balance", "ball_passage", "ball_trajectory", "buzz_wire", "discovery", "dispersion", "dropout", "flocking"),
     *("football", "give_way", "joint_passage", "joint_passage_size", "multi_give_way", "navigation", "passage"),
     *("reverse_transport", "road_traffic", "sampling", "transport", "wheel", "wind_flocking"),
-    *("simple", "simple_reference", "simple_spread", *SEVERAL_GROUPS),
+    *("simple", "simple_reference", "simple_spread", *sorted(SEVERAL_GROUPS)),
 ]
 
 
