@@ -1,7 +1,6 @@
 """The command line as its user meets it: help, mistakes, small runs."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -170,7 +169,9 @@ def test_a_run_is_not_resumed_as_another_one(tmp_path, monkeypatch, capsys, argu
 
 @pytest.mark.slow
 def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
-    training = Command("train", *TINY, "training.total_frames=1000000", "training.compile=false", "run_dir=out", cwd=tmp_path)
+    training = Command(
+        "train", *TINY, "training.total_frames=1000000", "training.compile=false", "run_dir=out", cwd=tmp_path
+    )
     try:
         wait_until((tmp_path / "out" / "metrics.csv").exists, training)
         done = masac("train", "--resume", "out", cwd=tmp_path)

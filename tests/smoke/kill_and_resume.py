@@ -10,8 +10,6 @@ import csv
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 
 from masac.training.checkpoints import newest_of
 from masac.training.saved_policy import load_policy
+from tests.processes import Command
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
@@ -43,12 +42,12 @@ def main(times: int, seed: int, folder: Path) -> str:
         deadline = time.monotonic() + 60
         # Half of the kills at any moment of the start, the others once it has written something new.
         if rng.random() < 0.5:
-            time.sleep(rng.uniform(0, 5))
+            time.sleep(rng.uniform(0, 2))
         else:
             while newest_of(run_dir) == before and time.monotonic() < deadline and process.poll() is None:
                 time.sleep(0.02)
             time.sleep(rng.uniform(0, 1))
-        assert process.poll() is None, f"the run ended by itself:\n{process.communicate()[0]}"
+        assert process.poll() is None, f"the run ended by itself:\n{process.communicate()}"
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         early += newest_of(run_dir) == before
@@ -57,7 +56,7 @@ def main(times: int, seed: int, folder: Path) -> str:
     words = ["--resume", str(run_dir)] if (run_dir / "config.yaml").exists() else fresh(run_dir, ENDLESS)
     for arguments in ([*words, f"training.total_frames={total}"], fresh(folder / "alone", total)):
         process = start(arguments)
-        output = process.communicate(timeout=600)[0]
+        output = process.communicate(timeout=600)
         assert process.returncode == 0, output
     compare(run_dir, folder / "alone")
     return (
@@ -71,17 +70,9 @@ def fresh(run_dir: Path, total_frames: int) -> list[str]:
     return [*SETTINGS, f"run_dir={run_dir}", f"training.total_frames={total_frames}"]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
+def start(arguments: list[str]) -> Command:
     """``masac train`` in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "masac", "train", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return Command("train", *arguments, cwd=ROOT, env={"OMP_NUM_THREADS": "1"}, new_session=True)
 
 
 def compare(killed: Path, alone: Path) -> None:

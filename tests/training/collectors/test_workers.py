@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -23,6 +21,7 @@ from masac.training.collectors.local import LocalCollector
 from masac.training.config import CheckpointConfig
 from masac.training.randomness import seed_everything
 from masac.training.trainer import Trainer
+from tests.processes import Command, masac, wait_until
 from tests.training.collectors.common import (
     KINDS,
     NAVIGATION,
@@ -228,19 +227,9 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path, kind, how):
         *("evaluation.every_frames=0", "logging.loggers=[]", "training.compile=false", "training.warmup_frames=64"),
         *(f"collector={kind}", f"run_dir={tmp_path / 'run'}", "training.total_frames=100000000"),
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "masac", "train", *settings],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    metrics, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 120
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3) and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    process = Command("train", *settings, cwd=ROOT, new_session=True)
+    metrics = tmp_path / "run" / "metrics.csv"
+    wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3, process)
     children = psutil.Process(process.pid).children(recursive=True)
     agents = [child.pid for child in children if child.cmdline()[:1] in RAYS_AGENTS]
     # These wait for a cluster that is gone to come back, for longer than a test does, if nobody could end it.
@@ -270,14 +259,7 @@ def test_knights_archers_and_zombies_train(tmp_path, kind):
         *("training.total_frames=512", "training.warmup_frames=256", "training.batch_size=32", "evaluation.episodes=2"),
         *(f"run_dir={tmp_path / 'run'}", "training.compile=false"),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "masac", "train", *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = masac("train", *words, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr
     table = rows(tmp_path / "run")
     assert int(table[-1]["frames"]) == 512
