@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+
+from masac.versions import installed_version
 
 RESULTS = Path(__file__).parent / "results"
 """What the benchmarks wrote that README.md quotes and ``benchmarks.guard`` compares with."""
@@ -32,7 +33,7 @@ def write_json(path: Path | None, results: Mapping[str, Any], *, device: str) ->
     if path is None:
         return
     about = {
-        "versions": {name: version(name) for name in ("masac", "torch", "torchrl", "tensordict")},
+        "versions": {name: installed_version(name) for name in ("masac", "torch", "torchrl", "tensordict")},
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

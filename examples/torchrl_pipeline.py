@@ -15,16 +15,16 @@ after done and terminated have been expanded to the agents by hand. docs/moving_
 from __future__ import annotations
 
 import argparse
-from importlib.metadata import version
 from typing import Any
 
 import torch
+import torchrl
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, PrioritizedSampler, RandomSampler, TensorDictReplayBuffer
 from torchrl.data.postprocs import MultiStep
-from torchrl.envs import EnvBase, RewardSum, StepCounter, TransformedEnv, VmasEnv, set_exploration_type
+from torchrl.envs import EnvBase, InitTracker, RewardSum, StepCounter, TransformedEnv, VmasEnv, set_exploration_type
 from torchrl.envs.utils import ExplorationType
 from torchrl.modules import MultiAgentMLP, NormalParamExtractor, ProbabilisticActor, TanhNormal
 from torchrl.objectives import SoftUpdate
@@ -49,9 +49,9 @@ class StateAction(nn.Module):
 def make_env(seed: int) -> EnvBase:
     """Navigation. The horizon is StepCounter's, which calls it a truncation; VmasEnv's max_steps would terminate."""
     env = VmasEnv("navigation", num_envs=ENVS, continuous_actions=True, seed=seed)
-    return TransformedEnv(env, StepCounter(HORIZON)).append_transform(
-        RewardSum([REWARD], [("agents", "episode_reward")])
-    )
+    env = TransformedEnv(env, StepCounter(HORIZON))
+    env.append_transform(RewardSum([REWARD], [("agents", "episode_reward")]))
+    return env.append_transform(InitTracker())  # which TorchRL's collector wants beside a policy
 
 
 def make_networks(env: EnvBase) -> tuple[ProbabilisticActor, TensorDictModule]:
@@ -97,8 +97,8 @@ def make_sampler(size: int, *, prioritized: bool) -> RandomSampler | Prioritized
         return PrioritizedSampler(max_capacity=size, alpha=0.6, beta=0.4)
     except RuntimeError as error:
         raise SystemExit(
-            f"prioritized replay needs TorchRL's C++ extension; torchrl {version('torchrl')} has none that loads with "
-            f"torch {version('torch')}: {error} Install the torch that this torchrl was built for "
+            f"prioritized replay needs TorchRL's C++ extension; torchrl {torchrl.__version__} has none that loads with "
+            f"torch {torch.__version__}: {error} Install the torch that this torchrl was built for "
             "(pip install --upgrade torch torchrl), or leave out --prioritized."
         ) from error
 

@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from masac.training.atomic import flush_names, write_atomically
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
 from masac.training.saved_policy import save_policy
+from masac.versions import installed_version
 
 PACKAGES = ("masac", "torch", "torchrl", "tensordict", "numpy", "vmas", "pettingzoo", "mpe2")
 """The packages whose versions a summary and a checkpoint record, where they are installed."""
@@ -153,11 +153,8 @@ class Metrics:
 
 def installed_versions() -> dict[str, str]:
     """The versions of the packages that decide what a run does, and of Python."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    found = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def cut_metrics(path: Path, columns: list[str], frames: int) -> None:

@@ -242,19 +242,18 @@ def test_torch_compile_of_the_loss_gives_the_same(skip):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # TorchRL 0.14 announces other hooks than 0.11 has
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The 'optimizer' hook stage:FutureWarning")  # what replaces it is not in 0.11
 def test_torchrls_trainer_runs_it_with_its_hooks():
     pytest.importorskip("vmas")
     from torchrl.collectors import Collector
     from torchrl.data import ReplayBuffer
-    from torchrl.envs import VmasEnv
+    from torchrl.envs import InitTracker, TransformedEnv, VmasEnv
     from torchrl.trainers import ReplayBufferTrainer, Trainer
     from torchrl.trainers.trainers import TargetNetUpdaterHook
 
     from masac import ModelConfig, make_critic, make_tanh_normal_actor
 
-    env = VmasEnv("navigation", num_envs=4, seed=0)
+    env = TransformedEnv(VmasEnv("navigation", num_envs=4, seed=0), InitTracker())
     spec = env.full_action_spec_unbatched["agents", "action"]
     sizes = {
         "group": "agents",

@@ -1,0 +1,20 @@
+"""The versions of the packages that are installed."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
+
+
+@cache
+def installed_version(package: str) -> str | None:
+    """The version of the package that is imported by a name; None if there is none.
+
+    What is installed may have another name: ``torchrl`` comes with ``torchrl-nightly``, too.
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        names = packages_distributions().get(package, []) if find_spec(package) else []
+        return version(names[0]) if names else None
