@@ -67,7 +67,7 @@ def compile_operations(
 ) -> Callable[..., list[Tensor]]:
     """Compile a flat graph of tensor operations for inputs like ``examples``, on whose kind nothing checks later.
 
-    PyTorch < 2.8 compiles at the first call, and looks at the kind of the inputs at every call.
+    PyTorch < 2.8 looks at the kind of the inputs at every call.
 
     Args:
         module: what to compile; it may be changed.
@@ -77,7 +77,9 @@ def compile_operations(
     try:
         from torch._inductor import standalone_compile
     except ImportError:
-        return torch.compile(module, fullgraph=True, dynamic=False, options=options)  # pyright: ignore[reportReturnType]
+        compiled: Any = torch.compile(module, fullgraph=True, dynamic=False, options=options)
+        compiled(*examples)  # it compiles now, at its first call
+        return compiled
     return standalone_compile(
         module, list(examples), dynamic_shapes="from_example_inputs", options={"config_patches": options}
     )

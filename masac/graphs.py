@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from masac.compat import compile_operations
+from masac.compiler_cache import compiler_cache, remove_damaged_libraries
 
 Results = dict[Any, Tensor]
 """What a function returns: tensors by any names."""
@@ -126,27 +127,35 @@ class _Traced:
 
         examples = [example.get(key) for key in keys]
         cuda = sorted({value.device.index or 0 for value in examples if value.device.type == "cuda"})
-        with torch.random.fork_rng(devices=cuda), _unchecked_distributions():  # it computes, and draws random numbers
-            try:
-                module = make_fx(flat)(*examples)
-            except Exception as error:
-                function(example)  # what is wrong without a trace too is its own error
-                if isinstance(error, GraphError):
-                    raise
-                raise GraphError(_reason("trace what runs as a graph", error)) from error
-        self.constants = _constants_looked_at(module.graph, looks, len(self.names))
-        _drop_idle(module.graph)
-        self.held = _lift_held(module)
-        self.run = module
-        if compile:
-            with around_compiling():
-                self.run = _compiled(module, [*examples, *self.held])
+        self.run: Callable[..., list[Tensor]]
+        with torch.random.fork_rng(devices=cuda):  # tracing computes, and draws random numbers
+            self.run = module = _traced(flat, examples, lambda: function(example))
+            self.constants = _constants_looked_at(module.graph, looks, len(self.names))
+            _drop_idle(module.graph)
+            self.held = _lift_held(module)
+            if compile:
+                with around_compiling():
+                    self.run = _compiled(module, [*examples, *self.held])
 
     def __call__(self, tensors: Sequence[Tensor]) -> Results:
         for constant in self.constants:
             constant.check()
         with torch.no_grad():
             return dict(zip(self.names, self.run(*tensors, *self.held), strict=True))
+
+
+def _traced(
+    flat: Callable[..., list[Tensor]], examples: Sequence[Tensor], untraced: Callable[[], object]
+) -> fx.GraphModule:
+    """The graph of a function of tensors; what is wrong with ``untraced`` too is raised as it is."""
+    with _unchecked_distributions():
+        try:
+            return make_fx(flat)(*examples)
+        except Exception as error:
+            untraced()
+            if isinstance(error, GraphError):
+                raise
+            raise GraphError(_reason("trace what runs as a graph", error)) from error
 
 
 class _Looks(TorchDispatchMode):
@@ -298,6 +307,7 @@ def _unchecked_distributions() -> Iterator[None]:
 def _compiled(module: fx.GraphModule, examples: Sequence[Tensor]) -> Callable[..., list[Tensor]]:
     _separate_biases(module)
     try:
+        remove_damaged_libraries(compiler_cache())
         # fallback_random: the random numbers that the same seed gives without compiling
         with torch.no_grad():
             return compile_operations(module, examples, {"fallback_random": True})

@@ -1,0 +1,49 @@
+"""What a compilation that was killed leaves in the cache of PyTorch's compiler on disk.
+
+Linkers write libraries in place, and PyTorch takes those it finds: of an empty one it raises an error at every start,
+and a half-written one ends the process (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from contextlib import suppress
+from pathlib import Path
+
+WRITTEN_S = 10.0
+"""A library that is not whole and was not written to for so long is not being written any more."""
+
+
+def compiler_cache() -> Path:
+    """The folder of the cache of Inductor, PyTorch's compiler."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # imported when needed: slow
+
+    return Path(cache_dir())
+
+
+def remove_damaged_libraries(folder: Path) -> None:
+    """Remove the half-written libraries in a cache, which PyTorch then makes anew; waits for those being written."""
+    for library in folder.rglob("*.so"):
+        with suppress(OSError):  # a file of another user, or gone
+            while is_damaged(library):
+                left = WRITTEN_S - (time.time() - library.stat().st_mtime)
+                if left <= 0:
+                    library.unlink()
+                    break
+                time.sleep(min(max(left, 0.1), 1.0))
+
+
+def is_damaged(library: Path) -> bool:
+    """Whether the file is too short for an ELF library (Linux), which has a table of its sections at its end."""
+    size = library.stat().st_size
+    with library.open("rb") as file:
+        header = file.read(64)
+    if size < len(header) or len(header) < 64:
+        return True
+    if header[:5] != b"\x7fELF\x02":  # of another system
+        return False
+    order = "<" if header[5] == 1 else ">"
+    (sections_at,) = struct.unpack_from(f"{order}Q", header, 0x28)
+    section_size, sections = struct.unpack_from(f"{order}HH", header, 0x3A)
+    return size < sections_at + section_size * sections
