@@ -43,12 +43,12 @@ class Graph:
     it run the operations alone. Parameters and buffers that the function reads are read anew in every call, random
     numbers are drawn anew; everything else that is not a tensor (flags, keys, numbers) is what it was at the trace.
 
-    Python may look at the values of tensors that stay as they are, such as the bounds of a distribution.
+    Python may look at the values of tensors, as distributions do that check their bounds, as long as what it sees is
+    always the same.
 
     Args:
         function: of a TensorDict; returns tensors by name, and leaves its input as it is. What it computes must not
-            depend through Python on the values of its input, of random numbers or of parameters (``if tensor.any()``,
-            shapes made of counts).
+            depend through Python on values that change (``if tensor.any()``), nor shapes on any (counts).
         compile: compile the graphs with PyTorch's Inductor, which takes seconds to a minute once (less where its cache
             on disk has them), and is faster from then on.
         around_compiling: a context in which graphs are compiled.
@@ -75,8 +75,8 @@ class Graph:
         """What the function returns, without gradient.
 
         Raises:
-            GraphError: if the function cannot be traced though it runs as it is, or if a value has changed that Python
-                looked at.
+            GraphError: if the function cannot be traced though it runs as it is, or if Python would see other values
+                now; then random numbers may have been drawn.
             CompileError: if its graph cannot be compiled.
         """
         entries = {key: value for key, value in tensordict.items(True, True) if isinstance(value, Tensor)}
@@ -130,7 +130,7 @@ class _Traced:
         self.run: Callable[..., list[Tensor]]
         with torch.random.fork_rng(devices=cuda):  # tracing computes, and draws random numbers
             self.run = module = _traced(flat, examples, lambda: function(example))
-            self.constants = _constants_looked_at(module.graph, looks, len(self.names))
+            self.constants, self.guards = _split_looks(module.graph, looks, len(self.names))
             _drop_idle(module.graph)
             self.held = _lift_held(module)
             if compile:
@@ -141,7 +141,11 @@ class _Traced:
         for constant in self.constants:
             constant.check()
         with torch.no_grad():
-            return dict(zip(self.names, self.run(*tensors, *self.held), strict=True))
+            results = self.run(*tensors, *self.held)
+        for (expected, place), value in zip(self.guards, results[len(self.names) :], strict=True):
+            if not torch.equal(value, expected):
+                raise _python_decides(place)
+        return dict(zip(self.names, results, strict=False))
 
 
 def _traced(
@@ -161,7 +165,7 @@ def _traced(
 class _Looks(TorchDispatchMode):
     """Lets Python look at the values of tensors while a function is traced, and notes at which.
 
-    Whether the values are always the same shows in the graph, when it is whole: see :func:`_constants_looked_at`.
+    The graph holds as long as Python sees the same values: see :func:`_split_looks`.
     """
 
     def __init__(self) -> None:
@@ -219,7 +223,7 @@ def _has_size_by_values(func: Any, args: Sequence[Any]) -> bool:
 
 
 class _Constant:
-    """A tensor that must keep its values, as Python looked at them during a trace."""
+    """A tensor that must keep its values, as Python looked at them, or at what follows from them, during a trace."""
 
     def __init__(self, tensor: Tensor, place: str) -> None:
         self.tensor = tensor
@@ -235,29 +239,35 @@ class _Constant:
             self.version = self.tensor._version
 
 
-def _constants_looked_at(graph: fx.Graph, looks: _Looks, results: int) -> list[_Constant]:
-    """The tensors on which everything depends that Python looked at.
+def _split_looks(graph: fx.Graph, looks: _Looks, results: int) -> tuple[list[_Constant], list[tuple[Tensor, str]]]:
+    """What must be as it was during a trace, because Python looked at it.
 
     Args:
-        graph: whose outputs after the first ``results`` are what Python looked at; they are removed.
+        graph: whose outputs after the first ``results`` are what Python looked at; those that follow from constants
+            are removed.
         looks: what was looked at, and where.
         results: number of outputs that the function returned.
 
-    Raises:
-        GraphError: if one depends on the input, on a random number, or on a parameter, which an optimizer changes.
+    Returns:
+        The constants; and the values that the outputs that are left must have, with the place of the look.
     """
     output = next(node for node in reversed(graph.nodes) if node.op == "output")
-    every = list(output.args[0])
-    output.args = (every[:results],)
-    found: dict[int, _Constant] = {}
-    for node, place in zip(every[results:], looks.places, strict=True):
-        for source in _sources(node):
-            tensor = getattr(graph.owning_module, source.target) if source.op == "get_attr" else None
-            if tensor is None or tensor.requires_grad:
-                raise _python_decides(place)
-            if id(tensor) not in found and not tensor.is_inference():
-                found[id(tensor)] = _Constant(tensor, place)
-    return list(found.values())
+    every: list[Any] = list(output.args[0])  # pyright: ignore[reportArgumentType]
+    kept, constants, guards = every[:results], {}, []
+    for node, tensor, place in zip(every[results:], looks.seen, looks.places, strict=True):
+        held = [_held_constant(graph, source) for source in _sources(node)]
+        if any(one is None for one in held):
+            kept.append(node)
+            guards.append((tensor.detach().clone(), place))
+        constants.update({id(one): _Constant(one, place) for one in held if one is not None})
+    output.args = (kept,)
+    return list(constants.values()), guards
+
+
+def _held_constant(graph: fx.Graph, source: fx.Node) -> Tensor | None:
+    """The tensor that a source is, if it may be expected to stay as it is: no parameter."""
+    tensor = getattr(graph.owning_module, str(source.target)) if source.op == "get_attr" else None
+    return None if tensor is None or tensor.requires_grad or tensor.is_inference() else tensor
 
 
 def _sources(node: fx.Node) -> Iterator[fx.Node]:
