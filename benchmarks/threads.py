@@ -163,6 +163,7 @@ def serve() -> None:
     import warnings
 
     import torch
+    import torchrl  # noqa: F401  it sets its own level when it is imported
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
