@@ -43,6 +43,8 @@ def note_count(name: tuple[NestedKey, str], values: Tensor, mask: Tensor | None,
         mask: as there. Without mask and weights nothing is noted: then it is all entries, in every process as many.
         weights: as there.
     """
+    if torch.compiler.is_dynamo_compiling():
+        return  # in a user's torch.compile nobody asks, and to look whether somebody does would break the graph
     counts = _noted.get()
     if counts is not None and not (mask is None and weights is None):
         counted = torch.ones_like(values) if weights is None else weights.expand_as(values)

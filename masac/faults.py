@@ -1,7 +1,8 @@
 """Checks of values, at once or put off.
 
 To look at a value is to wait for the device it is on, and a graph of tensor operations cannot look at all. So a check
-may be put off: it leaves a flag, and whoever finds a flag set runs what failed again, to get its error.
+may be put off: it leaves a flag, and whoever finds a flag set runs what failed again, to get its error. In a user's own
+``torch.compile`` there is nobody to look at a flag: there a check becomes an operation of the graph that fails itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
+
+IN_A_COMPILED_GRAPH = (
+    "a batch must pass the checks of its values (legal actions, action masks with a choice); it failed one in a "
+    "compiled loss. Call the loss on it without torch.compile to read which."
+)
 
 _put_off: ContextVar[list[Tensor] | None] = ContextVar("put_off", default=None)
 
@@ -27,7 +34,10 @@ def checks_put_off() -> Iterator[list[Tensor]]:
 
 
 def any_fault(wrong: Tensor) -> bool:
-    """Whether any entry of a bool tensor is True."""
+    """Whether any entry of a bool tensor is True; False in a graph that ``torch.compile`` makes, which fails later."""
+    if torch.compiler.is_dynamo_compiling():
+        torch._assert_async(~wrong.any(), IN_A_COMPILED_GRAPH)
+        return False
     flags = _put_off.get()
     if flags is None:
         return bool(wrong.any())

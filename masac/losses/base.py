@@ -55,7 +55,7 @@ class GroupLoss(GroupLossModule):
 
     # -- the losses ----------------------------------------------------------------------------------------------------
 
-    @dispatch(source="keyword_keys", dest="keyword_out_keys", auto_batch_size=False)
+    @dispatch(source="_keyword_keys", dest="keyword_out_keys", auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch; see the class for what it returns and writes."""
         self._set_batch_size(tensordict)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -267,18 +267,19 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         return [key for key in self.out_keys if selected or key not in SAID_HERE]
 
     @property
-    def keyword_keys(self) -> list[NestedKey]:
+    def _keyword_keys(self) -> Iterator[NestedKey]:
         """The entries that a call with keyword tensors may give, each by its names joined with ``_``.
 
         They are those of :attr:`in_keys`, in this order, the optional ones, the done flag, which TorchRL's losses ask
-        for, and the signals at the root of ``next``, which are read where the group has none.
+        for, and the signals at the root of ``next``, which are read where the group has none. Computed as they are
+        looked at: every call asks for them, those with a TensorDict in vain.
         """
         keys = self.tensor_keys
         signals = [as_path(key) for key in (keys.reward, keys.terminated, keys.done)]
         at_next = [("next", *path) for path in signals]
         at_root = [("next", path[-1]) for path in signals if in_group(path, self.group)]
         read = [*map(as_path, self.in_keys), *map(as_path, self.optional_in_keys)]
-        return list(dict.fromkeys([*read, *at_next, *at_root]))
+        yield from dict.fromkeys([*read, *at_next, *at_root])
 
     def _critic_state_keys(self) -> list[tuple[str, ...]]:
         given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}

@@ -126,11 +126,12 @@ class MultiGroupLoss(LossModule):
         return list(dict.fromkeys(as_path(key) for loss in self.group_losses for key in loss.optional_in_keys))
 
     @property
-    def keyword_keys(self) -> list[NestedKey]:
-        """The entries that a call with keyword tensors may give, each by its names joined with ``_``."""
-        of_groups = [as_path(key) for loss in self.group_losses for key in loss.keyword_keys]
-        unasked = {as_path(key) for loss in self.group_losses for key in loss.in_keys} - set(map(as_path, self.in_keys))
-        return list(dict.fromkeys([*map(as_path, self.in_keys), *(key for key in of_groups if key not in unasked)]))
+    def _keyword_keys(self) -> Iterator[NestedKey]:
+        """See :class:`GroupSACLoss`; of what losses write themselves nothing is asked."""
+        own = [as_path(key) for key in self.in_keys]
+        written = {as_path(key) for loss in self.group_losses for key in loss.in_keys} - set(own)
+        more = [as_path(key) for loss in self.group_losses for key in loss._keyword_keys]
+        yield from dict.fromkeys([*own, *(key for key in more if key not in written)])
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         """Nothing to pass on: the losses of the groups have keys of their own."""
@@ -141,7 +142,7 @@ class MultiGroupLoss(LossModule):
             loss.make_value_estimator(value_type, **hyperparams)
         return self
 
-    @dispatch(source="keyword_keys", auto_batch_size=False)
+    @dispatch(source="_keyword_keys", auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of all groups on a batch of batch size ``*B``; see the class for what it returns and writes."""
         out, priorities = TensorDict({}, batch_size=[]), []

@@ -364,3 +364,36 @@ def test_an_estimator_registered_in_torchrl_is_taken():
     loss.make_value_estimator("one step", gamma=0.25)
     assert loss.value_estimator.gamma.item() == 0.25
     assert isinstance(TensorDict(loss.state_dict(), []), TensorDict)
+
+
+# -- torch.compile -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:torch._dynamo.config.inline_inbuilt_nn_modules is deprecated")
+@pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated")
+@pytest.mark.parametrize("kind", ["continuous", "discrete"])
+def test_a_users_torch_compile_makes_one_graph_whose_checks_still_look(kind):
+    torch.compiler.reset()
+    if kind == "continuous":
+        loss, batch = make(skip_done_states="fill"), make_batch(mask=torch.rand(B, N) < 0.7)
+    else:
+        loss, batch = make_discrete(masked=True, skip_done_states="fill"), discrete_batch(action_mask=True)
+    SoftUpdate(loss, tau=0.1)
+    compiled = torch.compile(lambda data: loss(data), fullgraph=True, backend="aot_eager")
+    results, gradients = [], []
+    for forward in (loss, compiled):
+        torch.manual_seed(0)
+        results.append(forward(batch.clone()))
+        loss.zero_grad()
+        total(results[-1]).backward()
+        gradients.append({name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None})
+    if kind == "discrete":  # nothing is drawn: the numbers are the same
+        torch.testing.assert_close(dict(results[1].items()), dict(results[0].items()))
+        torch.testing.assert_close(gradients[1], gradients[0])
+        batch[GROUP, "action"][0, 1] = D
+        with pytest.raises(RuntimeError, match="Call the loss on it without torch.compile"):
+            compiled(batch.clone())
+        with pytest.raises(ValueError, match=f"agent 1 of group '{GROUP}' must have taken one of"):
+            loss(batch.clone())
+    assert gradients[1].keys() == gradients[0].keys()
