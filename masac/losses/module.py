@@ -9,6 +9,7 @@ import abc
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -468,6 +469,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
 def _check_one_action(actor: ProbabilisticTensorDictSequential) -> None:
     """Raise ValueError unless the actor draws one tensor of actions."""
     kinds = [m.distribution_class for m in actor.modules() if isinstance(m, ProbabilisticTensorDictModule)]
+    kinds = [kind.func if isinstance(kind, partial) else kind for kind in kinds]
     composite = any(isinstance(kind, type) and issubclass(kind, CompositeDistribution) for kind in kinds)
     if composite or len(actor.dist_sample_keys) > 1:
         raise ValueError(

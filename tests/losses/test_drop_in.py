@@ -1,5 +1,6 @@
 """A call of TorchRL's SACLoss or DiscreteSACLoss is one of the group losses, or an error that says why not."""
 
+import functools
 import inspect
 import pickle
 
@@ -113,8 +114,11 @@ def test_composite_actions_and_binary_ones_are_not_taken():
             distribution_kwargs=kwargs,
         )
 
-    for keys in ([(GROUP, "action", "force")], [(GROUP, "action", "force"), (GROUP, "action", "word")]):
+    force, word = (GROUP, "action", "force"), (GROUP, "action", "word")
+    for keys, as_partial in (([force], False), ([force, word], False), ([force], True)):
         actor = composite(keys, [key[-1] for key in keys])
+        if as_partial:  # as in TorchRL's tests
+            actor[-1].distribution_class = functools.partial(CompositeDistribution)
         with pytest.raises(ValueError, match=r"a composite action \(.*force.*\) is not taken, because"):
             GroupSACLoss(actor, our_critic(True, "team"))
     with pytest.raises(ValueError, match="action_space='binary' is not taken, because"):
@@ -392,7 +396,7 @@ def test_a_users_torch_compile_makes_one_graph_whose_checks_still_look(kind):
         torch.testing.assert_close(dict(results[1].items()), dict(results[0].items()))
         torch.testing.assert_close(gradients[1], gradients[0])
         batch[GROUP, "action"][0, 1] = D
-        with pytest.raises(RuntimeError, match="Call the loss on it without torch.compile"):
+        with pytest.raises(RuntimeError, match=r"Call the loss on it without torch\.compile"):
             compiled(batch.clone())
         with pytest.raises(ValueError, match=f"agent 1 of group '{GROUP}' must have taken one of"):
             loss(batch.clone())
