@@ -90,7 +90,7 @@ class ActorNetwork(GroupNetwork):
             elif self.agent_ids:  # whose id is a constant now: part of the first layer's bias
                 first = alone.mlp.first
                 features = first.weight.shape[0] - cast(int, self.n_agents)
-                first.bias += first.weight[features + index]
+                first.bias.add_(first.weight[features + index])
                 first.weight.data = first.weight[:features].clone()
         alone.share_params, alone.agent_ids, alone.position_dependent, alone.n_agents = True, False, False, 1
         return alone
