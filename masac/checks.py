@@ -4,11 +4,29 @@ from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """A config value that cannot be meant. The message names the override to change."""
+    """A config value that cannot be meant. The message names the override to change.
+
+    Args:
+        message: one line.
+        traceback: of what somebody else's code raised, for a file.
+    """
+
+    def __init__(self, message: str = "", *, traceback: str | None = None) -> None:
+        super().__init__(message)
+        self.traceback = traceback
 
 
 class RunFailedError(RuntimeError):
-    """A run that cannot go on. The message says why, and what was saved."""
+    """A run that cannot go on. The message says why, and what was saved.
+
+    Args:
+        message: one line.
+        traceback: of what was raised, in whatever process, for a file.
+    """
+
+    def __init__(self, message: str = "", *, traceback: str | None = None) -> None:
+        super().__init__(message)
+        self.traceback = traceback
 
 
 def check(name: str, value: object, holds: bool, rule: str) -> None:

@@ -2,55 +2,91 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from masac.checks import ConfigError, RunFailedError
 from masac.cli.presets import explain_missing
-from masac.cli.several import signed
+from masac.cli.several import rank_of, signed
+from masac.stop_signals import StoppedBySignal, stop_on_signals
+from masac.tracebacks import first_line, report_of, write_traceback
 from masac.training.atomic import disk_is_full
+
+ERROR_LOG = "error.log"
+"""What a run that failed leaves in its folder: a traceback, if code raised, and the line that was printed."""
+
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
 
 
 @contextmanager
-def errors_as_lines(command: str) -> Iterator[None]:
-    """Exit with 2 for a mistake in the command line, 1 for a run that failed, 130 after Ctrl-C.
+def errors_as_lines(command: str, folder: Path | None = None) -> Iterator[None]:
+    """Exit with 2 for a mistake in the command line, 1 for what failed, 128 and its number for a signal.
 
     Args:
         command: to begin the line with.
+        folder: of a run, for tracebacks; else they are in temporary files.
     """
     # Otherwise Hydra prints a shortened trace and exits by itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        yield
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        _fail(command, explained(error), 2)
-    except RunFailedError as error:
-        _fail(command, explained(error), 1)
-    except OSError as error:
-        if not disk_is_full(error):
-            raise
-        _fail(command, f"the disk must have room for what is written; {error}. Make room, then try again", 1)
-    except KeyboardInterrupt:
-        _fail(command, "stopped at once; the run's files are those of the last iteration", 130)
+        with stop_on_signals(lambda line: _print(command, line), at_once=True):
+            yield
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.number if isinstance(interrupt, StoppedBySignal) else 2
+        _print(command, f"{signal.Signals(number).name}: stopped at once")
+        sys.exit(128 + number)
+    except BrokenPipeError:  # masac tasks | head
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
+    except Exception as error:
+        line, trace, code = explained(error)
+        if trace is not None:
+            line = with_traceback(line, trace, folder, f"{command.rpartition(' ')[2]}-{ERROR_LOG}")
+        said = signed(line)
+        if said is not None:
+            _print(command, f"error: {said}")
+        sys.exit(code)
 
 
-def explained(error: Exception) -> str:
-    """What to say of an error: its message if it is one of ours or of the config, else where it came from too."""
+def explained(error: Exception) -> tuple[str, str | None, int]:
+    """What to say of an error in one line, the traceback that is worth keeping, and the exit code."""
     if isinstance(error, MissingConfigException):
-        return explain_missing(error)
-    if isinstance(error, ConfigError | RunFailedError | HydraException | OmegaConfBaseException):
-        return str(error)
-    return "".join(traceback.format_exception(error)).rstrip()
+        return explain_missing(error), None, 2
+    if isinstance(error, ConfigError | RunFailedError):
+        return str(error), error.traceback, 2 if isinstance(error, ConfigError) else 1
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return " ".join(str(error).split()), None, 2
+    if disk_is_full(error):
+        return f"the disk must have room for what is written; {error}. Make room, then try again", None, 1
+    report = report_of(error)
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE and error.filename and report.is_ours:
+        return (
+            f"files must be writable where they are to go; got {first_line(error)}. Name another place with "
+            "run_dir=... (or -o FILE)",
+            None,
+            2,
+        )
+    advice = " Please report it, with the traceback." if report.is_ours else " Mend it there."
+    return report.sentence() + advice, report.traceback, 1
 
 
-def _fail(command: str, message: str, code: int) -> None:
-    said = signed(message)
-    if said is not None:
-        print(f"{command}: error: {said}", file=sys.stderr, flush=True)
-    sys.exit(code)
+def with_traceback(line: str, trace: str, folder: Path | None, name: str = ERROR_LOG) -> str:
+    """A line that names the file which the traceback is in by then."""
+    if (index := rank_of()) > 0:
+        name = f"rank{index}-{name}"
+    file = write_traceback(f"{trace.rstrip()}\n\n{line}", folder, name)
+    return line if file is None else f"{line} Traceback: {file}"
+
+
+def _print(command: str, line: str) -> None:
+    with suppress(OSError):  # nobody reads it any more
+        print(f"{command}: {line}", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from masac.checks import ConfigError
 from masac.cli.errors import errors_as_lines
+from masac.cli.saved import saved_policy, say
 
 if TYPE_CHECKING:
     from masac.training.episodes import Evaluation
@@ -34,7 +35,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     """Run ``masac evaluate`` with its arguments; exits with 2 for a mistake in them."""
     options = parser().parse_args(list(arguments))
     sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
-    with errors_as_lines("masac evaluate"):
+    with errors_as_lines("masac evaluate", options.run_dir):
         found = _evaluate(options)
         if options.json:
             print(json.dumps(found, indent=2))
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
     it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
     it.add_argument("--episodes", type=int, default=100, metavar="N", help="how many, side by side (100)")
+    it.add_argument("--steps", type=int, metavar="MAX", help="steps of an episode at most (its own end)")
     it.add_argument("--seed", type=int, metavar="S", help="of the environments (the run's evaluation.seed)")
     it.add_argument(
         "--stochastic",
@@ -66,14 +68,16 @@ def parser() -> argparse.ArgumentParser:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from masac.envs.registry import make_env  # imported when needed: help is immediate without PyTorch
     from masac.training import episodes
-    from masac.training.saved_policy import find_policy, read_policy
+    from masac.training.evaluator import Watch, said_of_limit, step_limit
     from masac.training.threads import choose_threads, set_threads
 
     if options.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1; got {options.episodes}.")
+    if options.steps is not None and options.steps < 1:
+        raise ConfigError(f"--steps must be at least 1; got {options.steps}.")
     if options.seed is not None and not 0 <= options.seed < 2**31:
         raise ConfigError(f"--seed must be at least 0 and below 2**31; got {options.seed}.")
-    saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+    saved = saved_policy(options.run_dir, options.checkpoint)
     set_threads(choose_threads(saved.config.training.threads, saved.policy.operations * options.episodes))
     task = saved.config.task
     evaluation = saved.config.evaluation
@@ -81,9 +85,19 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     stochastic = evaluation.stochastic if options.stochastic is None else options.stochastic
     env = make_env(task, num_envs=options.episodes, seed=seed, one_episode=True)
     try:
-        found = episodes.evaluate(saved.policy, env, seed=seed, success=task.success, stochastic=stochastic)
+        found = episodes.evaluate(
+            saved.policy,
+            env,
+            seed=seed,
+            success=task.success,
+            stochastic=stochastic,
+            max_steps=options.steps or step_limit(task),
+            after_step=Watch(say),
+        )
     finally:
         env.close(raise_if_closed=False)
+    if found.unfinished:
+        say(f"warning: {said_of_limit(found)} (here: --steps MAX)")
     return _numbers(saved, found, seed=seed, stochastic=stochastic)
 
 

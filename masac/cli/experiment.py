@@ -19,6 +19,7 @@ from rich.table import Table
 
 from masac.checks import ConfigError
 from masac.cli.arguments import hydra_arguments
+from masac.cli.failures import failures_explained
 from masac.training.config import ExperimentConfig, read_config, typed
 from masac.training.memory import in_units
 from masac.training.ranks import current_rank
@@ -29,14 +30,14 @@ FEW_UPDATES = 2000
 """Fewer than these hardly move a network: the presets take some thousands."""
 
 
-def run_experiment(composed: DictConfig, run_dir: str) -> bool:
-    """Train as configured; writes into ``run_dir``. Returns whether somebody asked to stop."""
+def run_experiment(composed: DictConfig, run_dir: str) -> int | None:
+    """Train as configured; writes into ``run_dir``. Returns the number of the signal that stopped it."""
     run_dir = current_rank().share(run_dir)  # its name may tell the time
     return _run(replace(read_config(composed), run_dir=run_dir), resumes=False)
 
 
-def resume_experiment(run_dir: Path, words: Sequence[str]) -> None:
-    """Go on with the run in ``run_dir``, with a config changed where that may be.
+def resume_experiment(run_dir: Path, words: Sequence[str]) -> int | None:
+    """Go on with the run in ``run_dir``, with a config changed where that may be; returns as :func:`run_experiment`.
 
     Args:
         run_dir: the run's folder.
@@ -47,7 +48,7 @@ def resume_experiment(run_dir: Path, words: Sequence[str]) -> None:
     """
     rank = current_rank()  # only rank 0 needs to have the files
     config = rank.share(replace(read_run_config(run_dir), run_dir=str(run_dir)) if rank.writes else ExperimentConfig())
-    _run(changed(config, words) if words else config, resumes=True)
+    return _run(changed(config, words) if words else config, resumes=True)
 
 
 def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
@@ -78,7 +79,7 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
     return read_config(_nested(after))
 
 
-def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
+def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     for dtype in (np.float32, np.float64):
         np.finfo(dtype)  # NumPy 1 and 2.2 look for the smallest number when first asked, and warn if it was flushed
@@ -90,7 +91,10 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
     def say(line: str) -> None:
         console.print(line, soft_wrap=True)
 
-    with Trainer(config, Path(config.run_dir), console=console, resumes=resumes) as trainer:
+    with (
+        failures_explained(Path(shown_dir)),
+        Trainer(config, Path(config.run_dir), console=console, resumes=resumes) as trainer,
+    ):
         agents = ", ".join(
             f"{group.n_agents} {group.name}{'' if group in trainer.learning else ' (random)'}"
             for group in trainer.groups
@@ -122,6 +126,11 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
             if before != ranks:
                 what = "dealt out to" if trainer.resumed_from.segments is not None else "not there, and filled anew by"
                 say(f"replay buffers of {before} ranks are {what} {ranks}; new ranks begin with new random numbers")
+            if trainer.refills:
+                say(
+                    f"the checkpoint has no replay buffer: {trainer.refills:,} frames are collected with the policy it "
+                    "has before it learns on"
+                )
         elif resumes:
             say("there is no checkpoint yet: beginning again")
         if trainer.frames >= trainer.total_frames:
@@ -129,12 +138,18 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> bool:
                 f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume "
                 f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
+        elif not trainer.will_learn:
+            say(
+                f"warning: the run ends before its first update: of training.total_frames={trainer.total_frames} the "
+                f"warm-up takes {trainer.schedule.learns_from}, and training.updates_per_frame="
+                f"{config.training.updates_per_frame:g}. Raise training.total_frames, or lower training.warmup_frames"
+            )
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
         if trainer.learner.updates < FEW_UPDATES and not summary["interrupted"]:
             say(_few_updates(config, trainer.learner.updates))
-    return bool(summary.get("interrupted"))
+    return trainer.stopped_by
 
 
 def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from masac.cli.errors import errors_as_lines
+from masac.cli.saved import saved_policy
 
 EPILOG = """\
 Inputs and outputs are plain tensors: observation [batch, agents, features] to action [batch, agents, ...] in the
@@ -23,15 +24,14 @@ Examples:
 def export(arguments: Sequence[str]) -> None:
     """Run ``masac export`` with its arguments; exits with 2 for a mistake in them."""
     options = parser().parse_args(list(arguments))
-    with errors_as_lines("masac export"):
+    with errors_as_lines("masac export", options.run_dir):
         from masac.envs.registry import look_in_working_directory  # imported when needed: PyTorch
         from masac.envs.spaces import read_spaces
         from masac.training.export import check_export_file, export_policy
-        from masac.training.saved_policy import find_policy, read_policy
 
         look_in_working_directory()
         check_export_file(options.output)
-        saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+        saved = saved_policy(options.run_dir, options.checkpoint)
         for file in export_policy(saved, read_spaces(saved.config.task), options.output, per_agent=options.per_agent):
             print(f"{file} (its inputs and outputs: {file}.json)")
 

@@ -6,6 +6,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import masac
 from masac.training.threads import wait_passively
@@ -45,5 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"masac: error: unknown command {command!r}. {hint}", file=sys.stderr)
         sys.exit(2)
     wait_passively()
-    run = getattr(import_module(f"masac.cli.{command}"), command)  # imported when needed: Hydra, then PyTorch
-    run(rest)
+    from masac.cli.errors import errors_as_lines  # imported when needed: Hydra, then PyTorch
+
+    folder = next((Path(word) for word in rest if Path(word).is_dir()), None)
+    with errors_as_lines(f"masac {command}", folder):
+        run = getattr(import_module(f"masac.cli.{command}"), command)
+        run(rest)

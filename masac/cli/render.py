@@ -10,6 +10,7 @@ from pathlib import Path
 
 from masac.checks import ConfigError
 from masac.cli.errors import errors_as_lines
+from masac.cli.saved import saved_policy, say
 
 DEFAULT_FPS = 15.0
 
@@ -26,7 +27,7 @@ def render(arguments: Sequence[str]) -> None:
     """Run ``masac render`` with its arguments; exits with 2 for a mistake in them, 1 where it cannot draw."""
     options = parser().parse_args(list(arguments))
     sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
-    with errors_as_lines("masac render"):
+    with errors_as_lines("masac render", options.run_dir):
         print(_render(options))
 
 
@@ -56,27 +57,28 @@ def _render(options: argparse.Namespace) -> str:
     import torch  # imported when needed: help is immediate without
 
     from masac.envs.drawing import make_drawn_env
+    from masac.training.evaluator import step_limit
     from masac.training.playback import Playback
-    from masac.training.saved_policy import find_policy, read_policy
     from masac.training.threads import choose_threads, set_threads
     from masac.training.video import can_write_mp4, check_video_file, scaled, write_video
 
     _check(options)
     file = options.output or options.run_dir / ("episode.mp4" if can_write_mp4() else "episode.gif")
     check_video_file(file)
-    saved = read_policy(find_policy(options.run_dir, checkpoint=options.checkpoint))
+    saved = saved_policy(options.run_dir, options.checkpoint)
     set_threads(choose_threads(saved.config.training.threads, saved.policy.operations))
     drawn = make_drawn_env(saved.config.task, seed=options.seed)
     torch.manual_seed(options.seed)  # of drawn actions, and of groups that act at random
-    played = Playback(
-        saved.policy, drawn, episodes=options.episodes, max_steps=options.steps, stochastic=options.stochastic
-    )
+    limit = options.steps or step_limit(saved.config.task)
+    played = Playback(saved.policy, drawn, episodes=options.episodes, max_steps=limit, stochastic=options.stochastic)
     pictures = played if options.width is None else scaled(played, options.width)
     try:
         write_video(file, pictures, fps=options.fps or drawn.fps or DEFAULT_FPS)
     finally:
         drawn.env.close(raise_if_closed=False)
     returns = ", ".join(f"{name} {sum(values) / len(values):.3g}" for name, values in played.returns.items())
+    if options.steps is None and limit in played.lengths:
+        say(f"warning: episodes were cut after {limit:,} steps. Show more with --steps MAX")
     episodes = f"{options.episodes} episode{'s' if options.episodes != 1 else ''}"
     return f"{file}: {episodes}, {sum(played.lengths)} steps, return per agent: {returns}"
 

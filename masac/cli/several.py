@@ -13,6 +13,11 @@ def are_several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
+def rank_of() -> int:
+    """The index of this process among those that torchrun started; 0 without it."""
+    return int(os.environ["RANK"]) if are_several() else 0
+
+
 def among_ranks(value: T) -> T:
     """What rank 0 has, in all of them."""
     if not are_several():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -90,7 +91,7 @@ def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
     yield ""
     limit = "the environment's own" if task.horizon is None else f"{task.horizon} steps, then truncated"
     yield f"  horizon: {limit}"
-    yield f"  train:   masac train {' '.join(words)}"
+    yield f"  train:   masac train {shlex.join(words)}"
 
 
 def _action(group: GroupSpec) -> str:

@@ -14,13 +14,10 @@ from omegaconf import DictConfig
 
 from masac.checks import ConfigError, RunFailedError
 from masac.cli.arguments import MULTIRUN, hydra_arguments, split_resume, sweep_folder
-from masac.cli.errors import errors_as_lines, explained
+from masac.cli.errors import ERROR_LOG, errors_as_lines, explained
 from masac.cli.help import train_help
 from masac.cli.presets import register_presets
 from masac.cli.several import are_several
-
-ERROR_LOG = "error.log"
-"""What a job of a sweep that failed leaves in its folder."""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -37,18 +34,42 @@ def train(arguments: Sequence[str]) -> None:
         if run_dir is not None:
             from masac.cli.experiment import resume_experiment  # imported when needed: PyTorch
 
-            resume_experiment(run_dir, words)
-            return
-        sys.argv = ["masac train", *hydra_arguments(words)]
-        sweep, started, stopped = sweep_folder(sys.argv[1:]), time.time(), False
-        try:
-            _run_job()
-        except SweepStopped:
-            stopped = True
-        if sweep is not None:
-            _list_failed_jobs(sweep, started)
-            if not stopped:
-                print(f"all jobs are done; next: masac plot {shlex.quote(str(sweep))}")
+            stopped_by = resume_experiment(run_dir, words)
+        else:
+            stopped_by = _train(words)
+    if stopped_by is not None and not are_several():  # torchrun would call it a failure, and print a traceback
+        sys.exit(128 + stopped_by)
+
+
+def _train(words: Sequence[str]) -> int | None:
+    """Run a job, or those of a sweep; returns the number of the signal that stopped it."""
+    sys.argv = ["masac train", *hydra_arguments(words)]
+    sweep, started, stopped_by = sweep_folder(sys.argv[1:]), time.time(), None
+    try:
+        _run_job()
+    except JobEnded as ended:
+        if ended.error is not None:
+            raise ended.error from None
+        stopped_by = ended.number
+    if sweep is not None:
+        _list_failed_jobs(sweep, started)
+        if stopped_by is None:
+            print(f"all jobs are done; next: masac plot {shlex.quote(str(sweep))}")
+    return stopped_by
+
+
+class JobEnded(BaseException):
+    """A job failed, or a signal stopped it. Of jobs that raise an ``Exception`` Hydra prints the overrides.
+
+    Args:
+        error: why it failed.
+        number: of the signal.
+    """
+
+    def __init__(self, error: Exception | None, number: int | None) -> None:
+        super().__init__(error, number)
+        self.error = error
+        self.number = number
 
 
 @hydra.main(config_path="pkg://masac.conf", config_name="config", version_base="1.3")
@@ -60,24 +81,28 @@ def _run_job(composed: DictConfig) -> None:
 
     settings = HydraConfig.get()
     run_dir = settings.runtime.output_dir
-    if settings.mode is not RunMode.MULTIRUN:
-        run_experiment(composed, run_dir)
-        return
-    Path(run_dir, ERROR_LOG).unlink(missing_ok=True)  # of an earlier sweep into the same folder
+    sweeps = settings.mode is RunMode.MULTIRUN
+    if sweeps:
+        Path(run_dir, ERROR_LOG).unlink(missing_ok=True)  # of an earlier sweep into the same folder
     try:
-        interrupted = run_experiment(composed, run_dir)
-    except Exception as error:  # a job that fails must not stop the others
-        message = explained(error)
-        Path(run_dir, ERROR_LOG).write_text(message + "\n")
-        print(f"masac train: job {settings.job.num} failed: {message.splitlines()[-1]}", file=sys.stderr, flush=True)
+        stopped_by = run_experiment(composed, run_dir)
+    except Exception as error:
+        if not sweeps:
+            raise JobEnded(error, None) from None
+        _note_failure(error, Path(run_dir), settings.job.num)  # a job that fails must not stop the others
         return
-    if interrupted:
-        print("masac train: the sweep is stopped; jobs after this one are not begun", flush=True)
-        raise SweepStopped
+    if stopped_by is not None:
+        if sweeps:
+            print("masac train: the sweep is stopped; jobs after this one are not begun", flush=True)
+        raise JobEnded(None, stopped_by)
 
 
-class SweepStopped(BaseException):
-    """Somebody asked a job of a sweep to stop."""
+def _note_failure(error: Exception, run_dir: Path, job: int) -> None:
+    """Say that a job failed; leave its log, whose last line says why."""
+    line, trace, _ = explained(error)
+    with (run_dir / ERROR_LOG).open("a", encoding="utf-8") as log:
+        log.write(f"{trace.rstrip()}\n\n{line}\n" if trace is not None else f"{line}\n")
+    print(f"masac train: job {job} failed: {line}", file=sys.stderr, flush=True)
 
 
 def _list_failed_jobs(sweep: Path, started: float) -> None:

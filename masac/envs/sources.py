@@ -21,6 +21,7 @@ from masac.checks import ConfigError
 from masac.envs.catalogue import hint, install_hint
 from masac.envs.config import TaskConfig
 from masac.envs.repairs import repair
+from masac.tracebacks import built_badly
 
 
 def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | EnvBase:
@@ -121,6 +122,8 @@ def _call(make: Callable[..., Any], kwargs: dict[str, Any], name: str) -> Any:
         raise ConfigError(
             f"task.kwargs must fit {name}; got {kwargs}, for which it raised {type(error).__name__}: {error}"
         ) from error
+    except Exception as error:
+        raise built_badly(name, error, kwargs) from error
 
 
 def _as_parallel(env: Any, name: str) -> ParallelEnv[Any, Any, Any] | EnvBase:

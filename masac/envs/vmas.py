@@ -14,6 +14,7 @@ from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
 from masac.envs.scenarios import close_names, vmas_scenarios
 from masac.envs.vmas_env import VmasVectorEnv
+from masac.tracebacks import built_badly
 
 
 def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
@@ -52,6 +53,10 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
                 f"task.kwargs must fit the scenario {task.scenario!r}; got {dict(task.kwargs)}, for which it raised "
                 f"{type(error).__name__}: {error}"
             ) from error
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise built_badly(f"task.scenario={task.scenario}", error, dict(task.kwargs)) from error
 
 
 def _find_scenario(name: str) -> str | BaseScenario:

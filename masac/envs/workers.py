@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial, wraps
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -20,6 +21,8 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase, ParallelEnv
 
 from masac.checks import RunFailedError
+from masac.stop_signals import SIGNALS
+from masac.tracebacks import ErrorReport, report_of
 
 SECONDS_TO_CLOSE = 5.0
 """How long workers may take to close their environments before they are ended."""
@@ -29,7 +32,8 @@ class Workers(ParallelEnv):
     """TorchRL's ``ParallelEnv`` for runs that nobody watches.
 
     - An exception in a worker is raised here as a :class:`~masac.checks.RunFailedError` with the worker's traceback.
-    - Workers do not hear Ctrl-C: this process decides how a run ends. They end with it, however it ends.
+    - Workers do not hear Ctrl-C, SIGTERM or SIGHUP, which whole groups of processes get: this process decides how a run
+      ends. They end with it, however it ends.
     - The threads PyTorch may use here are left as they are.
 
     Args:
@@ -58,7 +62,7 @@ class Workers(ParallelEnv):
             reports.cleanup()
             raise
         self._reports, self._threads = reports, threads
-        with children_without_ctrl_c(), self._explained():
+        with children_without_signals(), self._explained():
             self.start()
 
     def set_seed(self, seed: int | None = None, static_seed: bool = False) -> int | None:
@@ -102,20 +106,19 @@ class Workers(ParallelEnv):
             self._terminate_and_join_workers(processes, timeout=SECONDS_TO_CLOSE)
             self.is_closed = True
             self.close()
-            raise RunFailedError(
-                f"environments must not fail; {reason.rstrip()}\n"
-                "With task.num_workers=0 they are stepped in this process, for a debugger."
-            ) from None
+            raise reason from None
 
-    def _reason(self, exit_codes: list[int | None]) -> str | None:
+    def _reason(self, exit_codes: list[int | None]) -> RunFailedError | None:
+        hint = "With task.num_workers=0 they are stepped in this process, for a debugger."
         reports = sorted(Path(self._reports.name).iterdir())
         if reports:
-            return f"in a worker process one raised:\n{reports[0].read_text()}"
+            report = ErrorReport(**json.loads(reports[0].read_text(encoding="utf-8")))
+            return report.as_error("in a worker process", hint)
         killed = [code for code in exit_codes if code not in (None, 0, -signal.SIGTERM)]
         if killed:
-            return (
-                f"a worker process ended with exit code {killed[0]} and without a word (out of memory, or a crash in a "
-                "library?)."
+            return RunFailedError(
+                f"environments must not fail; a worker process ended with exit code {killed[0]} and without a word "
+                f"(out of memory, or a crash in a library?). {hint}"
             )
         return None
 
@@ -132,7 +135,7 @@ def _make_reporting(make: Callable[[], EnvBase], folder: str, parent: int) -> En
     """Make a worker's environment, whose exceptions are written to a file in ``folder`` instead of standard error."""
     if os.getpid() == parent:
         return make()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals()
     report = Path(folder) / str(os.getpid())
     env = _reporting(make, report)()
     for name in ("reset", "_reset", "step", "_step", "step_and_maybe_reset", "set_seed"):  # all that TorchRL calls
@@ -145,22 +148,31 @@ def _reporting(function: Callable[..., Any], report: Path) -> Callable[..., Any]
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except Exception:
-            report.write_text(traceback.format_exc())
+        except Exception as error:
+            report.write_text(json.dumps(asdict(report_of(error))), encoding="utf-8")
             raise SystemExit(1) from None
 
     return call
 
 
 @contextmanager
-def children_without_ctrl_c() -> Iterator[None]:
-    """Processes started meanwhile get no SIGINT, from their first moment: they inherit what is blocked here."""
+def children_without_signals() -> Iterator[None]:
+    """Processes started meanwhile get none of the signals that end runs, from their first moment.
+
+    They inherit what is blocked here, and call :func:`ignore_signals` when they can.
+    """
     if sys.platform == "win32":
         yield
         return
-    resource_tracker.ensure_running()  # it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # it would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_signals() -> None:
+    """Leave it to the process that started this one how a run ends; it ends this one too, as does its own end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

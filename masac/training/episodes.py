@@ -6,7 +6,7 @@ An agent's return is the sum of its rewards over its own life: what the environm
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -111,12 +111,14 @@ class Evaluation:
         lives: by group, steps every agent lived, ``[E, N]``.
         lengths: steps of every episode, ``[E]``.
         successes: which episodes terminated before the horizon, ``[E]``, where that is a success; else None.
+        unfinished: episodes that had no end and were cut.
     """
 
     returns: Mapping[str, Tensor]
     lives: Mapping[str, Tensor]
     lengths: Tensor
     successes: Tensor | None
+    unfinished: int = 0
 
     def episode_returns(self, groups: Sequence[str]) -> Tensor:
         """Of every episode, the mean return of all agents of these groups, ``[E]``."""
@@ -124,15 +126,26 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None, stochastic: bool = False) -> Evaluation:
+def evaluate(
+    policy: Policy,
+    env: EnvBase,
+    *,
+    seed: int,
+    success: str | None,
+    stochastic: bool = False,
+    max_steps: int | None = None,
+    after_step: Callable[[int, int, int], None] | None = None,
+) -> Evaluation:
     """Run one episode in every environment of ``env``, side by side.
 
     Args:
         policy: acts.
-        env: E vectorised environments with a horizon, reset here with ``seed``.
+        env: E vectorised environments, reset here with ``seed``.
         seed: the same seed gives the same episodes.
         success: ``"terminated"`` if that is a success, else None.
         stochastic: whether actions are drawn from the policy, which else acts without noise.
+        max_steps: after which episodes are cut; None for as long as they last.
+        after_step: is told of every step: how many there were, the episodes that go on, and all episodes.
     """
     env.set_seed(seed)
     data = env.reset()
@@ -142,12 +155,13 @@ def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None, st
     lives = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.int64) for group in policy.groups}
     lengths = torch.zeros(batch, dtype=torch.int64)
     terminated = torch.zeros(batch, dtype=torch.bool)
+    steps = 0
     exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
     cuda = [data.device] if data.device is not None and data.device.type == "cuda" else []
     # Random numbers of its own: a seed always draws the same actions, and training goes on as if nothing was drawn.
     with torch.random.fork_rng(cuda), set_exploration_type(exploration):
         torch.manual_seed(seed)
-        while running.any():
+        while running.any() and steps != max_steps:
             # Environments whose episode is over rest or start another; either counts for nothing.
             stepped, data = env.step_and_maybe_reset(policy(data))
             counted = running.cpu()
@@ -159,12 +173,16 @@ def evaluate(policy: Policy, env: EnvBase, *, seed: int, success: str | None, st
             lengths += counted
             terminated |= counted & stepped["next", "terminated"].squeeze(-1).cpu()
             running &= ~stepped["next", "done"].squeeze(-1)
+            steps += 1
+            if after_step is not None:
+                after_step(steps, int(running.sum()), running.numel())
     flat = len(batch) - 1
     return Evaluation(
         returns={name: value.flatten(0, flat) for name, value in returns.items()},
         lives={name: value.flatten(0, flat) for name, value in lives.items()},
         lengths=lengths.flatten(),
         successes=terminated.flatten() if success == "terminated" else None,
+        unfinished=int(running.sum()),
     )
 
 

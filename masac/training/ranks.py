@@ -38,6 +38,9 @@ class RankLostError(RunFailedError):
 class OtherRankFailedError(RunFailedError):
     """Another rank said that it cannot go on."""
 
+    def __init__(self) -> None:
+        super().__init__("every rank must go on to the end of the run; another one failed, which says why.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rank:
@@ -136,9 +139,7 @@ class Rank:
             OtherRankFailedError: if another one cannot.
         """
         if self.any(failed) and not failed:
-            raise OtherRankFailedError(
-                "every rank must go on to the end of the run; another one failed, which says why."
-            )
+            raise OtherRankFailedError
 
     def send(self, value: object, to: int) -> None:
         """Give one other rank something."""

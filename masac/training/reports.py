@@ -13,13 +13,15 @@ class Report:
     """What one rank says, or all of them together.
 
     Args:
-        stop: whether somebody asked for the run to end.
+        stop: the number of the signal that asked for the run to end; 0 if none did.
+        failed: whether the run cannot go on.
         checkpoint: whether a checkpoint is due.
         rows: in the replay buffer.
         finished: the episodes that ended in this iteration.
     """
 
-    stop: bool
+    stop: int
+    failed: bool
     checkpoint: bool
     rows: int
     finished: Sequence[FinishedEpisode]
@@ -27,10 +29,11 @@ class Report:
 
 def together(reports: Sequence[Report]) -> Report:
     """What the reports of all ranks come to."""
-    stop = any(report.stop for report in reports)
+    stop = max(report.stop for report in reports)
     return Report(
         stop=stop,
-        checkpoint=stop or any(report.checkpoint for report in reports),
+        failed=any(report.failed for report in reports),
+        checkpoint=stop > 0 or any(report.checkpoint for report in reports),
         rows=sum(report.rows for report in reports),
         finished=[episode for report in reports for episode in report.finished],
     )

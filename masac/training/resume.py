@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from masac.checks import ConfigError
 from masac.training.checkpoints import Checkpoint, Checkpoints, found_in, read_checkpoint
-from masac.training.config import ExperimentConfig, read_config
+from masac.training.config import ExperimentConfig, known_part, read_config
 from masac.training.damage import DamagedError
 from masac.training.episodes import EpisodeTracker
 from masac.training.learner import Learner
@@ -27,12 +27,12 @@ from masac.training.run_files import installed_versions
 
 MAY_CHANGE = (
     *("run_dir", "logging", "evaluation.every_frames", "evaluation.solved_at", "checkpoint.keep"),
-    *("task.num_workers", "collector"),
+    *("task.num_workers", "task.horizon", "collector"),
     *("training.total_frames", "training.device", "training.checkpoint_every"),
     *("training.compile", "training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
     *("training.sync_check_every", "training.threads"),
 )
-"""The keys (or parts of the config) that a resumed run may change: they leave what was learned as it is."""
+"""The keys (or parts of the config) that a resumed run may change: what was learned stays true under them."""
 
 
 def read_run_config(run_dir: Path) -> ExperimentConfig:
@@ -48,6 +48,8 @@ def read_run_config(run_dir: Path) -> ExperimentConfig:
         )
     try:
         return read_config(OmegaConf.load(path))  # pyright: ignore[reportArgumentType]
+    except ConfigError as error:
+        raise ConfigError(f"{str(path)!r} must be a config of this version of masac: {error}") from None
     except (OmegaConfBaseException, YAMLError, OSError, AssertionError) as error:
         raise ConfigError(f"{str(path)!r} must be a config that masac wrote; got {error}") from None
 
@@ -164,7 +166,7 @@ def _random_of(index: int) -> str:
 
 def _read(config: Mapping[str, Any]) -> ExperimentConfig:
     try:
-        return read_config(config)
+        return read_config(known_part(config)[0])
     except ConfigError as error:
         raise DamagedError(f"its config cannot be read: {error}") from None
 

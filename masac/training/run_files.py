@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import shlex
 import sys
 import weakref
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from tensordict import TensorDictBase
 from masac.checks import ConfigError
 from masac.keys import as_path
 from masac.training.atomic import flush_names, write_atomically
+from masac.training.checkpoints import FOLDER, found_in
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
 from masac.training.saved_policy import save_policy
@@ -50,23 +52,39 @@ class RunFiles:
         self.writes = writes
         if not writes:
             return
-        if not resumes and any((run_dir / name).exists() for name in ("config.yaml", "metrics.csv")):
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            self._unlock = weakref.finalize(self, os.close, _lock(run_dir))
+            if not resumes and (found_in(run_dir / FOLDER) or self._worth_keeping()):
+                self._unlock()
+                raise ConfigError(
+                    f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=..., or go on with "
+                    f"{self.resume_command}"
+                )
+            flush_names(run_dir.parent)
+            (run_dir / "error.log").unlink(missing_ok=True)  # of an earlier start
+        except OSError as error:
             raise ConfigError(
-                f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=..., or go on with "
-                f"masac train --resume {run_dir}"
-            )
-        run_dir.mkdir(parents=True, exist_ok=True)
-        flush_names(run_dir.parent)
-        self._unlock = weakref.finalize(self, os.close, _lock(run_dir))
+                f"run_dir must be a folder that can be written to; got {str(run_dir)!r}: {error}. Change it with "
+                "run_dir=..."
+            ) from None
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        return f"masac train --resume {shlex.quote(str(self.run_dir))}"
 
     def check_barely_begun(self) -> None:
         """Raise ConfigError if there is something to lose by beginning a run without checkpoints again."""
-        for name in ("summary.json", "policy.pt"):
-            if self.writes and (self.run_dir / name).exists():
-                raise ConfigError(
-                    f"a run must have checkpoints to go on from; {str(self.run_dir)!r} has a {name} and none. Begin "
-                    "another run with another run_dir=..."
-                )
+        if self.writes and (name := self._worth_keeping()):
+            raise ConfigError(
+                f"a run must have checkpoints to go on from; {str(self.run_dir)!r} has a {name} and none. Begin "
+                "another run with another run_dir=..."
+            )
+
+    def _worth_keeping(self) -> str | None:
+        """What a run that got anywhere left in the folder. One that failed before leaves nothing to lose."""
+        return next((name for name in ("summary.json", "policy.pt") if (self.run_dir / name).exists()), None)
 
     def close(self) -> None:
         """Let another process go on with the run."""

@@ -16,7 +16,7 @@ from masac.envs.registry import look_in_working_directory, make_env
 from masac.groups import GroupSpec, read_groups
 from masac.training.atomic import write_atomically
 from masac.training.checkpoints import FOLDER, best_of, newest_of
-from masac.training.config import ExperimentConfig, read_config
+from masac.training.config import ExperimentConfig, known_part, read_config
 from masac.training.normalization import RunningNormalizer
 from masac.training.policy import Policy
 
@@ -30,12 +30,14 @@ class SavedPolicy:
         config: of the run that trained it.
         frames: the environment frames it was trained with.
         file: where it comes from.
+        unknown_keys: of its config, which this version of masac does not have; left out.
     """
 
     policy: Policy
     config: ExperimentConfig
     frames: int
     file: Path
+    unknown_keys: tuple[str, ...] = ()
 
     @property
     def groups(self) -> tuple[GroupSpec, ...]:
@@ -104,7 +106,11 @@ def read_policy(path: Path) -> SavedPolicy:
         ConfigError: if the file is damaged, is no policy, or does not fit the environment that is installed.
     """
     tensors, about = _read(path)
-    config = read_config(about["config"])
+    known, unknown = known_part(about["config"])
+    try:
+        config = read_config(known)
+    except ConfigError as error:
+        raise ConfigError(f"the policy {str(path)!r} must be of this version of masac: {error}") from None
     env = make_env(config.task, num_envs=1, seed=0)
     try:
         groups = read_groups(env)
@@ -119,7 +125,9 @@ def read_policy(path: Path) -> SavedPolicy:
             f"the policy in {str(path)!r} must fit the environment {config.task.suite}/{config.task.name} as it is "
             f"installed here; {str(error).splitlines()[-1].strip()}"
         ) from None
-    return SavedPolicy(policy=policy.eval(), config=config, frames=int(about["frames"]), file=path)
+    return SavedPolicy(
+        policy=policy.eval(), config=config, frames=int(about["frames"]), file=path, unknown_keys=tuple(unknown)
+    )
 
 
 def read_saved_config(path: Path) -> ExperimentConfig:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +14,7 @@ from torch import Tensor
 from masac.algorithm import make_loss
 from masac.checks import ConfigError, RunFailedError
 from masac.groups import read_groups
+from masac.stop_signals import StopRequest, stop_on_signals
 from masac.training import metrics
 from masac.training.atomic import disk_is_full
 from masac.training.checkpoints import Checkpoint, Checkpoints
@@ -36,13 +35,14 @@ from masac.training.progress import ProgressDisplay
 from masac.training.randomness import seed_everything
 from masac.training.ranks import OtherRankFailedError, RankLostError, current_rank
 from masac.training.replay import Replay
-from masac.training.replay_shards import all_replays, whole_batch
+from masac.training.replay_shards import whole_batch
 from masac.training.reports import Report, together
-from masac.training.resume import load_newest, random_states, set_random_state_from, set_state, state_of
+from masac.training.resume import set_random_state_from
 from masac.training.reward_scaling import RewardScaling
-from masac.training.run_files import RunFiles, installed_versions
-from masac.training.saved_policy import make_policy, save_policy
-from masac.training.signals_to_stop import StopRequest, stop_on_signals
+from masac.training.run_files import RunFiles
+from masac.training.run_state import RunState
+from masac.training.saved_policy import make_policy
+from masac.training.schedule import Schedule
 from masac.training.summary import summarize
 from masac.training.threads import choose_threads, set_threads, threads_there
 from masac.training.timers import Timers
@@ -60,6 +60,9 @@ class Trainer:
         run_dir: the folder for what it writes; it must not hold a run yet, unless that one is resumed.
         console: where to print.
         resumes: go on from the newest whole checkpoint in ``run_dir``, or from the start if there is none.
+
+    Attributes:
+        stopped_by: the number of the signal that ended the run; None if none did.
     """
 
     def __init__(
@@ -82,10 +85,9 @@ class Trainer:
         loss = make_loss(dict(self.policy.actors), self.learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
         loss.to(device)  # the actors' parameters are the loss's
         self.policy.to(device)
-        self.frames_per_iteration = step = config.task.num_envs * training.steps_per_iteration
-        self.warmup_frames = math.ceil(training.warmup_frames / step) * step
-        self.total_frames = math.ceil(training.total_frames / step) * step
-        updates = self._updates_by(self.total_frames)
+        self.schedule = Schedule(config)
+        self.total_frames = self.schedule.total_frames
+        updates = self.schedule.updates_by(self.total_frames)
         ranks_there = self.rank.local_world_size
         operations = update_operations(loss.group_losses, training.batch_size) if device == "cpu" else 0
         self.threads = choose_threads(training.threads, operations, sharing=ranks_there)
@@ -114,27 +116,45 @@ class Trainer:
         )
         self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
 
-        self.frames = self.skipped_updates = 0
+        self.state = RunState(
+            config,
+            self.rank,
+            learner=self.learner,
+            policy=self.policy,
+            rewards=self.rewards,
+            episodes=self.episodes,
+            replay=self.replay,
+            checkpoints=self.checkpoints,
+        )
+
+        self.frames = self.skipped_updates = self.refills = 0
         self.has_rows = False
         self.finished: list[FinishedEpisode] = []
         self.seconds_before = 0.0
-        self.evaluator = Evaluator(config, device=device) if self.rank.writes else None
+        self.evaluator = Evaluator(config, device=device, say=self._tell) if self.rank.writes else None
         self.collector = make_collector(own, self.env, self.policy, seed=seed, device=device, warn=self._warn)
         self.started = time.perf_counter()
         self.resumes = resumes
         self.resumed_from = self._resume() if resumes else None
-        self._begin_alike()
+        self.state.begin_alike()
         self.files.write_config(config)
         self.last_evaluation: metrics.Row = {}
         self.last_evaluation_frames: int | None = None
         self.last_checkpoint = (self.frames, time.perf_counter())
-        self.failure: RunFailedError | None = None
+        self.failure: Exception | None = None
+        self.stop = StopRequest()
+        self.stopped_by: int | None = None
         self.timers = Timers()
 
     @property
     def learning_names(self) -> list[str]:
         """The names of the groups that learn."""
         return [group.name for group in self.learning]
+
+    @property
+    def will_learn(self) -> bool:
+        """Whether any update is due before the end."""
+        return self.schedule.updates_due(self.total_frames, self.learner.updates + self.skipped_updates) > 0
 
     def __enter__(self) -> Trainer:
         return self
@@ -153,25 +173,24 @@ class Trainer:
     def run(self) -> dict[str, object]:
         """Train to the end, or until somebody asks to stop; write the files; return the summary."""
         try:
-            interrupted = self._train()
-        except Exception as error:
-            with suppress(OSError):  # what was learned is not lost
-                self.files.write_policy(self.policy, self.config, frames=self.frames)
+            self._train()
+        except (Exception, SystemExit) as error:
+            self._save_after(error)
             if disk_is_full(error):
                 raise RunFailedError(
                     f"the disk must have room for what a run writes; there is none left below {self.files.run_dir}. "
                     f"The last whole checkpoint is {self.checkpoints.newest or 'none'}. Make room, then go on with "
-                    f"masac train --resume {self.files.run_dir}"
+                    f"{self.files.resume_command}"
                 ) from error
             if isinstance(error, RankLostError | OtherRankFailedError):
-                raise RunFailedError(f"{error} Go on with masac train --resume {self.files.run_dir}") from error
+                raise RunFailedError(f"{error} Go on with {self.files.resume_command}") from error
             raise
-        if not interrupted and not self.last_evaluation and self.rank.writes:
+        if self.stopped_by is None and not self.last_evaluation and self.rank.writes:
             self._evaluation()  # the run was resumed after its end
-        return self._finish(interrupted=interrupted)
+        return self._finish()
 
-    def _train(self) -> bool:
-        """The loop. Returns whether somebody asked to stop."""
+    def _train(self) -> None:
+        """The loop."""
         self.started = time.perf_counter()
         self._warm_up()
         void_from = self.frames + 1 if self.resumes else None
@@ -179,15 +198,15 @@ class Trainer:
             self.files.open_metrics(self._columns(), frames=self.frames) as table,
             Loggers(self.config, self.files.run_dir, void_from=void_from, writes=self.rank.writes) as loggers,
             self._display() as display,
-            stop_on_signals() as stop,
+            stop_on_signals(self._tell, ended_by_others=(RankLostError, OtherRankFailedError)) as self.stop,
         ):
             for collected in self.timers.each("collect", self._collected()):
                 self._observe(collected)
                 self.replay.extend(collected)
                 updates = self._update()
                 self.collector.updated(len(updates))
-                evaluation = self._evaluation() if self._evaluation_due() else {}
-                agreed = self._agree(evaluation, stop)
+                evaluation = self._evaluation() if self._evaluation_due(self.frames) else {}
+                agreed = self._agree(evaluation)
                 row = self._row(updates, evaluation, rows=agreed.rows)
                 table.write(row)
                 loggers.log(row)
@@ -195,33 +214,35 @@ class Trainer:
                 if agreed.checkpoint:
                     table.flush()
                     self._checkpoint(evaluation)
-                if self.failure is not None:
-                    raise self.failure
+                if agreed.failed:
+                    raise self.failure or OtherRankFailedError()
                 if agreed.stop:
-                    return True
-        return stop.requested
+                    self.stopped_by = agreed.stop
+                    return
+            self.stopped_by = self.stop.number
 
     # -- collect ------------------------------------------------------------------------------------------------------
 
     def _collected(self) -> Iterator[TensorDictBase]:
         """Batches ``[environments, steps]``. If an environment fails, what was learned so far is checkpointed."""
-        if self.frames >= self.total_frames:  # a run that was resumed after its end
-            return
         try:
-            for collected in self.collector:
+            while self.frames < self.total_frames:
+                with self.stop.cutting("the steps at hand"):
+                    collected = self.collector.collect()
+                if self.stop.now:
+                    self.rank.meet(failed=True)
+                    self._save_what_is_new()
+                    return
                 if self.config.training.check_observations:
                     check_observations(collected, self.groups, self.frames)
                 self.rank.meet()
                 yield collected
-                if self.frames >= self.total_frames:
-                    return
         except RankLostError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not isinstance(error, OtherRankFailedError):
                 self.rank.meet(failed=True)
-            if self.frames > self.last_checkpoint[0]:
-                self._save({})
+            self._save_what_is_new()
             raise
 
     def _observe(self, collected: TensorDictBase) -> None:
@@ -243,20 +264,23 @@ class Trainer:
 
     def _warm_up(self) -> None:
         """Let all groups act at random until the warm-up is over."""
-        self.policy.random_groups = self.policy.group_names if self.frames < self.warmup_frames else frozenset()
+        at_random = self.schedule.acts_at_random(self.frames)
+        self.policy.random_groups = self.policy.group_names if at_random else frozenset()
 
     # -- update -------------------------------------------------------------------------------------------------------
 
     def _update(self) -> list[dict[str, Tensor]]:
         """Take the updates that are due; returns what they log."""
-        logged = []
+        logged: list[dict[str, Tensor]] = []
+        alone = self.rank.world_size == 1  # else all of them must take the same updates
         for batch in self._batches(self._updates_due()):
-            with self.timers("update"):
+            compiles = alone and not self.learner.updates
+            with self.timers("update"), self.stop.cutting("the first update") if compiles else nullcontext():
                 try:
                     logged.append(self.learner.update(batch))
                 except NonFiniteError as error:
                     self.failure = self._not_finite(error)
-            if self.failure is not None:
+            if self.failure is not None or (self.stop.now and alone):
                 break
         return logged
 
@@ -272,11 +296,7 @@ class Trainer:
             self.has_rows = not self.rank.any(not len(self.replay))
         if not self.has_rows:
             return 0
-        return self._updates_by(self.frames) - self.learner.updates - self.skipped_updates
-
-    def _updates_by(self, frames: int) -> int:
-        """The updates of a run of so many frames."""
-        return int(max(frames - self.warmup_frames, 0) * self.config.training.updates_per_frame)
+        return self.schedule.updates_due(self.frames, taken=self.learner.updates + self.skipped_updates)
 
     def _prepare(self, batch: TensorDictBase) -> TensorDictBase:
         """Normalize observations, if that is switched on, and scale rewards."""
@@ -292,23 +312,31 @@ class Trainer:
             return None
         error = NonFiniteError(error.terms, whole_batch(error.batch, self.rank))
         file = self.files.write_batch(error.batch)
-        iteration = self.frames // self.frames_per_iteration
+        iteration = self.frames // self.schedule.frames_per_iteration
         where = f"update {self.learner.updates + 1} (iteration {iteration}, frame {self.frames})"
         return RunFailedError(explain(error, where=where, file=file, run_dir=self.files.run_dir))
 
     # -- evaluate -----------------------------------------------------------------------------------------------------
 
-    def _evaluation_due(self) -> bool:
+    def _evaluation_due(self, frames: int) -> bool:
         """Now and then and at the end."""
         if self.evaluator is None:
             return False
-        before = self.frames - self.frames_per_iteration
-        return self.frames >= self.total_frames or self.evaluator.due(before, self.frames)
+        return frames >= self.total_frames or self.evaluator.due(frames - self.schedule.frames_per_iteration, frames)
 
     def _evaluation(self) -> metrics.Row:
-        with self.timers("evaluate"):
-            self.last_evaluation = metrics.evaluation_numbers(self.evaluate(), self.learning_names)
-            self.last_evaluation_frames = self.frames
+        """The numbers of an evaluation; none if it was stopped or failed."""
+        assert self.evaluator is not None  # of rank 0
+        found = None
+        try:
+            with self.timers("evaluate"), self.stop.cutting("this step of the evaluation"):
+                found = self.evaluator.evaluate(self.policy, stop=self.stop)
+        except Exception as error:  # to be raised when the others know
+            self.failure = self.failure or error
+        if found is None:
+            return {}
+        self.last_evaluation = metrics.evaluation_numbers(found, self.learning_names)
+        self.last_evaluation_frames = self.frames
         return self.last_evaluation
 
     def evaluate(self, *, random_groups: Collection[str] = ()) -> Evaluation:
@@ -320,12 +348,13 @@ class Trainer:
         assert self.evaluator is not None  # of rank 0
         return self.evaluator.evaluate(self.policy, random_groups=random_groups)
 
-    def _agree(self, evaluation: metrics.Row, stop: StopRequest) -> Report:
+    def _agree(self, evaluation: metrics.Row) -> Report:
         """What this iteration comes to in all ranks; the others wait here for rank 0 to have evaluated."""
         reports = self.rank.gather(
             Report(
-                stop=stop.requested,
-                checkpoint=self._checkpoint_due(evaluation, stop),
+                stop=self.stop.number or 0,
+                failed=self.failure is not None,
+                checkpoint=self._checkpoint_due(evaluation),
                 rows=len(self.replay),
                 finished=self.finished,
             )
@@ -337,18 +366,20 @@ class Trainer:
 
     # -- checkpoint ---------------------------------------------------------------------------------------------------
 
-    def _checkpoint_due(self, evaluation: metrics.Row, stop: StopRequest) -> bool:
-        """Now and then, where an evaluation is the best so far, and whenever the run ends."""
+    def _checkpoint_due(self, evaluation: metrics.Row) -> bool:
+        """Now and then, where an evaluation is the best so far or is to be the first, and whenever the run ends."""
         if not self.rank.writes:
             return False
         training, (frames, when) = self.config.training, self.last_checkpoint
+        frames_then = self.frames + self.schedule.frames_per_iteration
         return (
-            stop.requested
+            self.stop.requested
             or self.failure is not None
             or self.frames >= self.total_frames
             or self.frames - frames >= training.checkpoint_frames
             or time.perf_counter() - when >= training.checkpoint_seconds
             or self._is_best(evaluation)
+            or (self.checkpoints.newest is None and self._evaluation_due(frames_then))
         )
 
     def _is_best(self, evaluation: metrics.Row) -> bool:
@@ -361,63 +392,48 @@ class Trainer:
             if self.config.checkpoint.reset_environments:
                 self._restart(state)
 
+    def _save_what_is_new(self) -> None:
+        """Write a checkpoint of what no checkpoint has."""
+        if self.frames > self.last_checkpoint[0]:
+            self._save({})
+
+    def _save_after(self, error: BaseException) -> None:
+        """What was learned is not lost, whatever happened; several ranks do what they can before."""
+        with suppress(Exception):  # what happened may happen again
+            if self.rank.world_size == 1 and not disk_is_full(error):
+                self._save_what_is_new()
+            if self.frames:
+                self.files.write_policy(self.policy, self.config, frames=self.frames)
+
     def _save(self, evaluation: metrics.Row) -> dict[str, Tensor]:
         """Write a checkpoint; returns the state in it."""
-        state = self._state()
-        others = random_states(self.rank)
-        with all_replays(self.replay, self.rank) as replays:
-            if self.rank.writes:
-                self.checkpoints.save(
-                    {**state, **others},
-                    lambda path: save_policy(path, self.policy, self.config, frames=self.frames),
-                    replays,
-                    about={
-                        "frames": self.frames,
-                        "updates": self.learner.updates,
-                        "skipped": self.skipped_updates,
-                        "wall_time_s": self.wall_time_s,
-                        "eval_return": evaluation.get("eval/return_mean"),
-                        "config": asdict(self.config),
-                        "versions": installed_versions(),
-                    },
-                )
+        state = self.state.save(
+            {
+                "frames": self.frames,
+                "updates": self.learner.updates,
+                "skipped": self.skipped_updates,
+                "wall_time_s": self.wall_time_s,
+                "eval_return": evaluation.get("eval/return_mean"),
+            }
+        )
         self.last_checkpoint = (self.frames, time.perf_counter())
         return state
 
     def _resume(self) -> Checkpoint | None:
         """Go on from the newest whole checkpoint, if there is one."""
-        found: tuple[Checkpoint, dict[str, Tensor]] | None = None
-        with all_replays(self.replay, self.rank) as replays:
-
-            def load(checkpoint: Checkpoint) -> None:
-                nonlocal found
-                state = checkpoint.tensors()
-                set_state(state, self.learner, self.policy, self.rewards, self.episodes)
-                self.checkpoints.load_buffers(checkpoint, replays)
-                found = checkpoint, state
-
-            if self.rank.writes:
-                load_newest(self.checkpoints, self.config, load, warn=self._warn)
-        found = self.rank.share(found)
+        found = self.state.load(self._warn)
         if found is None:
             self.files.check_barely_begun()
             return None
         checkpoint, state = found
         self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
         self.skipped_updates, self.seconds_before = checkpoint.skipped, checkpoint.wall_time_s
+        if checkpoint.segments is None:
+            self.refills = self.schedule.fill_buffer_first(self.frames)
         self._restart(state)
         if not (self.files.run_dir / "metrics.csv").is_file():
             self._warn("metrics.csv is missing; a new one begins here")
         return checkpoint
-
-    def _begin_alike(self) -> None:
-        """Have all ranks begin with the networks, targets, temperatures and statistics of rank 0."""
-        if self.rank.world_size > 1:
-            state = {name: value.cpu() for name, value in self._state().items()}
-            set_state(self.rank.share(state), self.learner, self.policy, self.rewards, self.episodes)
-
-    def _state(self) -> dict[str, Tensor]:
-        return state_of(self.learner, self.policy, self.rewards, self.episodes)
 
     def _restart(self, state: Mapping[str, Tensor]) -> None:
         """Begin new episodes, which depend on the frames so far and nothing else."""
@@ -456,7 +472,9 @@ class Trainer:
             **evaluation,
             **metrics.learning_numbers(updates, skips=self.config.algorithm.skip_done_states != "off"),
             **({f"{name}/reward_factor": factor for name, factor in self.rewards.factors.items()} if updates else {}),
-            **metrics.speed_numbers(*self.timers.take(), frames=self.frames_per_iteration, updates=len(updates)),
+            **metrics.speed_numbers(
+                *self.timers.take(), frames=self.schedule.frames_per_iteration, updates=len(updates)
+            ),
         }
         return {name: row.get(name) for name in self._columns()}
 
@@ -471,7 +489,7 @@ class Trainer:
             console=self.console,
         )
 
-    def _finish(self, *, interrupted: bool) -> dict[str, object]:
+    def _finish(self) -> dict[str, object]:
         if not self.rank.writes:
             return {}
         self.files.write_policy(self.policy, self.config, frames=self.frames)
@@ -484,7 +502,7 @@ class Trainer:
             updates=self.learner.updates,
             skipped=self.skipped_updates,
             wall_time_s=self.wall_time_s,
-            interrupted=interrupted,
+            interrupted=self.stopped_by is not None,
             threads=self.threads,
             checkpoint_bytes=self.checkpoints.bytes_on_disk(),
             first_success=self.files.first_success(self.config.evaluation.solved_at),

@@ -138,7 +138,7 @@ def test_what_cannot_be_built_is_said_before_any_worker_starts():
 STEPPING = """
     from masac.envs.config import TaskConfig
     from masac.envs.registry import make_env
-    from masac.training.signals_to_stop import stop_on_signals
+    from masac.stop_signals import stop_on_signals
 
     if __name__ == "__main__":
         task = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", horizon=None, num_envs=2, num_workers=2)

@@ -133,14 +133,15 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     assert [int(row["frames"]) for row in rows(tmp_path)] == list(range(32, 257, 32))
 
 
-def test_the_buffer_may_be_left_out(tmp_path):
+def test_a_run_resumed_without_its_buffer_collects_a_warm_up_with_the_policy_it_has_before_it_learns(tmp_path):
     lean = config(checkpoint={"buffer": False})
     train(lean, tmp_path, until=224)
     assert not (tmp_path / "checkpoints" / "buffer").exists()
     resumed = Trainer(lean, tmp_path, console=QUIET, resumes=True)
-    assert (resumed.frames, len(resumed.replay)) == (192, 0)
+    assert (resumed.frames, len(resumed.replay), resumed.refills) == (192, 0, 64)
+    assert not resumed.policy.random_groups
     resumed.run()
-    assert resumed.learner.updates == 24
+    assert [int(row["updates"]) for row in rows(tmp_path)[-3:]] == [16, 16, 24]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from masac.keys import as_path
+from masac.tracebacks import ErrorReport
 from masac.training.policy import Policy
 
 Arrays = dict[str, np.ndarray]
@@ -60,11 +61,11 @@ class Failure:
 
     Args:
         request: which it answers.
-        report: the traceback.
+        report: what is known of it.
     """
 
     request: Request
-    report: str
+    report: ErrorReport
 
 
 def make_part(request: Request, collected: TensorDictBase) -> Part:

@@ -6,14 +6,13 @@ import multiprocessing
 import os
 import pickle
 import queue
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
-from masac.envs.workers import SECONDS_TO_CLOSE, children_without_ctrl_c
+from masac.envs.workers import SECONDS_TO_CLOSE, children_without_signals, ignore_signals
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, WorkerDiedError
 from masac.training.collectors.remote import Engine, Handle
 from masac.training.collectors.worker import CollectorWorker, WorkerSettings
@@ -36,7 +35,7 @@ class ProcessHandle(Handle):
         self._sent_version: int | None = None
         self.process = context.Process(target=_serve, args=(far, settings), name=f"masac-collector-{index}")
         self.process.daemon = True
-        with children_without_ctrl_c(), _one_thread():
+        with children_without_signals(), _one_thread():
             self.process.start()
         far.close()
         self._reader = threading.Thread(target=self._read, name=f"masac-collector-{index}", daemon=True)
@@ -110,7 +109,7 @@ class Processes(Engine):
 
 def _serve(connection: Connection, settings: WorkerSettings) -> None:
     """What a worker's process does: answer until the other side hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals()
     worker = CollectorWorker(settings)
     try:
         while (message := connection.recv()) is not None:

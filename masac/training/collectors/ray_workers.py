@@ -15,6 +15,7 @@ from typing import Any
 
 from masac.checks import ConfigError, RunFailedError
 from masac.envs.workers import SECONDS_TO_CLOSE
+from masac.tracebacks import report_of
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, WorkerDiedError
 from masac.training.collectors.remote import Engine, Handle
 from masac.training.collectors.worker import CollectorWorker, WorkerSettings
@@ -93,7 +94,7 @@ class RayHandle(Handle):
         except (RayActorError, ObjectLostError, OutOfMemoryError) as error:  # an actor, a machine, memory is gone
             raise WorkerDiedError(f"process {self.pid or 'not started yet'}: {_first_line(error)}") from None
         except RayTaskError as error:
-            return Failure(request=request, report=str(error))
+            return Failure(request=request, report=report_of(error))
 
     def _wait_for_start(self) -> int:
         import ray

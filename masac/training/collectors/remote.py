@@ -201,9 +201,8 @@ class RemoteCollector(Collector):
                 self._replace(worker, error)
                 continue
             if isinstance(answer, Failure):
-                raise RunFailedError(
-                    f"environments must not fail; in collector {worker} one raised:\n{answer.report.rstrip()}\n"
-                    "With collector=local they are stepped in this process, for a debugger."
+                raise answer.report.as_error(
+                    f"in collector {worker}", "With collector=local they are stepped in this process, for a debugger."
                 )
             if answer.request.ticket == self._asked[worker][0].ticket:  # others were asked for before a reset
                 self._asked[worker].popleft()

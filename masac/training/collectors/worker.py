@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, replace
 
 import torch
 
 from masac.envs.registry import make_env
 from masac.groups import read_groups
+from masac.tracebacks import report_of
 from masac.training.collectors.local import LocalCollector
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, make_part, set_weights
 from masac.training.config import ExperimentConfig
@@ -65,8 +65,8 @@ class CollectorWorker:
                 seed_everything(request.seed)
                 collector.reset(request.seed)
             return make_part(request, collector.collect())
-        except Exception:  # whatever an environment raises: to be raised where the run is
-            return Failure(request=request, report=traceback.format_exc())
+        except Exception as error:  # whatever an environment raises: to be raised where the run is
+            return Failure(request=request, report=report_of(error))
 
     def close(self) -> None:
         """Close the environments."""
