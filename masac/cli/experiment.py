@@ -167,11 +167,10 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
     when = summary["eval_frames"]
     earlier = f", after {when:,} frames" if when not in (None, summary["frames"]) else ""
     if "eval_return_mean" in summary:
-        over = (
-            f"{summary['eval_episodes']} episodes {noise}, of {summary['eval_episode_length_mean']:.1f} steps{earlier}"
-        )
-        mean, std = summary["eval_return_mean"], summary["eval_return_std"]
-        table.add_row("evaluation", f"return per agent {mean:.3f} (std {std:.3f} over {over})")
+        mean, std, episodes = summary["eval_return_mean"], summary["eval_return_std"], summary["eval_episodes"]
+        over = "one episode" if episodes == 1 else f"std {std:.3f} over {episodes} episodes"
+        steps = f"of {summary['eval_episode_length_mean']:.1f} steps{earlier}"
+        table.add_row("evaluation", f"return per agent {mean:.3f} ({over} {noise}, {steps})")
     if "eval_success_rate" in summary:
         table.add_row("success", _success(summary))
         table.add_row("solved", _solved(summary))

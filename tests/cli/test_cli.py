@@ -1,5 +1,6 @@
 """The command line as its user meets it: help, mistakes, small runs."""
 
+import io
 import json
 import re
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
 
 from masac.checks import ConfigError
-from masac.cli.experiment import changed
+from masac.cli.experiment import changed, print_summary
 from masac.cli.main import main
 from masac.cli.overrides import check_overrides
 from masac.training.config import read_config
@@ -66,6 +68,29 @@ def test_train_help_prints_the_values_of_the_run_that_is_asked_for(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["train", "--help", "sead=3"])
     assert ended.value.code == 2
+
+
+def test_the_summary_of_one_evaluation_episode_has_no_standard_deviation():
+    summary = {
+        "wall_time_s": 1.0,
+        "interrupted": False,
+        "frames_per_second": 8.0,
+        "frames": 8,
+        "updates": 1,
+        "updates_skipped": 0,
+        "eval_stochastic": False,
+        "eval_frames": 8,
+        "eval_episodes": 1,
+        "groups": {"a": {}},
+        "eval_episode_length_mean": 5.0,
+        "eval_return_mean": 0.5,
+        "eval_return_std": 0.0,
+        "checkpoint_bytes": 9,
+    }
+    for episodes, said in ((1, "one episode without noise"), (2, "std 0.000 over 2 episodes without noise")):
+        console = Console(file=io.StringIO(), width=200)
+        print_summary({**summary, "eval_episodes": episodes}, "runs/a", console)
+        assert f"return per agent 0.500 ({said}, of 5.0 steps)" in console.file.getvalue()
 
 
 def test_a_run_from_the_command_line(tmp_path):
