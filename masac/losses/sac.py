@@ -99,9 +99,9 @@ class GroupSACLoss(GroupLoss):
 
     ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``; to
     be logged there are ``target_entropy``, ``qvalue`` (the mean value of what was done), ``td_error`` (the mean
-    priority), ``fraction_masked`` (dead pairs of row and agent) and ``fraction_terminal`` (living ones that end). A call
-    with keyword tensors returns the first five, as TorchRL's losses do, or what ``select_out_keys`` selected. It also
-    writes the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
+    priority), ``fraction_masked`` (dead pairs of row and agent) and ``fraction_terminal`` (living ones that end). A
+    call with keyword tensors returns the first five, as TorchRL's losses do, or what ``select_out_keys`` selected. It
+    also writes the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
 
     Examples:
         >>> loss = GroupSACLoss(actor, critic, action_spec=env.full_action_spec, skip_done_states="fill")
