@@ -6,7 +6,8 @@ VMAS draws through pyglet and OpenGL, which are imported here only: training nee
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from ctypes import byref
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -108,9 +109,25 @@ def _checked(picture: Any, name: str) -> Picture:
 
 def _draw_vmas(raw: Any) -> Picture:
     try:
-        return np.ascontiguousarray(raw.render(mode="rgb_array"))
+        with _get_cmap():
+            return np.ascontiguousarray(raw.render(mode="rgb_array"))
     except ImportError as error:  # what draws text is loaded with the first text
         raise _cannot_draw(str(error)) from error
+
+
+@contextmanager
+def _get_cmap() -> Iterator[None]:
+    """Meanwhile Matplotlib has what VMAS 1.5.2 draws densities with (sampling), and Matplotlib 3.9 has no more."""
+    from matplotlib import cm, colormaps
+
+    if "get_cmap" in vars(cm):
+        yield
+        return
+    cast(Any, cm).get_cmap = lambda name, colors: colormaps[name].resampled(colors)
+    try:
+        yield
+    finally:
+        del cast(Any, cm).get_cmap
 
 
 def _check_libraries() -> None:

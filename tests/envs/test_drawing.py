@@ -54,6 +54,17 @@ def test_vmas_draws_text():
     assert len(drawn) == 2
 
 
+@needs_egl
+def test_vmas_draws_densities():
+    # With matplotlib.cm.get_cmap, which Matplotlib has no more.
+    from matplotlib import cm
+
+    there = "get_cmap" in vars(cm)
+    drawn, _ = pictures(replace(NAVIGATION, scenario="sampling", kwargs={}), steps=1)
+    assert len(drawn) == 2
+    assert ("get_cmap" in vars(cm)) == there
+
+
 @pytest.mark.parametrize("scenario", ["mpe2.simple_spread_v3", "pettingzoo.butterfly.knights_archers_zombies_v11"])
 def test_pettingzoo_draws_agents_that_move(scenario):
     drawn, fps = pictures(pettingzoo(scenario), steps=3)
