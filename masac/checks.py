@@ -40,3 +40,7 @@ def check(name: str, value: object, holds: bool, rule: str) -> None:
     """
     if not holds:
         raise ConfigError(f"{name} must {rule}; got {value!r}. Change it with {name}=...")
+
+
+class EnvironmentWarning(UserWarning):
+    """An environment works, but hardly as its author means it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +14,19 @@ from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec
 from torchrl.data.tensor_specs import ContinuousBox
 from torchrl.envs import EnvBase
 
+from masac.checks import ConfigError
 from masac.discrete_actions import DiscreteActions, read_discrete_actions
 from masac.keys import as_path
 
 ActionKind = Literal["continuous", "discrete"]
+
+TAKEN_NAMES = frozenset(
+    (
+        *("next", "collector", "done", "terminated", "truncated", "reward", "mask", "action", "observation", "state"),
+        *("step_count", "index", "td_error", "priority_weight", "train", "eval", "buffer", "collect", "time"),
+    )
+)
+"""What a group may not be called: other entries beside it in collected data, and columns of metrics.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +69,13 @@ def read_groups(env: EnvBase) -> list[GroupSpec]:
     """The groups of a TorchRL multi-agent environment: the composites of its action spec.
 
     Raises:
-        ValueError: if agents of one group differ in observation or action, or an observation is not a vector.
+        ConfigError: if agents of one group differ in observation or action, an observation is not a vector, bounds of
+            actions are not finite, or a group has a name that means something else.
     """
     actions = env.full_action_spec_unbatched
     for name in actions:
         if not isinstance(actions[name], Composite):
-            raise ValueError(
+            raise ConfigError(
                 f"the environment must have the actions of its groups at (group, 'action'); got one at {name!r}. "
                 "Use a multi-agent environment, or put its only agent into a group with an agent axis of size 1."
             )
@@ -77,12 +89,41 @@ def group_name(group: NestedKey) -> str:
         ValueError: for a name that means something else to them.
     """
     name = "_".join(as_path(group))
-    if name == "loss" or "." in name or hasattr(nn.ModuleDict, name):
+    if not _names_a_module(name):
         raise ValueError(
             f"a group must have a name without a dot that is neither 'loss' nor a method of modules; got {name!r}. "
             "Rename the group in the environment."
         )
     return name
+
+
+def check_group_name(name: str, agents: Sequence[object] = ()) -> None:
+    """Raise :class:`~masac.checks.ConfigError` unless an environment's group may be called ``name``.
+
+    Args:
+        name: of modules, entries of data, columns of metrics and parts of file names.
+        agents: its agents, where they have names.
+    """
+    if _names_a_module(name) and name not in TAKEN_NAMES and not set(name) & set("/\\"):
+        return
+    if agents:
+        raise ConfigError(
+            f"agents must have names that say something of their own before the number: {name!r} means something else "
+            f"to data, modules or metrics; got {', '.join(map(str, agents))}. Name them otherwise in the environment, "
+            f"{name}_agent_0 say."
+        )
+    raise ConfigError(
+        "a group must have a name without dots and slashes that means nothing else to data, modules or metrics; got "
+        f"{name!r}. Name it otherwise in the environment, {_plain(name)}_agents say."
+    )
+
+
+def _names_a_module(name: str) -> bool:
+    return bool(name) and name != "loss" and "." not in name and not hasattr(nn.ModuleDict(), name)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name)
 
 
 def action_bounds(spec: Bounded) -> tuple[Tensor, Tensor]:
@@ -96,22 +137,22 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
     actions = env.full_action_spec_unbatched[name]
     observations = env.full_observation_spec_unbatched[name]
     if isinstance(observations, StackedComposite) or isinstance(actions, StackedComposite):
-        raise ValueError(
+        raise ConfigError(
             f"the agents of group {name!r} must have equal observations and actions; got different shapes. "
             "Put agents that differ into groups of their own."
         )
-    group_name(name)
+    check_group_name(name)
     assert isinstance(observations, Composite)
     action, observation = actions["action"], observations["observation"]
     n_agents = action.shape[0]
     if len(observation.shape) != 2:
-        raise ValueError(
+        raise ConfigError(
             f"observations of group {name!r} must be vectors, [{n_agents}, F]; got shape {list(observation.shape)}. "
             "Flatten them in the environment."
         )
     discrete = read_discrete_actions(action)
-    if discrete is None and not _is_finite(action):
-        raise ValueError(f"actions of group {name!r} must be discrete, or have finite bounds; got {action}.")
+    if discrete is None:
+        _check_bounds(action, name)
     return GroupSpec(
         name=name,
         n_agents=n_agents,
@@ -122,7 +163,23 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
     )
 
 
-def _is_finite(spec: TensorSpec) -> bool:
-    if not isinstance(spec, Bounded) or not spec.dtype.is_floating_point:
-        return False
-    return all(bool(torch.isfinite(bound).all()) for bound in action_bounds(spec))
+def _check_bounds(spec: TensorSpec, group: str) -> None:
+    """Raise unless continuous actions have finite bounds."""
+    got = "none"
+    if isinstance(spec, Bounded) and spec.dtype.is_floating_point:
+        low, high = action_bounds(spec)
+        if bool((torch.isfinite(low) & torch.isfinite(high) & (low < high)).all()):
+            return
+        got = f"low {_bounds(low)}, high {_bounds(high)}"
+    elif isinstance(spec, Bounded):
+        got = f"whole numbers ({spec.dtype})"
+    raise ConfigError(
+        f"actions of group {group!r} must be discrete, or floats with finite bounds, low below high; got bounds: "
+        f"{got}. Give finite ones where the environment is made (a Box in a task.factory, u_range in a VMAS scenario)."
+    )
+
+
+def _bounds(bound: Tensor) -> str:
+    """One agent's, where all have the same."""
+    agents = bound.tolist()
+    return str(agents[0] if all(agent == agents[0] for agent in agents) else agents)

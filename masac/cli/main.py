@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import masac
+from masac.cli.notices import environment_warnings_as_lines
 from masac.training.threads import wait_passively
 
 HELP = """\
@@ -49,6 +50,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from masac.cli.errors import errors_as_lines  # imported when needed: Hydra, then PyTorch
 
     folder = next((Path(word) for word in rest if Path(word).is_dir()), None)
-    with errors_as_lines(f"masac {command}", folder):
+    with errors_as_lines(f"masac {command}", folder), environment_warnings_as_lines():
         run = getattr(import_module(f"masac.cli.{command}"), command)
         run(rest)

@@ -69,16 +69,15 @@ def _names(names: Sequence[str], tuned: Sequence[str]) -> list[str]:
 
 
 def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
-    from masac.envs.registry import make_env  # imported when needed: PyTorch
+    from masac.envs.agent_groups import agent_names  # imported when needed: PyTorch
+    from masac.envs.registry import make_env
     from masac.groups import read_groups
 
     words = [*_chosen(name), *overrides]
     task = replace(composed_experiment(words).task, num_workers=0)
     env = make_env(task, num_envs=1, seed=0)
     try:
-        groups = read_groups(env)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+        groups, names = read_groups(env), agent_names(env)
     finally:
         env.close()
     yield f"{task.suite}: {task.factory or task.scenario}"
@@ -89,6 +88,12 @@ def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
     for row in rows:
         yield "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
     yield ""
+    for group in groups:
+        if group.name in names:
+            about = f"{group.name} {'are' if group.n_agents > 1 else 'is'} {', '.join(map(str, names[group.name]))}"
+            yield from textwrap.wrap(about, width=110, initial_indent="  ", subsequent_indent="    ")
+    if names:
+        yield ""
     limit = "the environment's own" if task.horizon is None else f"{task.horizon} steps, then truncated"
     yield f"  horizon: {limit}"
     yield f"  train:   masac train {shlex.join(words)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
@@ -17,6 +17,8 @@ from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 
 from masac.checks import ConfigError
 from masac.envs.agent_groups import read_agent_groups
+from masac.envs.cautions import warn_of_the_dead
+from masac.envs.parallel_api import read_agents, read_observation, read_reset, read_step
 
 ACTION_MASK = "action_mask"
 
@@ -38,9 +40,9 @@ def wrap(raw: ParallelEnv[Any, Any, Any]) -> EnvBase:
 class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
     """A PettingZoo environment without what TorchRL's wrapper stumbles over.
 
+    - What ``reset`` and ``step`` return is complete, as :mod:`masac.envs.parallel_api` reads it.
     - Of the infos an ``action_mask`` is all that is left: others come and go, and need not be numbers.
-    - Actions of agents that are gone are not passed on. Agents that come later see zeros until then; one that leaves
-      with no flag set has terminated.
+    - Actions of agents that are gone are not passed on. Agents that come later see zeros until then.
     - Spaces other than Box and Dict become vectors as in Gymnasium's ``flatten``; choices start at 0; continuous
       actions are vectors of float32, and kept within their bounds.
     - An action mask is one vector, all True for an agent that ended; continuous actions have none.
@@ -59,6 +61,10 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
         for agent, space in self._seen.items():
             if isinstance(space, Dict) and isinstance(self._done[agent], Box):
                 space.spaces.pop(ACTION_MASK, None)
+        self._groups = read_agent_groups(env)
+        self._masked_by_info: frozenset[Any] | None = None  # known from the first reset on
+        self._warned = False
+        self._over: set[Any] = set()  # who terminated in the last step and stayed among the agents
 
     def observation_space(self, agent: Any) -> Space[Any]:
         """The space of what :meth:`reset` and :meth:`step` return."""
@@ -70,8 +76,14 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Start an episode."""
-        observations, infos = self.env.reset(seed=seed, options=options)
-        self._check_known()
+        returned = self.env.reset(seed=seed, options=options)
+        observations, infos = read_reset(returned, read_agents(self.env, self._seen), self._seen)
+        self._over = set()
+        if self._masked_by_info is None:
+            told = {agent for agent, info in infos.items() if ACTION_MASK in info}
+            self._masked_by_info = frozenset(
+                agent for members in self._groups.values() if told & set(members) for agent in members
+            )
         seen, masks = self._tidy(observations, infos)
         for agent in self.possible_agents:
             seen.setdefault(agent, _zero(self._seen[agent]))
@@ -80,44 +92,70 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
 
     def step(self, actions: dict[Any, Any]) -> Any:
         """A step of the agents that are there."""
-        chosen = {agent: _act(self.env.action_space(agent), actions[agent]) for agent in self.env.agents}
-        observations, rewards, terminations, truncations, infos = self.env.step(chosen)
-        self._check_known()
-        gone = [agent for agent in chosen if agent not in self.env.agents]
-        terminations = {
-            **terminations,
-            **{agent: True for agent in gone if not (terminations.get(agent) or truncations.get(agent))},
-        }
-        seen, masks = self._tidy(observations, infos)
-        return seen, rewards, terminations, truncations, masks
+        acted = list(self.env.agents)
+        returned = self.env.step({agent: _act(self.env.action_space(agent), actions[agent]) for agent in acted})
+        agents = read_agents(self.env, self._seen)
+        step = read_step(returned, acted, agents, self._seen)
+        over = {agent for agent in agents if step.terminated[agent]}
+        if not self._warned and over & self._over:
+            self._warned = True
+            warn_of_the_dead(over & self._over)
+        self._over = over
+        seen, masks = self._tidy(step.observations, step.infos)
+        return seen, step.rewards, step.terminated, step.truncated, masks
 
-    def _check_known(self) -> None:
-        for agent in self.env.agents:
-            if agent not in self._seen:
-                raise ConfigError(
-                    f"possible_agents of the environment must list every agent; got {agent!r} among its agents, but "
-                    f"only {', '.join(map(repr, self._seen))} in the list. Complete the list in the environment."
-                )
-
-    def _tidy(self, observations: Any, infos: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        seen, masks = {}, {}
+    def _tidy(self, observations: dict[Any, Any], infos: dict[Any, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        seen, masks, here = {}, {}, set(self.env.agents)
         for agent, observation in observations.items():
-            value = _see(self.env.observation_space(agent), observation)
-            info = dict(infos.get(agent) or {})
+            lives = agent in here
+            value, info = self._see(agent, observation, lives=lives), infos[agent]
+            if lives:
+                self._check_info(agent, info)
             for source in (value, info):
                 if isinstance(source, dict) and ACTION_MASK in source:
-                    mask = _side_by_side(source.pop(ACTION_MASK))
-                    if agent not in self.env.agents:
-                        mask = np.ones_like(mask)
-                    elif not mask.any():
-                        raise ValueError(
-                            f"the action mask of agent {agent!r} must allow an action; got {mask.tolist()}. Mend the "
-                            "environment, or let the agent end."
-                        )
+                    mask = source.pop(ACTION_MASK)
                     if not isinstance(self._done[agent], Box):
-                        source[ACTION_MASK] = mask
+                        source[ACTION_MASK] = self._legal(agent, mask, lives=lives)
             seen[agent], masks[agent] = value, {key: info[key] for key in (ACTION_MASK,) if key in info}
         return seen, masks
+
+    def _see(self, agent: Any, observation: Any, *, lives: bool) -> Any:
+        """An observation in the space that this environment says; zeros for one of the dead that is not."""
+        space = self.env.observation_space(agent)
+        try:
+            return _see(space, read_observation(space, observation, agent))
+        except ConfigError:
+            if lives:
+                raise
+            return _zero(self._seen[agent])
+
+    def _check_info(self, agent: Any, info: dict[Any, Any]) -> None:
+        """What is legal is told always or never."""
+        always = agent in (self._masked_by_info or ())
+        if always != (ACTION_MASK in info) and not isinstance(self._done[agent], Box):
+            raise ConfigError(
+                f"the infos must have an {ACTION_MASK} of agent {agent!r} either in every step or in none; got "
+                f"{'one after a reset without' if not always else 'none after a reset with one'}. Return it from "
+                "reset() on, all True where everything is legal."
+            )
+
+    def _legal(self, agent: Any, told: Any, *, lives: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which choices an agent has, bool ``[D]``; all of them once it is over."""
+        choices = _choices(self._done[agent])
+        if not lives:
+            return np.ones(choices, bool)
+        mask = _side_by_side(told)
+        if mask.size != choices:
+            raise ConfigError(
+                f"the action mask of agent {agent!r} must have {choices} entries, one per choice; got {mask.size}. "
+                "Mend the mask in the environment."
+            )
+        if not mask.any():
+            raise ConfigError(
+                f"the action mask of agent {agent!r} must allow an action; got {mask.tolist()}. Mend the "
+                "environment, or let the agent end."
+            )
+        return mask
 
 
 class Factors(MultiDiscrete):
@@ -129,7 +167,17 @@ def _convert_factors(spec: Factors, device: Any = None, **kwargs: Any) -> Tensor
     return MultiCategorical(spec.nvec.tolist(), device=device)
 
 
-def _seen_space(space: Space[Any], agent: Any, *path: Any) -> Space[Any]:
+def _choices(space: Space[Any]) -> int:
+    """The entries of an action mask."""
+    return int(space.n) if isinstance(space, Discrete) else int(cast(MultiDiscrete, space).nvec.sum())
+
+
+def _seen_space(space: Any, agent: Any, *path: Any) -> Space[Any]:
+    if not isinstance(space, Space):
+        raise ConfigError(
+            f"observation_space(agent) must return a space of gymnasium; got {_kind(space)} for {agent!r}. Use "
+            "gymnasium.spaces in the environment."
+        )
     if isinstance(space, Dict):
         return Dict({key: _seen_space(part, agent, *path, key) for key, part in space.spaces.items()})
     if isinstance(space, Box) and space.shape:
@@ -155,7 +203,11 @@ def _zero(space: Space[Any]) -> Any:
     return np.zeros(space.shape or (), space.dtype)
 
 
-def _action_space(space: Space[Any], agent: Any) -> Space[Any]:
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _action_space(space: Any, agent: Any) -> Space[Any]:
     if isinstance(space, Discrete):
         return Discrete(int(space.n))
     if isinstance(space, MultiDiscrete):
@@ -163,11 +215,12 @@ def _action_space(space: Space[Any], agent: Any) -> Space[Any]:
     if isinstance(space, MultiBinary):
         return Factors([2] * int(np.prod(space.shape)))
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
-        low, high = (bound.reshape(-1).astype(np.float32) for bound in (space.low, space.high))
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, which read_groups refuses
+            low, high = (bound.reshape(-1).astype(np.float32) for bound in (space.low, space.high))
         return Box(low, high, dtype=np.float32)
     raise ConfigError(
         f"actions must be in a Box of floats, Discrete, MultiDiscrete or MultiBinary; those of {agent!r} are in "
-        f"{space}. Translate them in a task.factory of yours."
+        f"{space if isinstance(space, Space) else _kind(space)}. Translate them in a task.factory of yours."
     )
 
 

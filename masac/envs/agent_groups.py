@@ -1,23 +1,28 @@
-"""Which agents of a PettingZoo environment are a group: their names and their spaces."""
+"""Which agents are a group: their names and their spaces."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
+from gym.spaces import Box  # VMAS's
 from pettingzoo import ParallelEnv
+from torchrl.envs import EnvBase, SerialEnv, TransformedEnv
 
 from masac.checks import ConfigError
+from masac.groups import check_group_name
 
 
-def read_agent_groups(env: ParallelEnv[Any, Any, Any]) -> dict[str, list[str]]:
-    """The agents of the groups of an environment, in the order of their first agents.
+def read_agent_groups(env: ParallelEnv[Any, Any, Any]) -> dict[str, list[Any]]:
+    """The agents of the groups of a PettingZoo environment, in the order of their first agents.
 
     Agents whose names differ only in a number at the end are a group (``knight_0`` and ``knight_1`` are ``knight``);
-    where their spaces differ, those with equal spaces are (``agent1``, ``agent2``, ...).
+    where their spaces differ, those with equal spaces are (``agent1``, ``agent2``, ...). In the names of groups all but
+    letters, digits, ``_`` and ``-`` becomes ``_``: modules and files are called so.
 
     Raises:
-        ConfigError: for an environment without ``possible_agents``.
+        ConfigError: for an environment without ``possible_agents``, or with names that a group may not have.
     """
     agents = list(getattr(env, "possible_agents", ()))
     if not agents:
@@ -25,26 +30,107 @@ def read_agent_groups(env: ParallelEnv[Any, Any, Any]) -> dict[str, list[str]]:
             "a PettingZoo environment must list all agents it may ever have in possible_agents; "
             f"{type(env.unwrapped).__name__} lists none. Set it in a task.factory of yours."
         )
-    by_name: dict[str, list[list[str]]] = {}
+    if len(set(agents)) < len(agents):
+        twice = next(agent for agent in agents if agents.count(agent) > 1)
+        raise ConfigError(
+            f"possible_agents of the environment must list every agent once; got {twice!r} {agents.count(twice)} "
+            "times. Give agents names of their own."
+        )
+    by_name: dict[str, list[list[Any]]] = {}
     for agent in agents:
-        kinds = by_name.setdefault(_name_prefix(agent), [])
+        kinds = by_name.setdefault(_before_the_number(agent), [])
         for kind in kinds:
             if _spaces(env, kind[0]) == _spaces(env, agent):  # compared, as not all of them can be hashed
                 kind.append(agent)
                 break
         else:
             kinds.append([agent])
-    return {
-        prefix if len(kinds) == 1 else f"{prefix}{number}": kind
-        for prefix, kinds in by_name.items()
-        for number, kind in enumerate(kinds, start=1)
-    }
+    groups: dict[str, list[Any]] = {}
+    for prefix, kinds in by_name.items():
+        for number, kind in enumerate(kinds, start=1):
+            name = prefix if len(kinds) == 1 else f"{prefix}{number}"
+            groups[_own_name(_safe(name), groups)] = kind
+    for name, members in groups.items():
+        check_group_name(name, members)
+    return groups
 
 
-def _name_prefix(agent: Any) -> str:
+def vmas_groups(names: Sequence[str]) -> dict[str, list[str]]:
+    """The groups of VMAS's agents as TorchRL has them: ``scout_0`` and ``scout_1`` are ``scout``.
+
+    If any name has another form all are ``agents``, and so they are where all are called ``agent``.
+
+    Raises:
+        ConfigError: for two agents of one name, or names that a group may not have.
+    """
+    if len(set(names)) < len(names):
+        raise ConfigError(f"agents of a scenario must have names of their own; got {', '.join(names)}. Rename them.")
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        prefix, _, number = name.rpartition("_")
+        if not number.isdigit() or "_" not in name:
+            groups = {"agents": list(names)}
+            break
+        groups.setdefault(prefix, []).append(name)
+    if list(groups) == ["agent"]:
+        groups = {"agents": groups["agent"]}
+    safe: dict[str, list[str]] = {}
+    for name, members in groups.items():
+        safe[_own_name(_safe(name) or "agents", safe)] = members
+    for name, members in safe.items():
+        check_group_name(name, members)
+    return safe
+
+
+def agent_names(env: EnvBase) -> dict[str, list[Any]]:
+    """The names of the agents of each group, in their order; none where the environment does not say.
+
+    Args:
+        env: one, or a batch of them in this process, which was reset.
+    """
+    while isinstance(env, TransformedEnv | SerialEnv):
+        env = env.base_env if isinstance(env, TransformedEnv) else cast(Any, env)._envs[0]
+    return dict(getattr(env, "group_map", None) or {})
+
+
+def check_alike(group: str, observed: Mapping[str, Any], done: Mapping[str, Any]) -> None:
+    """Raise :class:`~masac.checks.ConfigError` unless the agents of a VMAS group observe and do alike.
+
+    Args:
+        group: its name.
+        observed: the spaces of observations, by agent.
+        done: those of actions, by agent.
+    """
+    first = next(iter(observed))
+    for agent in observed:
+        if not isinstance(observed[agent], Box):
+            raise ConfigError(
+                "observations of a VMAS scenario must be tensors [environments, features]; got "
+                f"{type(observed[agent]).__name__} of {agent}. Put its parts side by side with torch.cat."
+            )
+        for what, spaces in (("observations", observed), ("actions", done)):
+            if spaces[agent] != spaces[first]:
+                raise ConfigError(
+                    f"the agents of group {group!r} must have equal observations and actions; got {what} of {first} in "
+                    f"{spaces[first]}, of {agent} in {spaces[agent]}. Agents whose names differ only in the number "
+                    "after the last _ are a group: name those that differ scout_0 and tank_0, say."
+                )
+
+
+def _before_the_number(agent: Any) -> str:
     """What an agent's name says before its number; ``agent`` for a mere number."""
-    prefix = re.sub(r"[_-]?\d+$", "", str(agent))
-    return prefix.replace(".", "_") or "agent"  # modules are named after groups, and may have no dot
+    return re.sub(r"[\s_-]?\d+$", "", str(agent)) or "agent"
+
+
+def _safe(name: str) -> str:
+    """A name that modules and files can have."""
+    return re.sub(r"[^\w-]", "_", name)
+
+
+def _own_name(name: str, taken: Mapping[str, Any]) -> str:
+    """``name``, or one that no group has yet."""
+    names = [name, *(f"{name}_{number}" for number in range(2, len(taken) + 3))]
+    return next(one for one in names if one not in taken)
 
 
 def _spaces(env: ParallelEnv[Any, Any, Any], agent: Any) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from torchrl.envs import ActionMask, EnvBase, SerialEnv, StepCounter, Transform,
 
 from masac.checks import ConfigError
 from masac.envs.adapter import ACTION_MASK, wrap
+from masac.envs.cautions import in_main_process, raw_of, warn_of_ignored_seed, warn_of_wrappers
 from masac.envs.config import TaskConfig
 from masac.envs.one_episode import OneEpisode
 from masac.envs.sources import build
@@ -62,6 +63,9 @@ def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu", one_epis
     name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
     first = one()
     check_groups(first, name)
+    if in_main_process():
+        warn_of_wrappers(raw_of(first))
+        warn_of_ignored_seed(first, name)
     if tuple(first.batch_size) == (num_envs,):
         return with_vectors(first.to(device), name)
     if tuple(first.batch_size) != ():

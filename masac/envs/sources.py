@@ -20,6 +20,7 @@ from torchrl.envs import EnvBase
 from masac.checks import ConfigError
 from masac.envs.catalogue import hint, install_hint
 from masac.envs.config import TaskConfig
+from masac.envs.keywords import check_used, watched
 from masac.envs.repairs import repair
 from masac.tracebacks import built_badly
 
@@ -34,13 +35,14 @@ def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | En
     Raises:
         ConfigError: if there is no such environment, or it cannot be used.
     """
-    kwargs = dict(task.kwargs)
+    kwargs = watched(task.kwargs)
     name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
     with _quiet(task):
         make = _find(task)
         if task.factory is not None and "num_envs" in inspect.signature(make).parameters:
             kwargs.setdefault("num_envs", num_envs)
         env = _call(make, kwargs, name)
+    check_used(kwargs, name, [make, inspect.getmodule(make)])
     return _as_parallel(env, name)
 
 
@@ -120,10 +122,14 @@ def _call(make: Callable[..., Any], kwargs: dict[str, Any], name: str) -> Any:
         raise ConfigError(f"{name} must be importable; it needs {error.name!r} ({error}). {hint}") from error
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
-            f"task.kwargs must fit {name}; got {kwargs}, for which it raised {type(error).__name__}: {error}"
+            f"task.kwargs must fit {name}; got {_plain(kwargs)}, for which it raised {type(error).__name__}: {error}"
         ) from error
     except Exception as error:
         raise built_badly(name, error, kwargs) from error
+
+
+def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in kwargs.items()}
 
 
 def _as_parallel(env: Any, name: str) -> ParallelEnv[Any, Any, Any] | EnvBase:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import warnings
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from torchrl.envs import EnvBase
 from vmas.simulator.scenario import BaseScenario
 
 from masac.checks import ConfigError
+from masac.envs.cautions import in_main_process, warn_that_seed_is_ignored
 from masac.envs.config import TaskConfig
+from masac.envs.keywords import check_used, watched
 from masac.envs.scenarios import close_names, vmas_scenarios
 from masac.envs.vmas_env import VmasVectorEnv
 from masac.tracebacks import built_badly
@@ -32,17 +34,18 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
         ConfigError: for an unknown scenario or keyword.
     """
     scenario = _find_scenario(task.scenario or "")
+    kwargs = watched(task.kwargs)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Scenario kwargs: .* passed but not used")
         try:
-            return VmasVectorEnv(
+            env = VmasVectorEnv(
                 scenario,
                 horizon=cast(int, task.horizon),
                 num_envs=num_envs,
                 continuous_actions=task.continuous_actions,
                 device=device,
                 seed=seed,
-                scenario_kwargs=dict(task.kwargs),
+                scenario_kwargs=kwargs,
             )
         except UserWarning as unused:
             raise ConfigError(
@@ -57,6 +60,16 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
             raise
         except Exception as error:
             raise built_badly(f"task.scenario={task.scenario}", error, dict(task.kwargs)) from error
+    check_used(kwargs, f"the scenario {task.scenario!r}", _code_of(type(env.scenario)))
+    if in_main_process() and env.ignores_seed(seed):
+        warn_that_seed_is_ignored(f"the scenario {task.scenario!r}")
+    return env
+
+
+def _code_of(scenario: type[Any]) -> list[Any]:
+    """What may look at a scenario's keywords: it, what it inherits from, and the modules of all that."""
+    classes = [one for one in scenario.__mro__ if issubclass(one, BaseScenario) and one is not BaseScenario]
+    return [*(one.make_world for one in classes), *(inspect.getmodule(one) for one in classes)]
 
 
 def _find_scenario(name: str) -> str | BaseScenario:

@@ -16,6 +16,7 @@ from torchrl.envs.libs.vmas import VmasEnv
 from vmas.simulator.environment import Environment
 from vmas.simulator.scenario import BaseScenario
 
+from masac.envs.agent_groups import check_alike, vmas_groups
 from masac.envs.vmas_resets import FreshStates, IrregularStateError, find_reset_state
 
 
@@ -80,6 +81,21 @@ class VmasVectorEnv(VmasEnv):
         self._sizes = {group: self._observation_shape(group) for group in groups}
         places = {agent: (group, i) for group, agents in groups.items() for i, agent in enumerate(agents)}
         self._places = [(agent, *places[agent.name]) for agent in self._env.agents]
+
+    def ignores_seed(self, seed: int) -> bool:
+        """Whether two resets with the same seed begin differently. It begins anew after that, as it did with the seed.
+
+        Args:
+            seed: that it was made with.
+        """
+        stream, begun = self._stream, []
+        for _ in range(2):
+            with self._own_stream():
+                self._env._reset(seed=seed, return_observations=False)
+                begun.append(self._observations())
+            self._stream = stream
+        first, again = begun
+        return not all(bool(((first[name] == again[name]) | first[name].isnan()).all()) for name in first)
 
     # -- what TorchRL calls -------------------------------------------------------------------------------------------
 
@@ -147,6 +163,11 @@ class VmasVectorEnv(VmasEnv):
         return env
 
     def _make_specs(self, env: Environment) -> None:
+        self.group_map = vmas_groups([agent.name for agent in env.agents])
+        seen, actions = cast(Any, env.observation_space), cast(Any, env.action_space)
+        spaces = {agent.name: (seen[i], actions[i]) for i, agent in enumerate(env.agents)}
+        for group, agents in self.group_map.items():
+            check_alike(group, {one: spaces[one][0] for one in agents}, {one: spaces[one][1] for one in agents})
         super()._make_specs(env)
         observations, done = self.full_observation_spec_unbatched, self.full_done_spec_unbatched
         for group in cast(dict[str, list[str]], self.group_map):
@@ -271,7 +292,7 @@ class VmasVectorEnv(VmasEnv):
         return out
 
     def _observation_shape(self, group: str) -> torch.Size:
-        """``[N, F]``; less for groups that :func:`~masac.groups.read_groups` refuses."""
+        """``[N, F]``; less for observations that are not vectors, which :func:`~masac.groups.read_groups` refuses."""
         return self.full_observation_spec_unbatched[group]["observation"].shape
 
     @contextmanager

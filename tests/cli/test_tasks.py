@@ -51,6 +51,7 @@ def test_a_task_is_described_by_its_groups(tasks):
         ["adversary", "3", "16", "features", "discrete,", "5", "choices"],
         ["agent", "1", "14", "features", "discrete,", "5", "choices"],
     ]
+    assert "  adversary are adversary_0, adversary_1, adversary_2\n  agent is agent_0\n" in out
     assert "horizon: the environment's own" in out
     assert "masac train task=pettingzoo/simple_tag\n" in out
 
@@ -58,7 +59,7 @@ def test_a_task_is_described_by_its_groups(tasks):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["vmas/navigation", "task.kwargs.n_agents=5"], ["agents  5", "continuous, 2 dimensions", "100 steps"]),
+        (["vmas/navigation", "task.kwargs.n_agents=5"], ["agents  5", "agents are agent_0, agent_1", "100 steps"]),
         (["wind_flocking"], ["train task=vmas/wind_flocking"]),
         (["mpe2.simple_push_v3"], ["adversary  1       8 features", "train task=pettingzoo/mpe2.simple_push_v3"]),
         (["simple_formation"], ["mpe2.simple_formation_v1"]),
@@ -84,6 +85,8 @@ def test_a_name_may_be_short_or_a_module_or_a_factory(tasks, arguments, parts):
         (["pettingzoo/simple_tag", "task.kwarg.n=3"], "task.kwarg.n is no key of the config"),
         (["tests.envs.factories:turn_based"], "Turn-based games are not supported"),
         (["tests.envs.factories:nothing"], "it made int"),
+        (["tests.envs.misbehaving:unbounded"], "actions of group 'a' must be discrete, or floats with finite bounds"),
+        (["tests.envs.misbehaving:walkers", "task.kwargs.names=[keys_0]"], "Name them otherwise in the environment"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(tasks, arguments, message):

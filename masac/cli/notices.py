@@ -1,0 +1,31 @@
+"""Warnings about environments as one line each on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from masac.checks import EnvironmentWarning
+
+
+@contextmanager
+def environment_warnings_as_lines() -> Iterator[None]:
+    """Meanwhile an :class:`~masac.checks.EnvironmentWarning` is one line, said once, and by the first rank only."""
+    before, said = warnings.showwarning, set[str]()
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, EnvironmentWarning):
+            before(message, category, *place, **more)
+        elif str(message) not in said and os.environ.get("RANK", "0") == "0":
+            said.add(str(message))
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -1,0 +1,250 @@
+"""What PettingZoo's parallel API says ``reset`` and ``step`` return, and what an environment returned: read together.
+
+What is read here is complete: whoever acted or is there has an observation, a reward and flags, as the API means them.
+Where an environment left something out that only its author knows, the error names the agent and the dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Space
+
+from masac.checks import ConfigError
+
+DICTS = ("observations", "rewards", "terminations", "truncations", "infos")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a step did to the agents that acted, and to those that came with it.
+
+    Args:
+        observations: of all of them; None of one that is over and has none.
+        rewards: floats.
+        terminated: whose life ended.
+        truncated: who was cut short.
+        infos: dicts, empty where there is none.
+    """
+
+    observations: dict[Any, Any]
+    rewards: dict[Any, float]
+    terminated: dict[Any, bool]
+    truncated: dict[Any, bool]
+    infos: dict[Any, Any]
+
+
+def read_agents(env: Any, possible: Collection[Any]) -> list[Any]:
+    """Who is there now.
+
+    Args:
+        env: a PettingZoo environment that was reset.
+        possible: its ``possible_agents``.
+
+    Raises:
+        ConfigError: without a list ``agents``, or with one of others.
+    """
+    try:
+        agents = list(env.agents)
+    except (AttributeError, TypeError):
+        raise ConfigError(
+            f"an environment must keep the agents that are there in a list, agents; {type(env.unwrapped).__name__} has "
+            "none after reset(). Set self.agents = list(self.possible_agents) in reset()."
+        ) from None
+    _check_known(agents, possible, "its agents")
+    return agents
+
+
+def read_reset(
+    returned: Any, agents: Sequence[Any], possible: Collection[Any]
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """The observations and infos that a reset returned, of the agents that are there.
+
+    Args:
+        returned: by ``reset``.
+        agents: that are there after it.
+        possible: all that there may be.
+
+    Raises:
+        ConfigError: naming the agent and the dict in which something is missing.
+    """
+    if not (isinstance(returned, tuple) and len(returned) == 2 and all(isinstance(one, Mapping) for one in returned)):
+        raise ConfigError(
+            f"reset() of the environment must return two dicts, observations and infos; got {_kinds(returned)}. "
+            "Return observations, {agent: {} for agent in self.agents}."
+        )
+    observations, infos = returned
+    _check_known(observations, possible, "the observations of reset()")
+    seen = {agent: _observation(observations, agent, "reset") for agent in agents}
+    return seen, {agent: dict(infos.get(agent) or {}) for agent in agents}
+
+
+def read_step(returned: Any, acted: Sequence[Any], agents: Sequence[Any], possible: Collection[Any]) -> Step:
+    """What a step returned, of the agents that acted and of those that came with it.
+
+    An agent that is gone with no flag set has terminated; one that is gone without a word got no reward. Entries of
+    agents that were gone before are left out.
+
+    Args:
+        returned: by ``step``.
+        acted: the agents that were there before it.
+        agents: those that are there after it.
+        possible: all that there may be.
+
+    Raises:
+        ConfigError: naming the agent and the dict in which something is missing.
+    """
+    if not (isinstance(returned, tuple) and len(returned) == 5 and all(isinstance(one, Mapping) for one in returned)):
+        old = " An old done is terminations and truncations now." if _is_sequence(returned, 4) else ""
+        raise ConfigError(
+            f"step() of the environment must return five dicts, {', '.join(DICTS)}; got {_kinds(returned)}.{old} "
+            "Return them in this order."
+        )
+    for name, given in zip(DICTS[:4], returned, strict=False):
+        _check_known(given, possible, f"the {name} of step()")
+    observations, rewards, terminations, truncations, infos = returned
+    here, before = set(agents), set(acted)
+    step = Step(observations={}, rewards={}, terminated={}, truncated={}, infos={})
+    for agent in (*acted, *(agent for agent in agents if agent not in before)):
+        stays = agent in here
+        must = agent in before and (stays or observations.get(agent) is not None)
+        terminated = _flag(terminations, agent, "terminations", must=must)
+        truncated = _flag(truncations, agent, "truncations", must=must)
+        if not stays and not truncated:
+            terminated = True
+        step.terminated[agent], step.truncated[agent] = terminated, truncated
+        step.rewards[agent] = _reward(rewards, agent, must=must)
+        step.infos[agent] = dict(infos.get(agent) or {})
+        if stays or not terminated:
+            why = "" if stays else ", which is truncated: the value of its last state counts"
+            step.observations[agent] = _observation(observations, agent, "step", why=why)
+        else:
+            step.observations[agent] = observations.get(agent)
+    return step
+
+
+def read_observation(space: Space[Any], value: Any, agent: Any, *, path: str = "") -> Any:
+    """An observation as arrays in the shapes of its space: dicts of them for a Dict, else what is in the space.
+
+    Args:
+        space: the agent's.
+        value: what it observes.
+        agent: whose it is.
+        path: where in the observation this is.
+
+    Raises:
+        ConfigError: for a value that is not in the space; bounds of a Box are not looked at.
+    """
+    if isinstance(space, Dict):
+        if not isinstance(value, Mapping):
+            raise _wrong(value, space, agent, path)
+        missing = [key for key in space.spaces if key not in value]
+        if missing:
+            raise ConfigError(
+                f"the observation{path} of agent {agent!r} must have the keys of its space; {missing[0]!r} is missing, "
+                f"there are: {', '.join(map(repr, value)) or 'none'}. Return all of them in every step."
+            )
+        return {
+            key: read_observation(part, value[key], agent, path=f"{path}[{key!r}]")
+            for key, part in space.spaces.items()
+        }
+    if not isinstance(space, Box):
+        if not space.contains(value):
+            raise _wrong(value, space, agent, path)
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        raise _wrong(value, space, agent, path) from None
+    if array.shape != space.shape or array.dtype.kind not in "biuf":
+        raise _wrong(value, space, agent, path)
+    return array
+
+
+def _observation(observations: Mapping[Any, Any], agent: Any, where: str, *, why: str = "") -> Any:
+    value = observations.get(agent)
+    if value is None:
+        got = "None" if agent in observations else "no entry"
+        reason = why or ", which is among its agents"
+        raise ConfigError(
+            f"the observations of {where}() must have one of agent {agent!r}{reason}; got {got}. Return its "
+            f"observation, or {'leave it out of agents' if where == 'reset' else f'set terminations[{agent!r}]'}"
+            f"{'' if where == 'reset' or why else ' and remove it from agents'}."
+        )
+    return value
+
+
+def _reward(rewards: Mapping[Any, Any], agent: Any, *, must: bool) -> float:
+    value = rewards.get(agent)
+    if isinstance(value, float | int):
+        return float(value)
+    if agent not in rewards and not must:
+        return 0.0
+    number = _scalar(value)
+    if number is None:
+        got = repr(value) if agent in rewards else "no entry"
+        raise ConfigError(
+            f"the rewards of step() must have a number for agent {agent!r}, which acted; got {got}. Return one for "
+            "every agent that acted, 0.0 where there is nothing to reward."
+        )
+    return float(number)
+
+
+def _flag(flags: Mapping[Any, Any], agent: Any, name: str, *, must: bool) -> bool:
+    value = flags.get(agent)
+    if isinstance(value, bool):
+        return value
+    if agent not in flags and not must:
+        return False
+    number = _scalar(value)
+    if number is None:
+        got = repr(value) if agent in flags else "no entry"
+        means = "whose life ended" if name == "terminations" else "that a time limit cut short"
+        raise ConfigError(
+            f"the {name} of step() must have True or False for agent {agent!r}, which acted; got {got}. Return one for "
+            f"every agent that acted, True for those {means}."
+        )
+    return bool(number)
+
+
+def _scalar(value: Any) -> Any:
+    """The only number in a value; None if it is anything else."""
+    array = np.asarray(value) if isinstance(value, np.generic | np.ndarray | int | float) else None
+    return array.reshape(()).item() if array is not None and array.size == 1 and array.dtype.kind in "biuf" else None
+
+
+def _check_known(agents: Collection[Any], possible: Collection[Any], where: str) -> None:
+    for agent in agents:
+        if agent not in possible:
+            raise ConfigError(
+                f"possible_agents of the environment must list every agent; got {agent!r} among {where}, but only "
+                f"{', '.join(map(repr, possible))} in the list. Complete the list in the environment, or leave "
+                f"{agent!r} out."
+            )
+
+
+def _wrong(value: Any, space: Space[Any], agent: Any, path: str) -> ConfigError:
+    array = np.asarray(value, dtype=object) if isinstance(value, list | tuple) else value
+    shape = f" of shape {list(array.shape)} and dtype {array.dtype}" if isinstance(array, np.ndarray) else ""
+    shown = f"{type(value).__name__}{shape}" if shape else repr(value)
+    return ConfigError(
+        f"the observation{path} of agent {agent!r} must be in its observation_space, {_short(space)}; got "
+        f"{shown[:200]}. Return what the space says, or mend the space."
+    )
+
+
+def _short(space: Space[Any]) -> str:
+    return " ".join(str(space).split())[:200]
+
+
+def _kinds(returned: Any) -> str:
+    if isinstance(returned, tuple | list):
+        return f"{len(returned)} values ({', '.join(type(one).__name__ for one in returned)})"
+    return type(returned).__name__
+
+
+def _is_sequence(returned: Any, size: int) -> bool:
+    return isinstance(returned, tuple | list) and len(returned) == size

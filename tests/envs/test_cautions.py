@@ -1,0 +1,151 @@
+"""Environments that train, but hardly as meant: ignored seeds and keywords, hidden deaths, long waits."""
+
+import random
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from masac.checks import ConfigError, EnvironmentWarning
+from masac.envs.adapter import wrap
+from masac.envs.cautions import warn_of_ignored_seed, warn_of_wrappers
+from masac.envs.config import TaskConfig
+from masac.envs.keywords import check_used, watched
+from masac.envs.registry import make_env
+from masac.envs.vmas import make_vmas_env
+from tests.envs.misbehaving import Walkers
+from tests.envs.scripted import ScriptedDeaths
+
+MISBEHAVING = "tests.envs.misbehaving"
+SCENARIOS = "tests.envs.named_scenario"
+
+
+def pettingzoo(factory, *, num_envs=2, **kwargs):
+    task = TaskConfig(
+        suite="pettingzoo", scenario=None, factory=f"{MISBEHAVING}:{factory}", kwargs=kwargs, horizon=None
+    )
+    return make_env(task, num_envs=num_envs, seed=3)
+
+
+def vmas(scenario, **kwargs):
+    return make_vmas_env(TaskConfig(scenario=f"{SCENARIOS}:{scenario}", kwargs=kwargs, horizon=5), num_envs=2, seed=3)
+
+
+# --- seeds
+
+
+def test_an_environment_that_ignores_its_seed_is_warned_of_in_both_suites():
+    with pytest.warns(
+        EnvironmentWarning, match=r"task.factory=.*:deaf ignores its seed: two resets with the same seed"
+    ):
+        pettingzoo("deaf")
+    with pytest.warns(EnvironmentWarning, match=r"the scenario '.*:Deaf' ignores its seed"):
+        vmas("Deaf", names=["agent_0"])
+
+
+def test_looking_for_ignored_seeds_leaves_random_numbers_alone():
+    def state():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+    of_steps, of_vmas = pettingzoo("walkers"), vmas("Named", names=["agent_0"])
+    before = state()
+    warn_of_ignored_seed(of_steps, "walkers")
+    assert not of_vmas.ignores_seed(3)
+    assert state() == before
+
+
+def test_a_vmas_environment_begins_as_if_its_seed_had_not_been_looked_at():
+    from masac.envs.vmas_env import VmasVectorEnv
+
+    looked_at = make_vmas_env(TaskConfig(horizon=5), num_envs=3, seed=3)
+    plain = VmasVectorEnv("navigation", num_envs=3, horizon=5, seed=3)
+    for env in (looked_at, plain):
+        torch.manual_seed(0)
+        env.begun = env.rollout(7, break_when_any_done=False)
+    assert (looked_at.begun == plain.begun).all()
+
+
+# --- hidden deaths
+
+
+def test_wrappers_that_hide_the_dead_are_named():
+    supersuit = pytest.importorskip("supersuit")
+    hidden = supersuit.black_death_v3(ScriptedDeaths())
+    with pytest.warns(EnvironmentWarning, match=r"the wrapper black_death_par \(supersuit.* hides who is dead"):
+        warn_of_wrappers(supersuit.dtype_v0(hidden, np.float32))
+    # What it does: a_0 dies at step 2 and the others are cut short at step 5; nobody is seen to die, and all terminate.
+    data = wrap(hidden).rollout(6, break_when_any_done=False)
+    assert data["a", "mask"].all()
+    assert data["next", "a", "terminated"].squeeze(-1).sum(1).tolist() == [0, 0, 0, 0, 0, 3]
+
+
+def test_wrappers_of_no_harm_are_not_warned_of(recwarn):
+    pettingzoo("walkers")
+    supersuit = pytest.importorskip("supersuit")
+    warn_of_wrappers(supersuit.pad_observations_v0(supersuit.frame_stack_v2(ScriptedDeaths())))
+    assert not [one for one in recwarn if issubclass(one.category, EnvironmentWarning)]
+
+
+# --- keywords that nobody looks at
+
+
+def test_keywords_are_used_where_they_are_looked_up():
+    def take(first, *, third=0, **kwargs):
+        kwargs.pop("second")
+        kwargs.get("second")
+        return "fourth" in kwargs, kwargs["fifth"]
+
+    kwargs = watched({"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5})
+    take(**kwargs)
+    check_used(kwargs, "take", [])
+    with pytest.raises(ConfigError, match=r"must be keywords of it; got size, which it never looks at. It looks at"):
+        check_used(watched({"size": 6}), "it", [take])
+
+
+@pytest.mark.parametrize("scenario", ["Attributes", "Later"])
+def test_keywords_that_a_scenario_keeps_are_used(scenario):
+    assert vmas(scenario, n_agents=3, **({"may_end": False} if scenario == "Later" else {})).n_agents == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: vmas("Named", nmaes=["b_0"], names=["a_0"]), "got nmaes, which it never looks at. Did you mean names"),
+        (lambda: vmas("Later", n_agent=3, may_end=True), "got n_agent, which .* Did you mean n_agents"),
+        (lambda: vmas("Attributes", n_agents=1, speed=3), "got speed, which it never looks at. It looks at: "),
+        (lambda: pettingzoo("takes_anything", stepz=3), "got stepz, which it never looks at"),
+        (lambda: pettingzoo("takes_any_attribute", stepz=3), "got stepz, which it never looks at"),
+        (lambda: pettingzoo("walkers", stepz=3), "task.kwargs must fit task.factory=.*'stepz': 3.*unexpected keyword"),
+    ],
+)
+def test_a_keyword_that_nobody_looks_at_is_an_error(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_keywords_that_a_factory_takes_are_used():
+    pettingzoo("takes_anything", steps=3)
+    pettingzoo("takes_any_attribute", steps=3)
+
+
+# --- long waits
+
+
+def test_an_environment_that_does_not_begin_is_named_with_what_to_change(monkeypatch, capsys):
+    monkeypatch.setattr("masac.envs.waiting.SECONDS", 0.05)
+    reset = Walkers.reset
+
+    def slow_reset(self, seed=None, options=None):
+        time.sleep(0.1)
+        return reset(self, seed, options)
+
+    monkeypatch.setattr(Walkers, "reset", slow_reset)
+    pettingzoo("walkers")
+    said = capsys.readouterr().err
+    assert said.startswith("warning: pettingzoo/walkers has not begun its first episode after 0 s, and is waited for.")
+    assert "task.num_envs" in said
+    assert len(said.splitlines()) == 1
+    monkeypatch.setattr("masac.envs.waiting.SECONDS", 60)
+    pettingzoo("walkers")
+    assert capsys.readouterr().err == ""
