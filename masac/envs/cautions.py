@@ -62,9 +62,10 @@ def warn_of_ignored_seed(env: EnvBase, name: str) -> None:
 def warn_that_seed_is_ignored(name: str) -> None:
     """Warn that evaluations and resumed runs will not be repeatable."""
     _warn(
-        f"{name} ignores its seed: two resets with the same seed began differently. Evaluations are on other episodes "
-        "each time, and neither they nor runs can be repeated. Draw all random numbers from a generator that reset() "
-        "(set_seed() of a TorchRL environment) seeds; a VMAS scenario from torch's."
+        f"{name} ignores its seed: two episodes begun with the same one began differently. Evaluations are on other "
+        "episodes each time, and neither they nor runs can be repeated. Draw all random numbers from a generator that "
+        "reset(seed=...) seeds, and leave that alone where the seed is None (a TorchRL environment: set_seed(); a VMAS "
+        "scenario: PyTorch's own generator)."
     )
 
 

@@ -6,11 +6,15 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from hydra.core.global_hydra import GlobalHydra
 
 from masac.cli.main import main
+from masac.envs.adapter import wrap
 from masac.envs.config import TaskConfig
+from masac.envs.registry import make_env
 from tests.docs.commands import check
 from tests.docs.pages import ROOT, Block, Line, blocks, shell_lines
 from tests.training.policies import save_run
@@ -96,29 +100,96 @@ def files_of(page: str) -> list[Block]:
     return [block for block in blocks("python") if block.title and block.place.startswith(page)]
 
 
-def test_files_that_a_page_shows_make_the_environments_that_it_says(tmp_path, monkeypatch, capsys):
-    page = "docs/own_environment.md"
-    for block in files_of(page):
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """The files that docs/own_environment.md shows, in a folder of their own, in which one can import."""
+    for block in files_of("docs/own_environment.md"):
         assert block.title
         (tmp_path / block.title).write_text(block.code)
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "my_module.py").write_text(TEAM)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+TEAM = """
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Tuple
+
+
+class MyTeam(gymnasium.Env):
+    observation_space, action_space = Tuple([Box(-1, 1, (3,))] * 2), Tuple([Discrete(2)] * 2)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observed(), {}
+
+    def step(self, actions):
+        assert len(actions) == 2
+        self.steps += 1
+        return self.observed(), [float(action) for action in actions], self.steps == 3, False, {}
+
+    def observed(self):
+        return tuple(self.np_random.uniform(-1, 1, 3).astype(np.float32) for _ in range(2))
+
+
+gymnasium.register("MyTeam-v0", MyTeam)
+"""
+
+
+def test_files_that_a_page_shows_make_the_environments_that_it_says(own_files, capsys):
+    page = "docs/own_environment.md"
     described = [
         line.words[2:] for line in LINES if line.place.startswith(page) and line.words[:2] == ["masac", "tasks"]
     ]
-    assert len(described) == len(files_of(page)) == 2
+    assert len(described) == 3
     for arguments in described:
         main(["tasks", *arguments])
         GlobalHydra.instance().clear()
-    swarm, line = capsys.readouterr().out.split("train:   ")[:2]
+    out, warned = capsys.readouterr()
+    assert warned == ""
+    swarm, line, team = out.split("train:   ")[:3]
     assert "agents  4       4 features   continuous, 2 dimensions" in swarm
     assert "walker  5       1 features   discrete, 2 choices" in line
+    assert "agent  2       3 features   discrete, 2 choices" in team
 
 
-def test_walkers_of_the_page_die_alone(tmp_path, monkeypatch):
-    code = {block.title: block.code for block in files_of("docs/own_environment.md")}
-    (tmp_path / "my_line.py").write_text(code["my_line.py"])
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_gymnasium_environment_of_a_team_ends_and_rewards_as_it_says(own_files):
+    task = TaskConfig(
+        suite="pettingzoo",
+        scenario=None,
+        factory="my_tuple:make",
+        kwargs={"name": "my_package.my_module:MyTeam-v0"},
+        horizon=None,
+    )
+    data = make_env(task, num_envs=1, seed=0).rollout(4, break_when_any_done=False)[0]
+    assert data["next", "agent", "reward"].squeeze(-1).tolist() == data["agent", "action"].tolist()
+    assert data["next", "agent", "terminated"][..., 0].tolist() == [[False] * 2, [False] * 2, [True] * 2, [False] * 2]
+    assert not data["next", "agent", "truncated"].any()
+
+
+def test_supersuit_shrinks_images_whose_mask_is_in_the_infos(own_files):
+    supersuit = pytest.importorskip("supersuit")
+    from tests.envs.factories import Spaces
+
+    image, mask = Box(0, 255, (48, 48, 3), np.uint8), np.array([0, 1], np.int8)
+    seen = {"observation": np.full((48, 48, 3), 51, np.uint8), "action_mask": mask}
+    raw = Spaces({"a_0": Dict(observation=image, action_mask=MultiBinary(2))}, {"a_0": Discrete(2)}, lambda _: seen)
+    with pytest.raises((AssertionError, TypeError)):
+        supersuit.resize_v1(raw, 24, 24)
+    hidden = import_module("my_images").MaskInInfo(raw)
+    env = wrap(supersuit.resize_v1(supersuit.color_reduction_v0(hidden), 24, 24))
+    data = env.rollout(3)
+    assert data["a", "observation"].shape[:4] == (3, 1, 24, 24)
+    assert data["a", "action_mask"].tolist() == [[[False, True]]] * 3
+    assert (data["a", "action"] == 1).all()
+
+
+def test_walkers_of_the_page_die_alone(own_files):
     env = import_module("my_line").make(n_agents=2)
     env.reset(seed=0)
     env.position = {"walker_0": 1.9, "walker_1": 0.0}

@@ -41,8 +41,9 @@ class Spaces(ParallelEnv):
 
     def reset(self, seed=None, options=None):
         self.agents, self.step_count = list(self.possible_agents), 0
-        for space in self.observations.values():
-            space.seed(seed)
+        if seed is not None:
+            for space in self.observations.values():
+                space.seed(seed)
         return self._observe(), {agent: {} for agent in self.agents}
 
     def step(self, actions):

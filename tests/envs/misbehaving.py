@@ -95,6 +95,18 @@ def deaf():
     return Walkers(seeded=False)
 
 
+class Forgetful(Walkers):
+    """Makes a new generator in every reset, from the seed or from nothing."""
+
+    def reset(self, seed=None, options=None):
+        self.random = np.random.default_rng(seed)
+        return super().reset()
+
+
+def forgetful():
+    return Forgetful()
+
+
 def takes_anything(**options):
     return Walkers(steps=options.get("steps", 4))
 

@@ -37,9 +37,11 @@ def vmas(scenario, **kwargs):
 
 def test_an_environment_that_ignores_its_seed_is_warned_of_in_both_suites():
     with pytest.warns(
-        EnvironmentWarning, match=r"task.factory=.*:deaf ignores its seed: two resets with the same seed"
+        EnvironmentWarning, match=r"task.factory=.*:deaf ignores its seed: two episodes begun with the same one"
     ):
         pettingzoo("deaf")
+    with pytest.warns(EnvironmentWarning, match=r":forgetful ignores its seed"):
+        pettingzoo("forgetful")
     with pytest.warns(EnvironmentWarning, match=r"the scenario '.*:Deaf' ignores its seed"):
         vmas("Deaf", names=["agent_0"])
 

@@ -131,7 +131,9 @@ def test_an_agent_that_possible_agents_does_not_list_is_an_error():
 
 
 def test_an_observation_of_another_shape_than_its_space_is_an_error():
-    with pytest.raises(RuntimeError, match=r"the value has shape .*\[3\].* incompatible with the spec shape .*\[2\]"):
+    with pytest.raises(
+        ConfigError, match=r"observation of agent 'a_0' must be in .*\(2,\).*; got ndarray of shape \[3\]"
+    ):
         make("wrong_shape").reset()
 
 
