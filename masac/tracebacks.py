@@ -59,8 +59,8 @@ class ErrorReport:
 
     def sentence(self, where: str = "") -> str:
         """Who failed, with what, where."""
-        who = "masac" if self.is_ours else "environments"
-        return f"{who} must not fail; {f'{where} ' if where else ''}got {self}."
+        rule = "masac must not fail" if self.is_ours else "environments must not fail"
+        return f"{rule}; {f'{where} ' if where else ''}got {self}."
 
 
 def report_of(error: BaseException) -> ErrorReport:

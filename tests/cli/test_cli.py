@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -204,7 +205,7 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
         assert "a run must be trained by one process at a time" in done.stderr
         training.terminate()  # SIGTERM: the iteration is finished, a checkpoint written
         output = training.communicate(timeout=60)[0]
-        assert training.returncode == 0
+        assert training.returncode == 128 + signal.SIGTERM
         assert re.search(r"^interrupted .* frames", output, flags=re.MULTILINE)
         assert re.search(r"^next: masac train --resume out$", output, flags=re.MULTILINE)
         resumed = masac("train", "--resume", "out", "training.total_frames=32", cwd=tmp_path)
@@ -229,7 +230,13 @@ def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
         (["trian"], "unknown command 'trian'. Did you mean train?"),
         (["train", "task=vmas/navigatoin"], "Did you mean vmas/navigation"),
         (["train", "training.total_frame=10"], "Did you mean training.total_frames"),
-        (["train", "lr=1"], "lr is no key of the config"),
+        (["train", "lr=1"], "lr is no key of the config. Here it is called training.actor_lr and training.critic_lr."),
+        (["train", "model.hidden=64"], "model.hidden must be a list; got 64. Write 'model.hidden=[64]'"),
+        (["train", "model.hidden=64,32"], "Write 'model.hidden=[64,32]' or, to sweep, 'model.hidden=[64],[32]'"),
+        (["train", "training.learning_groups=runner"], "Write 'training.learning_groups=[runner]'"),
+        (["train", "task.kwargs.name=größe"], """for the shell: 'task.kwargs.name="größe"'"""),
+        (["train", "run_dir=/dev/null/x"], "files must be writable where they are to go; got [Errno 20]"),
+        (["train", "--resume", "/dev/null/x"], "a run must be a folder with a config.yaml"),
         (["train", "training.batch_size=many"], "training.batch_size must be"),
         (["train", "training.batch_size=0"], "training.batch_size must be at least 1; got 0"),
         (["train", "navigation"], "must be key=value; got 'navigation'"),
@@ -296,3 +303,23 @@ def test_a_run_goes_on_with_other_collectors_though_the_default_config_could_not
     assert after == replace(run, collector=replace(run.collector, num_workers=21))
     with pytest.raises(ConfigError, match=r"collector.num_workers must divide task.num_envs=63; got 16"):
         changed(run, ["collector.num_workers=16"])
+
+
+def test_what_other_libraries_call_a_key_leads_to_keys_that_there_are():
+    from dataclasses import asdict
+
+    from masac.cli.overrides import GROUPS, MEANINGS, flat_keys
+    from masac.training.config import ExperimentConfig
+
+    known = {*flat_keys(asdict(ExperimentConfig())), *GROUPS, "task.kwargs.n_agents"}
+    assert {key for keys in MEANINGS for key in keys.split()} <= known
+    words = [word for names in MEANINGS.values() for word in names.split()]
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("folder", ["runs/läufe/x", "runs/a(b)", "a=b", "x#1", """it's "that" """])
+def test_a_folder_may_have_any_name(folder):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (word,) = check_overrides([f"run_dir={folder}"], {"run_dir": None})
+    assert OverridesParser.create().parse_override(word).value() == folder

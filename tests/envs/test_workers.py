@@ -109,11 +109,13 @@ def test_an_exception_in_a_worker_is_raised_here_with_its_traceback(shared_memor
     env = Workers(2, partial(make_batch, config, 1), shared_memory=shared_memory)
     pids = pids_of(env)
     started = time.monotonic()
-    with pytest.raises(RunFailedError, match="in a worker process one raised") as raised:
+    with pytest.raises(RunFailedError, match="in a worker process got ZeroDivisionError") as raised:
         env.rollout(5, break_when_any_done=False)
     message = str(raised.value)
     assert "ZeroDivisionError: the sheep ran out" in message
-    assert "factories.py" in message
+    assert "factories.py:" in message
+    assert len(message.splitlines()) == 1
+    assert "Traceback" in raised.value.traceback
     assert gone(pids)
     assert time.monotonic() - started < 20  # a bound against a hang
     assert capfd.readouterr().err == ""

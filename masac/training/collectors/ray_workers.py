@@ -6,6 +6,9 @@ import logging
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +22,9 @@ from masac.tracebacks import report_of
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, WorkerDiedError
 from masac.training.collectors.remote import Engine, Handle
 from masac.training.collectors.worker import CollectorWorker, WorkerSettings
+
+SECONDS_TO_ANSWER = 40.0
+"""How long a cluster may take to say that it is there."""
 
 SECONDS_TO_START = 300.0
 """How long a cluster may take to find a place for an actor and start it there."""
@@ -178,13 +184,54 @@ class RayActors(Engine):
         self._mine = True
 
 
-def check_ray() -> None:
-    """Raise ConfigError if Ray is not installed."""
+def check_cluster(address: str) -> None:
+    """Raise ConfigError unless a Ray cluster answers at ``address``: Ray itself would ask it again and again.
+
+    Args:
+        address: host:port, auto, or ray://host:port, which is not looked at.
+    """
+    if address == "auto" or "://" in address:
+        return
+    if not (_listens(address) and _is_healthy(address)):
+        raise ConfigError(
+            f"collector.address must be that of a Ray cluster that runs; none answers at {address!r}. Start one with "
+            f"ray start --head --port={address.rpartition(':')[2]}, or leave collector.address=null to have one "
+            "started here"
+        )
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER / 4).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_healthy(address: str) -> bool:
+    """Whether what listens there is Ray; asked by another process, which can be ended."""
+    ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(ask, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS_TO_ANSWER)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def check_ray(address: str | None = None) -> None:
+    """Raise ConfigError if Ray is not installed, or not there at an address.
+
+    Args:
+        address: of a cluster that runs.
+    """
     if find_spec("ray") is None:
         raise ConfigError(
             "collector=ray must have the package ray, which is not installed. Install it with pip install "
             '"masac[ray]", or use collector=processes, which needs nothing more'
         )
+    if address is not None:
+        check_cluster(address)
 
 
 def _first_line(error: Exception) -> str:

@@ -166,10 +166,13 @@ def test_an_exception_in_an_environment_ends_the_run_with_its_traceback(tmp_path
         num_envs=4,
         horizon=None,
     )
-    with pytest.raises(RunFailedError, match=r"environments must not fail; in collector \d one raised") as raised:
+    with pytest.raises(RunFailedError, match=r"environments must not fail; in collector \d got Zero") as raised:
         train(experiment(task, kind), tmp_path)
     assert "ZeroDivisionError: the sheep ran out" in str(raised.value)
-    assert "factories.py" in str(raised.value)
+    assert "factories.py:" in str(raised.value)
+    assert "the environment's own code, not masac's" in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+    assert "line" in raised.value.traceback
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -245,7 +248,7 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path, kind, how):
         os.kill(pid, signal.SIGKILL)
     assert left == []
     if how != signal.SIGKILL:
-        assert (process.returncode, err) == (0, "")
+        assert (process.returncode, err) == (128 + how, "")
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["interrupted"]
         assert float(rows(tmp_path / "run")[-1]["collect/restarts"]) == 0
