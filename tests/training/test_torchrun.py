@@ -19,6 +19,7 @@ SETTINGS = (
     *("training.warmup_frames=64", "training.batch_size=32", "training.buffer_size=512", "training.compile=false"),
     *("training.sync_check_every=1", "training.checkpoint_every=256", "training.normalize_observations=true"),
     *("evaluation.every_frames=256", "evaluation.episodes=2", "logging.loggers=[]", "logging.progress=plain"),
+    "training.updates_per_frame=0.03125",
 )
 
 
