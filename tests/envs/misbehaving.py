@@ -3,7 +3,7 @@
 from functools import cache
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Space
 from pettingzoo import ParallelEnv
 
 
@@ -28,7 +28,7 @@ class Walkers(ParallelEnv):
         self.random = np.random.default_rng()
 
     @cache  # noqa: B019  PettingZoo wants the same object every time
-    def observation_space(self, agent):
+    def observation_space(self, agent) -> Space:
         return Box(-9, 9, (2,))
 
     @cache  # noqa: B019
@@ -161,7 +161,7 @@ class Masked(Walkers):
         super().__init__(spoil=spoil)
 
     @cache  # noqa: B019
-    def observation_space(self, agent):
+    def observation_space(self, agent) -> Space:
         return Dict(observation=Box(-9, 9, (2,)), action_mask=MultiBinary(2), kind=Discrete(3))
 
     def observed(self):
