@@ -1,4 +1,4 @@
-"""Fast beside other programs: python -m benchmarks.threads [--rounds 3] [--json FILE].
+"""Fast beside other programs: python -m benchmarks.threads [--rounds 2] [--json FILE].
 
 How long the same work takes alone, and beside one process that keeps a core busy: the default run (its first frames),
 the PettingZoo presets (theirs), and an update of large networks (two hidden layers of 256, 1024 rows, 3 agents,
@@ -65,7 +65,7 @@ CONDITIONS = ("alone", "beside")
 def main() -> None:
     """Time all cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--cases", nargs="+", default=[*RUNS, UPDATE], choices=[*RUNS, UPDATE])
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--json", type=Path)
