@@ -5,6 +5,8 @@ A page asks for it with a line ``<!-- generated: NAME -->``; ``docs/hooks.py`` p
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -18,6 +20,7 @@ from docs.messages import collect_messages
 from masac.cli.composing import composed_experiment
 from masac.cli.help import RUN_DIR, argument_texts, as_yaml, train_help
 from masac.cli.main import COMMANDS, HELP
+from masac.cli.presets import presets as preset_names
 from masac.training.config import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
@@ -25,11 +28,10 @@ MARK = re.compile(r"^<!-- (generated|file): (\S+) -->$", re.MULTILINE)
 
 UNITS = {
     "algorithm.num_qvalue_nets": "critics",
-    "algorithm.gamma": "a step",
-    "algorithm.tau": "part, an update",
-    "algorithm.alpha_init": "reward units a nat",
-    "algorithm.target_entropy": "nats an agent",
-    "algorithm.target_entropy_weight": "part",
+    "algorithm.gamma": "per step",
+    "algorithm.tau": "per update",
+    "algorithm.alpha_init": "reward per nat",
+    "algorithm.target_entropy": "nats per agent",
     "checkpoint.keep": "checkpoints",
     "collector.num_workers": "processes or actors",
     "collector.max_lag": "pushes",
@@ -48,17 +50,11 @@ UNITS = {
     "task.horizon": "steps",
     "training.total_frames": "frames",
     "training.steps_per_iteration": "steps of every environment",
-    "training.updates_per_frame": "updates a frame",
+    "training.updates_per_frame": "updates per frame",
     "training.batch_size": "rows",
     "training.warmup_frames": "frames",
     "training.buffer_size": "rows",
-    "training.actor_lr": "an update",
-    "training.critic_lr": "an update",
-    "training.alpha_lr": "an update",
     "training.lr_decay_fraction": "part of the run",
-    "training.final_lr_factor": "part",
-    "training.max_grad_norm": "norm",
-    "training.reward_scale": "factor",
     "training.checkpoint_every": "frames or minutes",
     "training.nonfinite_limit": "updates",
 }
@@ -90,10 +86,11 @@ def _section(config: Any, bare: Any, prefix: str) -> list[str]:
         else:
             preset = "" if value == otherwise or key == "run_dir" else f" Without a preset: `{as_yaml(otherwise)}`."
             text = f"{_cell(texts[one.name])}{preset}"
-            rows.append(f"| `{key}` | `{as_yaml(value)}` | {UNITS.get(key, '')} | {text} |")
+            unit = f" {UNITS[key]}" if key in UNITS else ""
+            rows.append(f"| `{key}` | `{as_yaml(value)}`{unit} | {text} |")
     title = f"## `{prefix.rstrip('.')}`" if prefix else "## The run"
     about = (type(config).__doc__ or "").partition("\n\n    Args:")[0]
-    head = ["| key | default | unit | meaning |", "| --- | --- | --- | --- |"]
+    head = ["| key | default | meaning |", "| --- | --- | --- |"]
     return [title, "", _prose(about), "", *head, *rows, "", *inner]
 
 
@@ -133,6 +130,41 @@ def _help_of(command: str) -> str:
     parser = module.parser()
     parser.formatter_class = partial(parser.formatter_class, width=100)  # else that of the terminal
     return parser.format_help()
+
+
+def examples() -> str:
+    """The programs in ``examples/``: what each says of itself, and its code."""
+    parts = []
+    for file in sorted((ROOT / "examples").glob("*.py")):
+        docstring = inspect.cleandoc(ast.get_docstring(ast.parse(file.read_text())) or "")
+        code = file.read_text().partition('"""\n\n')[2].strip()
+        parts += [f"## {file.name}", "", _example_text(docstring), ""]
+        parts += [f'??? note "The code of {file.name}"', "", *_indented(["```python", *code.splitlines(), "```"]), ""]
+    return "\n".join(parts)
+
+
+def _example_text(docstring: str) -> str:
+    """A docstring as Markdown: names in single quotes, indented lines as blocks of shell."""
+    text = docstring.replace("``", "`")
+    return re.sub(r"\n\n((?: {4}.*\n?)+)", lambda lines: f"\n\n```text\n{inspect.cleandoc(lines[1])}\n```\n", text)
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}".rstrip() for line in lines]
+
+
+def budgets() -> str:
+    """A table of the presets: how many frames and updates their runs have."""
+    rows = []
+    for suite in ("vmas", "pettingzoo"):
+        for name in preset_names(suite):
+            if name == "custom":
+                continue
+            training = composed_experiment([f"task={suite}/{name}", f"run_dir={RUN_DIR}"]).training
+            updates = int((training.total_frames - training.warmup_frames) * training.updates_per_frame)
+            cells = (f"`{suite}/{name}`", f"{training.total_frames:,}", f"{updates:,}", f"{training.batch_size}")
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(["| task | frames | updates | rows per update |", "| --- | --- | --- | --- |", *rows])
 
 
 def _text_block(text: str) -> list[str]:
@@ -179,5 +211,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "presets": presets,
     "commands": commands,
     "api": api,
+    "budgets": budgets,
+    "examples": examples,
     "messages": messages,
 }

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 import masac
-from docs.generate import GENERATED, MARK, UNITS, commands, config_keys, filled
+from docs.generate import GENERATED, MARK, UNITS, budgets, commands, config_keys, examples, filled
+from docs.hooks import with_equations
 from docs.messages import collect_messages
 from masac.cli.composing import composed_experiment
 from masac.cli.help import as_yaml
@@ -23,7 +24,7 @@ QUOTED = re.findall(r"^### `(.*)`$", (ROOT / "docs/troubleshooting.md").read_tex
 
 
 def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
-    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| (.*?) \| (.+) \|$", config_keys(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` ?(.*?) \| (.+) \|$", config_keys(), re.MULTILINE)
     assert sorted(key for key, *_ in rows) == sorted(KEYS)
     table = {key: (default, unit, meaning) for key, default, unit, meaning in rows}
     default_run = flat(asdict(composed_experiment(["run_dir=null"])))
@@ -38,6 +39,29 @@ def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
     assert table["model.hidden"][:2] == ("[128, 128]", "units")
     assert table["training.max_grad_norm"][0] == "null"
     assert table["algorithm.share_actor"][0] == "true"
+
+
+def test_every_preset_has_a_line_with_what_its_run_takes():
+    table = budgets()
+    assert len(re.findall(r"^\| `(?:vmas|pettingzoo)/\w+` \| [\d,]+ \| [\d,]+ \| \d+ \|$", table, re.MULTILINE)) >= 10
+    training = composed_experiment(["run_dir=null"]).training
+    updates = int((training.total_frames - training.warmup_frames) * training.updates_per_frame)
+    assert f"| `vmas/navigation` | {training.total_frames:,} | {updates:,} | {training.batch_size} |" in table
+
+
+def test_every_example_has_a_section_with_its_docstring_and_code():
+    page = examples()
+    for file in (ROOT / "examples").glob("*.py"):
+        section = page.partition(f"## {file.name}\n")[2].partition("\n## ")[0]
+        assert f"```text\npython examples/{file.name}" in section or f"python examples/{file.name}" in section
+        assert f"    {file.read_text().splitlines()[-1].strip()}" in section
+
+
+def test_equations_become_mathml():
+    html = with_equations('<div class="arithmatex">\\[\na_i\n\\]</div> and <span class="arithmatex">\\(b\\)</span>')
+    assert html.count("<math") == 2
+    assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in html
+    assert "arithmatex" not in html
 
 
 def test_units_are_those_of_keys_that_there_are():
