@@ -1,7 +1,7 @@
 """Draws docs/pictures/health.png, a run that learns beside two that do not: python -m docs.pictures.health [-o FILE].
 
-Trains the three of them first, on VMAS navigation (``--frames``, 60,000 each, in ``--runs``; those that are there already
-are only drawn).
+Trains the three of them first, on VMAS navigation (``--frames``, 60,000 each, in ``--runs``); those that are there are
+only drawn.
 """
 
 from __future__ import annotations

@@ -115,6 +115,7 @@ def timeline(batch: TensorDict) -> Timeline:
         terminated_key=("agents", "terminated"),
         mask_key=("agents", "mask"),
         done_key=("agents", "done"),
+        rows=None,
         rules=EndRules(terminated_reduction="none", reward_reduction=None, posthumous=False),
     )
     flags = batch["next", "agents"]

@@ -65,7 +65,9 @@ def folder(tmp_path_factory) -> Path:
     (folder / "my_package").mkdir()
     (folder / "my_package" / "__init__.py").touch()
     scenario = (ROOT / "tests" / "envs" / "own_scenario.py").read_text()
-    made = "\n\ndef make(size):\n    from mpe2.simple_spread_v3 import parallel_env\n\n    return parallel_env(N=size)\n"
+    made = (
+        "\n\ndef make(size):\n    from mpe2.simple_spread_v3 import parallel_env\n\n    return parallel_env(N=size)\n"
+    )
     (folder / "my_package" / "my_module.py").write_text(scenario + made)
     for block in blocks("python"):
         if block.title:
