@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -94,3 +95,16 @@ def registered_value_estimator(name: Any) -> tuple[type, Mapping[str, Any]] | No
     except (KeyError, TypeError, NotImplementedError):
         return None
     return entry.cls, entry.default_kwargs
+
+
+def mute_ray() -> Callable[[], None]:
+    """Have Ray's driver not print what happens to nodes, with sixty lines of their state; returns what undoes it.
+
+    ``log_to_driver=False`` does not keep it from that. Who lost a collector by it says so.
+    """
+    worker = import_module("ray._private.worker")
+    prints = getattr(worker, "print_to_stdstream", None)
+    if prints is None:  # another version of Ray
+        return lambda: None
+    vars(worker)["print_to_stdstream"] = lambda *args, **kwargs: None
+    return lambda: vars(worker).update(print_to_stdstream=prints)

@@ -95,8 +95,8 @@ class StopRequest:
         try:
             with self.during(name):
                 yield
-        except StoppedBySignal:
-            if self.insisted:
+        except KeyboardInterrupt:  # also what a library makes of ours
+            if self.insisted or not self.requested:
                 raise
             self.now = True
         except Exception as error:

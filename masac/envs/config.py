@@ -24,7 +24,7 @@ class TaskConfig:
         num_envs: environments stepped at once.
         num_workers: pettingzoo only: processes that share the environments, 0 to step them in this process.
         horizon: steps until an episode is cut short (truncated: its last state still has a value); pettingzoo: null
-            leaves that to the environment.
+            leaves that to the environment (evaluations and videos are then cut after 1,000 steps).
         continuous_actions: vmas only: continuous actions, else discrete ones.
         success: ``terminated`` if an episode that terminates before the horizon is a success; null if the environment
             does not say what success is.

@@ -11,14 +11,15 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 from masac.checks import ConfigError, RunFailedError
+from masac.compat import mute_ray
 from masac.envs.workers import SECONDS_TO_CLOSE
-from masac.tracebacks import report_of
+from masac.tracebacks import MOST_CHARACTERS, report_of
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, WorkerDiedError
 from masac.training.collectors.remote import Engine, Handle
 from masac.training.collectors.worker import CollectorWorker, WorkerSettings
@@ -128,6 +129,7 @@ class RayActors(Engine):
     def __init__(self, settings: WorkerSettings, *, num_workers: int, address: str | None) -> None:
         self.settings, self.num_workers, self.address = settings, num_workers, address
         self._mine = False
+        self._unmute: Callable[[], None] = lambda: None
 
     def start(self, index: int) -> RayHandle:
         """Start an actor."""
@@ -161,6 +163,7 @@ class RayActors(Engine):
 
             with _own_random_numbers():
                 ray.shutdown()
+            self._unmute()
             self._mine = False
 
     def _connect(self) -> None:
@@ -181,6 +184,7 @@ class RayActors(Engine):
                         f"{_first_line(error)} Start one with ray start --head, or leave collector.address=null to "
                         "have one started here"
                     ) from None
+        self._unmute = mute_ray()
         self._mine = True
 
 
@@ -235,8 +239,10 @@ def check_ray(address: str | None = None) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    """What Ray says in a line: the reason, where it gives one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    line = next((one for one in lines if "because" in one), lines[0] if lines else type(error).__name__)
+    return line[:MOST_CHARACTERS]
 
 
 @contextmanager
