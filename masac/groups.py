@@ -133,6 +133,19 @@ def action_bounds(spec: Bounded) -> tuple[Tensor, Tensor]:
     return space.low, space.high
 
 
+def check_widths(spec: Bounded, group: NestedKey) -> None:
+    """Raise :class:`ConfigError` for bounds between which nothing lies, or whose distance is no number of the dtype."""
+    low, high = action_bounds(spec)
+    width = high - low
+    wrong = ~((width > 0) & width.isfinite())
+    if bool(wrong.any()):
+        raise ConfigError(
+            f"actions of group {group!r} must have a lower bound below the upper one, and a finite distance between "
+            f"them; got {low[wrong][0].item():g} and {high[wrong][0].item():g}. Give other bounds in the environment, "
+            "or leave out a dimension that cannot move."
+        )
+
+
 def _read_group(env: EnvBase, name: str) -> GroupSpec:
     actions = env.full_action_spec_unbatched[name]
     observations = env.full_observation_spec_unbatched[name]
@@ -153,6 +166,7 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
     discrete = read_discrete_actions(action)
     if discrete is None:
         _check_bounds(action, name)
+        check_widths(action, name)  # pyright: ignore[reportArgumentType]
     return GroupSpec(
         name=name,
         n_agents=n_agents,

@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from torchrl.objectives import SoftUpdate
 
-from masac import GroupDiscreteSACLoss, MultiGroupLoss
+from masac import GroupDiscreteSACLoss, MultiGroupLoss, graphs
 from masac.graphs import Graph
 from masac.training.update import NonFiniteError, UpdateStep
-from tests.losses.common import clone_loss, make_batch, noisy_loss, our_actor, our_critic
+from tests.losses.common import N, clone_loss, make_batch, noisy_loss, our_actor, our_critic
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic
 
 MODES = ["graph", pytest.param("compile", marks=pytest.mark.slow)]
@@ -131,6 +132,128 @@ def test_compiling_once_is_enough_for_a_run():
     with torch._dynamo.config.patch(error_on_recompile=True):
         for _ in range(4):
             update(make_batch(batch=(16,)))
+
+
+# -- what cannot be a graph, and what is not the loss's ---------------------------------------------------------------
+
+
+class Scaled(nn.Module):
+    """Halves large inputs, which Python has to look at."""
+
+    def forward(self, values):
+        return values / 2 if values.abs().max() > 1e3 else values
+
+
+def test_what_changes_its_mind_goes_on_without_a_graph_and_warns_once():
+    actor = our_actor(True)
+    actor[0].module.mlp.register_forward_pre_hook(lambda _, inputs: (Scaled()(inputs[0]),))
+    loss = noisy_loss(actor, our_critic(True, "independent"), skip_done_states="fill")
+    said = []
+    update = step(loss, "graph", warn=said.append)
+    update(make_batch(batch=(16,)))
+    assert update.mode == "graph"
+    large = make_batch(batch=(16,))
+    large["agents", "observation"] *= 1e6
+    for batch in (large, make_batch(batch=(16,)), large):
+        update(batch)
+    assert update.mode == "eager"
+    (warning,) = said
+    assert "computed by Python every time (mode='eager'), which is slower: what runs as a graph must not let" in warning
+    assert "test_update.py" in warning
+
+
+def test_what_cannot_be_compiled_is_replayed_and_says_why(monkeypatch):
+    def compile_operations(*_):
+        raise ImportError("c.so: file too short")
+
+    monkeypatch.setattr(graphs, "compile_operations", compile_operations)
+    warned, told = [], []
+    update = step(losses(), "compile", warn=warned.append, tell=told.append)
+    for _ in range(2):
+        update(make_batch(batch=(16,)))
+    assert update.mode == "graph"
+    assert told == ["compiling the update ..."]
+    (warning,) = warned
+    assert "replayed instead of compiled (mode='graph')" in warning
+    assert "file too short" in warning
+
+
+def test_it_tells_when_compiling_begins_and_how_long_it_took(monkeypatch):
+    monkeypatch.setattr(graphs, "compile_operations", lambda module, *_: module)
+    told = []
+    update = step(losses(), "compile", tell=told.append)
+    for _ in range(2):
+        update(make_batch(batch=(16,)))
+    assert told == ["compiling the update ...", "compiled the update in 0 s"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (lambda loss: losses().parameters(), r"9 of 9 that the loss trains missing .* and 9 that are not the loss's"),
+        (lambda loss: list(loss.parameters())[1:], r"1 of 9 that the loss trains missing \(log_alpha"),
+        (lambda loss: [*loss.parameters(), nn.Parameter(torch.ones(2))], "1 that are not the loss's"),
+    ],
+)
+def test_an_optimizer_of_other_parameters_is_an_error(parameters, said):
+    loss = losses()
+    with pytest.raises(ValueError, match=said):
+        UpdateStep(loss, torch.optim.Adam(parameters(loss)), tau=0.1)
+
+
+def test_what_is_frozen_may_be_in_the_optimizer_or_not():
+    loss = losses()
+    loss.log_alpha.requires_grad_(False)
+    for parameters in (loss.parameters(), [p for p in loss.parameters() if p.requires_grad]):
+        UpdateStep(loss, torch.optim.Adam(parameters), tau=0.1, mode="eager")(make_batch(batch=(16,)))
+
+
+def test_parameters_that_were_replaced_or_frozen_since_are_an_error():
+    loss = losses()
+    update = step(loss, "graph")
+    update(make_batch(batch=(16,)))
+    loss.log_alpha.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"'log_alpha' was replaced .*, frozen or unfrozen since"):
+        update(make_batch(batch=(16,)))
+    loss.log_alpha.requires_grad_(True)
+    loss.load_state_dict(copy.deepcopy(loss.state_dict()))
+    update(make_batch(batch=(16,)))
+    loss.load_state_dict(copy.deepcopy(loss.state_dict()), assign=True)
+    with pytest.raises(ValueError, match="'log_alpha' was replaced"):
+        update(make_batch(batch=(16,)))
+
+
+def test_target_critics_move_after_the_loss_was_moved():
+    loss = losses()
+    update = step(loss, "eager")
+    loss.to(torch.float64)
+    target = next(iter(loss.target_qvalue_network_params.values(True, True)))
+    before = target.clone()
+    with torch.no_grad():
+        for critic in loss.qvalue_network_params.values(True, True):
+            critic.add_(1)
+    update._target_update(update._targets, update._critics, 0)
+    torch.testing.assert_close(target, before + 0.1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_torchrls_tanh_normal_with_the_bounds_of_a_spec_goes_the_same_way(mode):
+    low, high = torch.tensor([-1.0, -2.0]).expand(N, 2), torch.tensor([1.0, 3.0]).expand(N, 2)
+
+    def make():
+        actor = our_actor(True)
+        actor[-1].distribution_kwargs.update(low=low, high=high)
+        return noisy_loss(actor, our_critic(True, "independent"), skip_done_states="fill")
+
+    first = make()
+    second = clone_loss(make, first)
+    batch, said = make_batch(batch=(16,)), []
+    for loss, how in ((first, "eager"), (second, mode)):
+        torch.manual_seed(3)
+        update = step(loss, how)
+        said.append([update(batch.clone()) for _ in range(2)])
+        assert update.mode == how
+    torch.testing.assert_close(said[1], said[0], rtol=1e-5, atol=1e-5)
 
 
 def test_an_unknown_mode_is_an_error():
