@@ -34,8 +34,8 @@ Examples:
   masac train --cfg job                                     print the composed config and stop
 
 A run writes config.yaml, metrics.csv (a row an iteration), tensorboard/, checkpoints/ and, at its end, summary.json,
-learning_curve.png and policy.pt into run_dir. Ctrl-C (or SIGTERM, SIGHUP) ends it after the iteration at hand with all of them
-written; a second one ends it at once. --resume goes on from the newest whole checkpoint.
+learning_curve.png and policy.pt into run_dir. Ctrl-C (or SIGTERM, SIGHUP) ends it after the iteration at hand with all
+of them written; a second one ends it at once. --resume goes on from the newest whole checkpoint.
 In a sweep (-m) a job that fails does not stop the others; hydra/launcher=joblib runs several at once.
 
 Presets:
