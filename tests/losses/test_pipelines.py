@@ -242,7 +242,9 @@ def test_torch_compile_of_the_loss_gives_the_same(skip):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:The 'optimizer' hook stage:FutureWarning")  # what replaces it is not in 0.11
+@pytest.mark.filterwarnings(
+    "ignore:The '(optimizer|post_loss)' hook stage:FutureWarning"
+)  # what replaces it is not in 0.11
 def test_torchrls_trainer_runs_it_with_its_hooks():
     pytest.importorskip("vmas")
     from torchrl.collectors import Collector
