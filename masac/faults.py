@@ -36,7 +36,7 @@ def checks_put_off() -> Iterator[list[Tensor]]:
 def any_fault(wrong: Tensor) -> bool:
     """Whether any entry of a bool tensor is True; False in a graph that ``torch.compile`` makes, which fails later."""
     if torch.compiler.is_dynamo_compiling():
-        torch._assert_async(~wrong.any(), IN_A_COMPILED_GRAPH)
+        torch._assert_async(~wrong.any(), IN_A_COMPILED_GRAPH)  # pyright: ignore[reportPrivateImportUsage]
         return False
     flags = _put_off.get()
     if flags is None:
