@@ -187,6 +187,8 @@ class Trainer:
             raise
         if self.stopped_by is None and not self.last_evaluation and self.rank.writes:
             self._evaluation()  # the run was resumed after its end
+            if self.failure is not None:
+                raise self.failure
         return self._finish()
 
     def _train(self) -> None:
