@@ -138,7 +138,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
                 f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume "
                 f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
-        elif not trainer.will_learn:
+        elif trainer.schedule.updates_due(trainer.total_frames, trainer.learner.updates + trainer.skipped_updates) <= 0:
             say(
                 f"warning: the run ends before its first update: of training.total_frames={trainer.total_frames} the "
                 f"warm-up takes {trainer.schedule.learns_from}, and training.updates_per_frame="

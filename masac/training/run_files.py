@@ -21,12 +21,13 @@ import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDictBase
 
-from masac.checks import ConfigError
+from masac.checks import ConfigError, RunFailedError
 from masac.keys import as_path
-from masac.training.atomic import flush_names, write_atomically
+from masac.training.atomic import disk_is_full, flush_names, write_atomically
 from masac.training.checkpoints import FOLDER, found_in
 from masac.training.config import ExperimentConfig
 from masac.training.policy import Policy
+from masac.training.ranks import OtherRankFailedError, RankLostError
 from masac.training.saved_policy import save_policy
 from masac.versions import installed_version
 
@@ -73,6 +74,22 @@ class RunFiles:
     def resume_command(self) -> str:
         """What to type to go on with the run."""
         return f"masac train --resume {shlex.quote(str(self.run_dir))}"
+
+    def explain(self, error: BaseException, *, newest: Path | None) -> RunFailedError | None:
+        """What to raise in the place of an error that a run may end with by no fault of anybody's code; else None.
+
+        Args:
+            error: what was raised.
+            newest: the last whole checkpoint.
+        """
+        if disk_is_full(error):
+            return RunFailedError(
+                f"the disk must have room for what a run writes; there is none left below {self.run_dir}. The last "
+                f"whole checkpoint is {newest or 'none'}. Make room, then go on with {self.resume_command}"
+            )
+        if isinstance(error, RankLostError | OtherRankFailedError):
+            return RunFailedError(f"{error} Go on with {self.resume_command}")
+        return None
 
     def check_barely_begun(self) -> None:
         """Raise ConfigError if there is something to lose by beginning a run without checkpoints again."""

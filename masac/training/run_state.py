@@ -40,7 +40,6 @@ class RunState:
         self,
         config: ExperimentConfig,
         rank: Rank,
-        *,
         learner: Learner,
         policy: Policy,
         rewards: RewardScaling,

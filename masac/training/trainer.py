@@ -116,16 +116,8 @@ class Trainer:
         )
         self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
 
-        self.state = RunState(
-            config,
-            self.rank,
-            learner=self.learner,
-            policy=self.policy,
-            rewards=self.rewards,
-            episodes=self.episodes,
-            replay=self.replay,
-            checkpoints=self.checkpoints,
-        )
+        parts = self.learner, self.policy, self.rewards, self.episodes, self.replay, self.checkpoints
+        self.state = RunState(config, self.rank, *parts)
 
         self.frames = self.skipped_updates = self.refills = 0
         self.has_rows = False
@@ -151,11 +143,6 @@ class Trainer:
         """The names of the groups that learn."""
         return [group.name for group in self.learning]
 
-    @property
-    def will_learn(self) -> bool:
-        """Whether any update is due before the end."""
-        return self.schedule.updates_due(self.total_frames, self.learner.updates + self.skipped_updates) > 0
-
     def __enter__(self) -> Trainer:
         return self
 
@@ -176,14 +163,8 @@ class Trainer:
             self._train()
         except (Exception, SystemExit) as error:
             self._save_after(error)
-            if disk_is_full(error):
-                raise RunFailedError(
-                    f"the disk must have room for what a run writes; there is none left below {self.files.run_dir}. "
-                    f"The last whole checkpoint is {self.checkpoints.newest or 'none'}. Make room, then go on with "
-                    f"{self.files.resume_command}"
-                ) from error
-            if isinstance(error, RankLostError | OtherRankFailedError):
-                raise RunFailedError(f"{error} Go on with {self.files.resume_command}") from error
+            if (known := self.files.explain(error, newest=self.checkpoints.newest)) is not None:
+                raise known from error
             raise
         if self.stopped_by is None and not self.last_evaluation and self.rank.writes:
             self._evaluation()  # the run was resumed after its end
