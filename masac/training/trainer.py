@@ -473,7 +473,7 @@ class Trainer:
         )
 
     def _finish(self) -> dict[str, object]:
-        if not self.rank.writes:
+        if not self.rank.writes or not self.frames:  # stopped before anything was collected: nothing to keep
             return {}
         self.files.write_policy(self.policy, self.config, frames=self.frames)
         summary = summarize(
