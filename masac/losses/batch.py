@@ -5,6 +5,7 @@ Shape legend: ``*B`` batch, ``N`` agents.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,7 +56,7 @@ class GroupBatch:
         batch_size: ``*B``.
         n_agents: ``N``.
         alive: who acts at the current state, bool ``[*B, N, 1]``.
-        all_alive: that there is no agent mask, so that ``alive`` is known to be True everywhere.
+        all_alive: that there is neither an agent mask nor a row mask, so that ``alive`` is known to be True everywhere.
         acts_next: who acts at the next state (alive and not ended), bool ``[*B, N, 1]``.
         rows: the rows that count, bool ``[*B, 1]``; None if all do. In the others nobody is alive.
         terminated: as the data has it.
@@ -143,10 +144,7 @@ class GroupBatch:
                     "Pass reward_reduction='mean' or 'sum'."
                 )
             return self._align("reward", self.reward, like, None)
-        # The sum skips the dead, whose entries may hold anything; the mean divides by all N, not by the living.
-        total = reduce_over_agents(self.reward, self.batch_size, self.n_agents, "sum", mask=self.alive, name="reward")
-        is_team_reward = self.reward.shape in (self.batch_size, self.team_shape)
-        reward = total / self.n_agents if how == "mean" and not is_team_reward else total
+        reward = team_reward(self.reward, self.batch_size, self.n_agents, how, alive=self.alive)
         return align_signal(reward, like, self.batch_size, self.n_agents, name="reward")
 
     def _align(self, name: str, signal: Tensor, like: Tensor, how: Literal["any", "all"] | None) -> Tensor:
@@ -212,6 +210,28 @@ def read_group_batch(
         done=_done_signals(tensordict, done_key, group),
         rules=rules,
     )
+
+
+def team_reward(
+    reward: Tensor, batch_size: Sequence[int], n_agents: int, how: RewardReduction, *, alive: Tensor
+) -> Tensor:
+    """The reward of a team.
+
+    Args:
+        reward: of the team, ``[*B]`` or ``[*B, 1]``, which stays as it is, or of every agent, ``[*B, N]`` or
+            ``[*B, N, 1]``.
+        batch_size: ``*B``.
+        n_agents: ``N``.
+        how: over all N agents, the dead counted as 0.
+        alive: who acts at the current state, bool in any of the four shapes.
+
+    Returns:
+        ``[*B, 1]``.
+    """
+    # The sum skips the dead, whose entries may hold anything; the mean divides by all N, not by the living.
+    total = reduce_over_agents(reward, batch_size, n_agents, "sum", mask=alive, name="reward")
+    of_team = tuple(reward.shape) in (tuple(batch_size), (*batch_size, 1))
+    return total if how == "sum" or of_team else total / n_agents
 
 
 def read_next_signal(tensordict: TensorDictBase, key: NestedKey, group: NestedKey, name: str) -> Tensor:

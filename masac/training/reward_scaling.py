@@ -14,7 +14,9 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from masac.groups import GroupSpec
-from masac.training.episodes import alive_agents, living_rewards
+from masac.losses.batch import RewardReduction, read_next_signal, team_reward
+from masac.signals import expand_to_agents
+from masac.training.episodes import alive_agents
 from masac.training.normalization import Moments, RunningNormalizer
 from masac.training.ranks import ALONE, Rank
 
@@ -48,14 +50,14 @@ class ReturnSpread(nn.Module):
         """Follow the episodes through a batch.
 
         Args:
-            rewards: ``[E, T, N]``, 0 for the dead; those that are not finite count as 0.
+            rewards: ``[E, T, N]``; those of the dead, and those that are not finite, count as 0.
             alive: who acts, bool ``[E, T, N]``.
             done: where an episode ends, bool ``[E, T]``.
 
         Returns:
             The moments of the discounted returns of the living and the largest absolute one, for :meth:`merge`.
         """
-        rewards = torch.where(rewards.isfinite(), rewards, 0.0).double()
+        rewards = torch.where(alive & rewards.isfinite(), rewards, 0.0).double()
         returns = []
         for step, ends in enumerate(done.unbind(1)):
             self.running = self.gamma * self.running + rewards[:, step]
@@ -73,7 +75,7 @@ class ReturnSpread(nn.Module):
 
     @property
     def factor(self) -> float:
-        """What to multiply rewards by; 1 until returns differ."""
+        """What to multiply rewards by: 1 while all returns are 0, then as the module says."""
         spread = max(self.returns.std.item(), self.largest.item() / LARGEST_RETURN)
         return 1 / spread if spread > 0 else 1.0
 
@@ -88,6 +90,9 @@ class RewardScaling(nn.Module):
         scale: a factor on top.
         normalize: divide by the spread of returns.
         reduction: ``"mean"`` or ``"sum"`` where losses take the team's reward.
+
+    Attributes:
+        factors: by group; those that share the reward at the root of the data have the same.
     """
 
     def __init__(
@@ -98,7 +103,7 @@ class RewardScaling(nn.Module):
         gamma: float,
         scale: float,
         normalize: bool,
-        reduction: str | None = None,
+        reduction: RewardReduction | None = None,
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
@@ -113,24 +118,32 @@ class RewardScaling(nn.Module):
         if not self.spreads:
             return
         done = collected["next", "done"].squeeze(-1).cpu()
-        found = {
-            group.name: self.spreads[group.name].follow(  # pyright: ignore[reportCallIssue]
-                self._reduced(living_rewards(collected, group).cpu()), alive_agents(collected, group).cpu(), done
-            )
-            for group in self.groups
-        }
+        found = {}
+        for group in self.groups:
+            spread = self.spreads[group.name]
+            assert isinstance(spread, ReturnSpread)
+            rewards, alive = self._rewards(collected, group)
+            found[group.name] = spread.follow(rewards.cpu(), alive.cpu(), done)
         for of_rank in rank.gather(found):
             for name, spread in self.spreads.items():
                 assert isinstance(spread, ReturnSpread)
                 spread.merge(*of_rank[name])
         self._set_factors()
+        self._share_factor([group.name for group in self.groups if not _has_own_reward(collected, group.name)])
 
-    def _reduced(self, rewards: Tensor) -> Tensor:
-        """The rewards ``[E, T, N]`` that losses take."""
-        if self.reduction is None:
-            return rewards
-        team = rewards.sum(-1, keepdim=True) if self.reduction == "sum" else rewards.mean(-1, keepdim=True)
-        return team.expand_as(rewards)
+    def _rewards(self, collected: TensorDictBase, group: GroupSpec) -> tuple[Tensor, Tensor]:
+        """The rewards that the losses of a group take, and who acts, ``[E, T, N]``."""
+        batch_size, n_agents = collected.batch_size, group.n_agents
+        alive = alive_agents(collected, group)
+        reward = read_next_signal(collected, (group.name, "reward"), group.name, "reward")
+        if self.reduction is not None:
+            reward = team_reward(reward, batch_size, n_agents, self.reduction, alive=alive)
+        return expand_to_agents(reward, batch_size, n_agents, name="reward").squeeze(-1), alive
+
+    def _share_factor(self, names: Sequence[str]) -> None:
+        """Give groups whose reward is the one at the root the smallest of their factors: it is scaled by one."""
+        if names:
+            self.factors |= dict.fromkeys(names, min(self.factors[name] for name in names))
 
     def restart(self, environments: Sequence[int] | None = None) -> None:
         """Forget the running episodes, where environments were reset: in these, or in all."""
@@ -139,12 +152,14 @@ class RewardScaling(nn.Module):
             spread.running[which] = 0  # pyright: ignore[reportArgumentType, reportIndexIssue]
 
     def rescale(self, batch: TensorDictBase) -> None:
-        """Scale the rewards in ``batch``; one at its root, which groups share, by the smallest of their factors."""
-        keys = {("next", name, "reward"): factor for name, factor in self.factors.items()}
-        for key, factor in {**keys, ("next", "reward"): min(self.factors.values())}.items():
-            reward = batch.get(key, None) if factor != 1.0 else None
-            if reward is not None:
-                batch.set(key, reward * factor)
+        """Scale the rewards in ``batch``: each group's own, and the one at the root for the groups without."""
+        factors: dict[tuple[str, ...], float] = {}
+        for name, factor in self.factors.items():
+            key = ("next", name, "reward") if _has_own_reward(batch, name) else ("next", "reward")
+            factors[key] = min(factor, factors.get(key, factor))
+        for key, factor in factors.items():
+            if factor != 1.0:
+                batch.set(key, batch.get(key) * factor)
 
     def state(self) -> dict[str, Tensor]:
         """What was seen, by name."""
@@ -159,3 +174,7 @@ class RewardScaling(nn.Module):
         for name, spread in self.spreads.items():
             assert isinstance(spread, ReturnSpread)
             self.factors[name] = self.scale * spread.factor
+
+
+def _has_own_reward(data: TensorDictBase, group: str) -> bool:
+    return data.get(("next", group, "reward"), None) is not None

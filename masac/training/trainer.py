@@ -112,7 +112,7 @@ class Trainer:
             gamma=config.algorithm.gamma,
             scale=training.reward_scale,
             normalize=training.normalize_rewards,
-            reduction=config.algorithm.reward_reduction,
+            reduction=config.algorithm.reward_reduction,  # pyright: ignore[reportArgumentType]
         )
         self.checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
 

@@ -1,6 +1,7 @@
 """The scale of rewards does not decide what is learned."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from tensordict import TensorDict
 from torchrl.data import Bounded
 
 from masac.groups import GroupSpec
+from masac.losses.batch import EndRules, read_group_batch
 from masac.training.reward_scaling import ReturnSpread, RewardScaling
 from tests.training.test_trainer import rows, run, tiny
 
@@ -73,13 +75,38 @@ def test_rewards_are_scaled_in_the_batch_and_the_collected_ones_are_not():
     assert collected["next", "agents", "reward"] is reward
 
 
-@pytest.mark.parametrize(("reduction", "spread"), [(None, 1.0), ("sum", 2.0), ("mean", 1.0)])
-def test_the_teams_reward_is_what_counts_where_losses_take_it(reduction, spread):
-    scaling = RewardScaling([GROUP], num_envs=2, gamma=0.0, scale=1.0, normalize=True, reduction=reduction)
-    reward = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 1)  # of two agents each, in two environments
-    done = torch.zeros(2, 1, 1, dtype=torch.bool)
-    scaling.observe(TensorDict({"next": {"done": done, "agents": {"reward": reward}}}, [2, 1]))
-    assert scaling.factors["agents"] == pytest.approx(1 / spread)
+@pytest.mark.parametrize("place", ["each agent", "root"])
+@pytest.mark.parametrize("reduction", [None, "sum", "mean"])
+def test_the_rewards_that_are_followed_are_those_that_the_losses_take(reduction, place):
+    scaling = RewardScaling([GROUP], num_envs=4, gamma=0.0, scale=1.0, normalize=True, reduction=reduction)
+    torch.manual_seed(0)
+    shape, mask = (4, 3), torch.rand(4, 3, 2) < 0.6  # some are dead
+    next_data = {"done": torch.zeros(*shape, 1, dtype=torch.bool), "terminated": torch.zeros(*shape, 1)}
+    if place == "root":
+        next_data["reward"] = torch.randn(*shape, 1)
+    else:  # what the dead got never matters
+        next_data["agents"] = {"reward": torch.where(mask.unsqueeze(-1), torch.randn(*shape, 2, 1), math.nan)}
+    data = TensorDict({"agents": {"mask": mask}, "next": next_data}, shape)
+    scaling.observe(data)
+
+    rules = EndRules(terminated_reduction="none", reward_reduction=reduction, posthumous=False)
+    keys = {f"{name}_key": ("agents", name) for name in ("reward", "terminated", "mask", "done")}
+    batch = read_group_batch(data, group="agents", n_agents=2, rows=None, rules=rules, **keys)
+    taken = batch.reward_for(torch.empty(*shape, 2, 1))[batch.alive]
+    assert scaling.factors["agents"] == pytest.approx(1 / taken.std(unbiased=False).item(), rel=1e-5)
+
+
+def test_groups_that_share_the_reward_at_the_root_share_a_factor_and_the_metrics_say_it():
+    groups = [GROUP, replace(GROUP, name="others")]
+    scaling = RewardScaling(groups, num_envs=2, gamma=0.0, scale=1.0, normalize=True)
+    mask = torch.tensor([[[True, True]], [[False, False]]])  # the others see one of the two rewards, of spread 0
+    reward, done = torch.tensor([[[8.0]], [[4.0]]]), torch.zeros(2, 1, 1, dtype=torch.bool)
+    data = TensorDict({"others": {"mask": mask}, "next": {"done": done, "reward": reward}}, [2, 1])
+    scaling.observe(data)
+    # Of the agents 8 and 4: deviation 2; of the others 8 alone, which may become 20.
+    assert scaling.factors == {"agents": pytest.approx(1 / 2), "others": pytest.approx(1 / 2)}
+    scaling.rescale(data)
+    assert data["next", "reward"].flatten().tolist() == [4.0, 2.0]
 
 
 def test_rewards_eight_times_as_large_give_the_same_run_to_the_bit(tmp_path):
