@@ -1,5 +1,9 @@
 import logging
+import os
 from collections.abc import Iterator
+
+# Before PyTorch is imported, and for the processes that tests start: tests run side by side, a core each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
