@@ -24,6 +24,7 @@ def printed(capsys, *arguments):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_default_is_what_training_ended_with(run_dir, capsys):
     found = json.loads(printed(capsys, run_dir, "--episodes", 4, "--json"))
     summary = json.loads((run_dir / "summary.json").read_text())

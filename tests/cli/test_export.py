@@ -21,6 +21,7 @@ def _restored(monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_either_way(tmp_path, capsys, caplog):
     run = save_run(tmp_path / "run", NAVIGATION)
     torch.manual_seed(0)

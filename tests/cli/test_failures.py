@@ -80,6 +80,7 @@ def test_an_environment_that_raises_is_one_line_and_the_run_goes_on_from_what_wa
     assert not (tmp_path / "out" / "error.log").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_whose_run_failed_at_its_first_step_can_be_trained_into_and_resumed(tmp_path, masac):
     failing = ("train", *SMALL, "task.factory=flock:failing", "task.kwargs.at=0", "run_dir=out")
     for _ in range(2):
@@ -105,6 +106,7 @@ def test_a_factory_that_raises_is_named_with_its_line(tmp_path, masac):
         assert "task.factory=flock:unmade must make an environment; got KeyError: 'world' (flock.py:19, " in line
 
 
+@pytest.mark.slow
 def test_a_key_of_another_version_does_not_stop_evaluation_and_is_named_with_its_file_on_resume(
     tmp_path, masac, monkeypatch
 ):

@@ -20,7 +20,8 @@ from tests.docs.pages import ROOT, Block, Line, blocks, shell_lines
 from tests.training.policies import save_run
 
 README = (ROOT / "README.md").read_text()
-LINES = shell_lines()
+LINES = list({" ".join(line.words): line for line in shell_lines()}.values())
+"""Every line once."""
 
 
 def needs(code: str) -> set[str]:

@@ -41,6 +41,7 @@ def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
     assert table["algorithm.share_actor"][0] == "true"
 
 
+@pytest.mark.slow
 def test_every_preset_has_a_line_with_what_its_run_takes():
     table = budgets()
     assert len(re.findall(r"^\| `(?:vmas|pettingzoo)/\w+` \| [\d,]+ \| [\d,]+ \| \d+ \|$", table, re.MULTILINE)) >= 10

@@ -54,6 +54,7 @@ def test_vmas_draws_text():
     assert len(drawn) == 2
 
 
+@pytest.mark.slow
 @needs_egl
 def test_vmas_draws_densities():
     # With matplotlib.cm.get_cmap, which Matplotlib has no more.
@@ -117,6 +118,7 @@ print(make_drawn_env(NAVIGATION, seed=0).draw().shape)
 """
 
 
+@pytest.mark.slow
 @needs_egl
 def test_the_number_of_a_gpu_is_none_of_what_draws():
     done = run(DRAW, CUDA_VISIBLE_DEVICES="7")  # VMAS takes it for that of an EGL device
@@ -142,6 +144,7 @@ main(["render", sys.argv[1], "-o", sys.argv[1] + "/x.gif"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere windows need no EGL")
 def test_without_the_libraries_training_goes_on_and_drawing_names_the_packages(tmp_path):
     save_run(tmp_path, NAVIGATION)

@@ -103,7 +103,8 @@ def test_fewer_workers_share_a_number_of_environments_they_do_not_divide():
     env.close()
 
 
-@pytest.mark.parametrize("shared_memory", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("shared_memory", [True, False])
 def test_an_exception_in_a_worker_is_raised_here_with_its_traceback(shared_memory, capfd):
     config = task(factory="tests.envs.factories:crashing")
     env = Workers(2, partial(make_batch, config, 1), shared_memory=shared_memory)

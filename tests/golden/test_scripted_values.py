@@ -73,6 +73,7 @@ def values(trainer, *, clock, action):
     return torch.stack(found).mean(0).squeeze(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("critic", "skip"),
     [
@@ -94,6 +95,7 @@ def test_discrete_critics_reach_the_values_derived_by_hand(tmp_path, critic, ski
     assert summary["groups"]["a"]["life_mean"] == 4.0  # (2 + 5 + 5) / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("critic", "skip"),
     [

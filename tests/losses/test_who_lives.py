@@ -413,7 +413,7 @@ class ChainCritic(torch.nn.Module):
         return (self.out(torch.tanh(self.hidden(joint))) + self.start).unsqueeze(-1)
 
 
-@pytest.mark.parametrize("start", [1.9, -3.5, 5.5])
+@pytest.mark.parametrize("start", [1.9, *(pytest.param(start, marks=pytest.mark.slow) for start in (-3.5, 5.5))])
 def test_posthumous_values_of_a_chain_converge_to_the_truth(start):
     """Two agents, three states, reward 1 a step for the team, γ = 0.9, no entropy.
 

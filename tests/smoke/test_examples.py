@@ -42,9 +42,8 @@ def test_every_example_is_run_here():
     assert {file.name for file in EXAMPLES.glob("*.py")} == {*RUNS, "rollout.py"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "torchrl_pipeline.py" else pytest.mark.slow) for name in RUNS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
 def test_an_example_runs_and_says_what_came_of_it(name, tmp_path):
     arguments, promised = RUNS[name]
     printed = run_example(name, arguments, tmp_path)

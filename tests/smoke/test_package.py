@@ -22,6 +22,7 @@ NOT_IN_ALL = {"all", "test", "dev", "docs", "benchmarl"}  # what only developers
 OPTIONAL = ("av", "onnx", "onnxscript", "onnxruntime", "wandb", "mlflow", "ray", "benchmarl", "mpe2", "pygame", "Box2D")
 
 
+@pytest.mark.slow
 def test_importing_masac_imports_no_package_that_may_be_missing():
     code = f"""
 import importlib, pkgutil, sys, masac

@@ -66,15 +66,13 @@ def assert_same(found, expected):
         assert torch.equal(found[name], value), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
         {},
         {"training": {"buffer_size": 100}},  # the oldest rows have given way
-        pytest.param(
-            {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},
-            marks=pytest.mark.slow,
-        ),
+        {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},
         {"algorithm": AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")},
     ],
 )
@@ -90,6 +88,7 @@ def test_a_resumed_run_is_to_the_bit_the_one_that_did_not_stop(tmp_path, kind):
     assert untimed(rows(tmp_path / "stopped")) == untimed(rows(tmp_path / "straight"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_pettingzoo_is_the_one_that_did_not_stop(tmp_path):
     kind = {**vars(config()), "task": SCRIPTED}
     same = type(config())(**kind)
@@ -110,6 +109,7 @@ def test_without_resets_a_resumed_run_goes_on_with_all_it_had(tmp_path):
     assert times == sorted(times)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_summary_gets_it(tmp_path):
     train(config(), tmp_path)
     expected = json.loads((tmp_path / "summary.json").read_text())
@@ -144,14 +144,12 @@ def test_a_run_resumed_without_its_buffer_collects_a_warm_up_with_the_policy_it_
     assert [int(row["updates"]) for row in rows(tmp_path)[-3:]] == [16, 16, 24]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     [
         "state.pt",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("checkpoint.json", "policy.pt", "segment", "missing", "foreign")
-        ),
+        *("checkpoint.json", "policy.pt", "segment", "missing", "foreign"),
     ],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file):
@@ -240,6 +238,7 @@ def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path):
     assert Trainer(config(checkpoint={"keep": 1}), tmp_path, console=QUIET, resumes=True).checkpoints.best_return == 5.0
 
 
+@pytest.mark.slow
 def test_what_killed_processes_left_is_deleted(tmp_path):
     train(config(), tmp_path, until=96)
     for name in (".frames-000000000063.tmp", ".frames-000000000032.deleted", ".damaged-frames-000000000031.deleted"):
@@ -260,6 +259,7 @@ def test_a_finished_run_without_its_checkpoints_is_not_begun_again(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_a_damaged_one(tmp_path, monkeypatch):
     train(config(), tmp_path, until=224)
 
@@ -272,6 +272,7 @@ def test_a_file_that_cannot_be_read_is_a_damaged_one(tmp_path, monkeypatch):
     assert train(config(), tmp_path, resumes=True).resumed_from.frames == 128
 
 
+@pytest.mark.slow
 def test_a_big_buffer_is_written_and_read_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr("masac.training.replay_files.SEGMENT_BYTES", 10_000)
     kind = {"training": {"buffer_size": 100}}

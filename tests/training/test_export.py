@@ -213,6 +213,7 @@ def test_the_policy_of_one_agent_acts_as_that_agent_of_the_group(saved, group):
         torch.testing.assert_close(action, together[:, index], atol=1e-5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_agents_that_act_alike_share_a_file_and_others_have_one_each(saved, tmp_path):
     files = export_policy(saved, SPACES, tmp_path / "p.pt2", per_agent=True)
     ours = ["per_agent_0", "per_agent_1", "with_ids_0", "with_ids_1", "discrete", "masked_0", "masked_1", "one_hot"]

@@ -38,6 +38,7 @@ def test_tensorboard_shows_what_metrics_say_over_frames(tmp_path):
         assert shown[name] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_one_curve_in_tensorboard(tmp_path):
     config = logging_to("tensorboard")
     with Trainer(config, tmp_path, console=QUIET) as trainer:

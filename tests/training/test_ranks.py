@@ -18,6 +18,7 @@ from tests.training.ranked import all_cases, alone, in_ranks, threads_at_exit, t
 from tests.training.test_parts import GROUP
 
 
+@pytest.mark.slow
 def test_ranks_with_a_part_of_the_batch_each_learn_what_one_learns_from_all_of_it(tmp_path, float64):
     first, second = in_ranks(all_cases, tmp_path)
     for case, (expected, expected_said) in alone().items():
@@ -31,6 +32,7 @@ def test_ranks_with_a_part_of_the_batch_each_learn_what_one_learns_from_all_of_i
                 torch.testing.assert_close(one[name].to(value), value, rtol=1e-5, atol=1e-6, msg=f"{case}: {name}")
 
 
+@pytest.mark.slow
 def test_what_is_wrong_on_one_rank_is_an_error_on_all(tmp_path):
     for said in in_ranks(trouble, tmp_path):
         assert "loss_qvalue" in said["not finite"]
@@ -40,6 +42,7 @@ def test_what_is_wrong_on_one_rank_is_an_error_on_all(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux")
 def test_a_process_ends_its_connection_before_the_interpreter_goes(tmp_path):
     # A thread of gloo that is left then aborts the process, once in a while.

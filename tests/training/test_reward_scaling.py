@@ -109,6 +109,7 @@ def test_groups_that_share_the_reward_at_the_root_share_a_factor_and_the_metrics
     assert data["next", "reward"].flatten().tolist() == [4.0, 2.0]
 
 
+@pytest.mark.slow
 def test_rewards_eight_times_as_large_give_the_same_run_to_the_bit(tmp_path):
     tables = []
     for scenario in ("navigation", TIMES_EIGHT):

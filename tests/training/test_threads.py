@@ -51,6 +51,7 @@ def test_threads_wait_passively_unless_the_user_said_how(monkeypatch):
         assert os.environ == given
 
 
+@pytest.mark.slow
 def test_pytorch_is_imported_after_the_command_said_how_threads_wait():
     """What GNU's OpenMP says of itself when it is loaded with PyTorch."""
     environment = {

@@ -120,6 +120,7 @@ def test_a_run_that_fails_on_one_rank_says_why_and_leaves_a_checkpoint(tmp_path)
     assert newest_of(run_dir).frames > 0
 
 
+@pytest.mark.slow
 def test_several_ranks_do_not_sweep(tmp_path):
     output = finish(start("-m", "seed=0,1", f"run_dir={tmp_path}"), code=1)
     assert output.count("a sweep (-m) must be begun without torchrun") == 1

@@ -87,6 +87,7 @@ def test_a_run_leaves_its_files(tmp_path):
     assert all(math.isfinite(float(row["agents/loss/qvalue"])) for row in table[2:])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_metrics_apart_from_times(tmp_path):
     tables = []
     for name in ("a", "b"):
@@ -142,7 +143,7 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
 
 @pytest.mark.parametrize("scenario", [pytest.param("simple_tag", marks=pytest.mark.slow), "simple_adversary"])
 @pytest.mark.parametrize("continuous", [True, False])
-@pytest.mark.parametrize("sees", ["group", "all_groups"])
+@pytest.mark.parametrize("sees", [pytest.param("group", marks=pytest.mark.slow), "all_groups"])
 def test_vmas_scenarios_with_several_groups_train(tmp_path, scenario, continuous, sees):
     task = {"scenario": scenario, "kwargs": {}, "continuous_actions": continuous, "success": None}
     config = tiny(task=task, algorithm=AlgorithmConfig(critic_sees=sees))
@@ -168,6 +169,7 @@ def test_a_team_critic_of_discrete_actions_is_refused(tmp_path):
         Trainer(tiny(task={"continuous_actions": False}, algorithm=team), tmp_path, console=QUIET)
 
 
+@pytest.mark.slow
 def test_groups_that_do_not_learn_act_at_random(tmp_path):
     task = {"scenario": "simple_tag", "kwargs": {}, "success": None}
     trainer = Trainer(tiny(task=task, training={"learning_groups": ("adversary",)}), tmp_path, console=QUIET)

@@ -110,7 +110,7 @@ def test_batches_follow_one_another_and_do_not_share_memory():
     assert (second == kept).all()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "workers"])  # who steps, the policy does not see
 @pytest.mark.parametrize("kind", [ExplorationType.RANDOM, ExplorationType.DETERMINISTIC])
 @torch.no_grad()
 def test_a_policy_acts_as_its_actors_do_to_the_bit_and_draws_as_many_numbers(task, kind):

@@ -59,8 +59,9 @@ def rows(path):
     return [{key: value for key, value in row.items() if not key.endswith(("_s", "_per_second"))} for row in table]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("task", [NAVIGATION, pytest.param(SCRIPTED, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("task", [NAVIGATION, SCRIPTED])
 def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind, task):
     config = experiment(task, kind, workers=1, max_lag=0)
     env, policy = groups_and_policy(config)
@@ -101,6 +102,7 @@ def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind
     assert any(batch["next", "done"].any() for batch in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_without(tmp_path, kind):
     tables = []
@@ -116,8 +118,9 @@ def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_wit
     assert {row["collect/policy_lag_updates"] for row in tables[1]} == {"0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("max_lag", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_lag", [1, 0])
 def test_a_worker_that_is_killed_is_replaced_and_no_transition_is_lost_halved_or_there_twice(tmp_path, kind, max_lag):
     killed = []
 
@@ -156,6 +159,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_transition_is_lost_halved_or
     assert gone([*pids, *killed])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exception_in_an_environment_ends_the_run_with_its_traceback(tmp_path, kind, capfd):
     task = TaskConfig(
