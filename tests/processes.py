@@ -20,8 +20,8 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["masac.cli.experiment", "masac.envs.vmas", "hydra.main", "matplotlib.figure"])
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["masac.cli.experiment", "masac.envs.vmas", "hydra.main", "matplotlib.figure"])
 
 
 class Command:
@@ -45,7 +45,7 @@ class Command:
             file.touch()
         environment = {**os.environ, **(env or {})}
         outputs = [str(file) for file in self._outputs]
-        self._process = _FORKED.Process(target=_run, args=(arguments, str(cwd), environment, outputs, new_session))
+        self._process = FORKED.Process(target=_run, args=(arguments, str(cwd), environment, outputs, new_session))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

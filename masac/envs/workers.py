@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -159,17 +160,22 @@ def _reporting(function: Callable[..., Any], report: Path) -> Callable[..., Any]
 def children_without_signals() -> Iterator[None]:
     """Processes started meanwhile get none of the signals that end runs, from their first moment.
 
-    They inherit what is blocked here, and call :func:`ignore_signals` when they can.
+    They inherit what is blocked here, and call :func:`ignore_signals` when they can. Their ``terminate()`` is
+    ``kill()``, then: multiprocessing calls it for all that are left when this process ends, and waits without limit.
     """
     if sys.platform == "win32":
         yield
         return
     resource_tracker.ensure_running()  # it would unblock the signals
+    others = multiprocessing.active_children()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process._popen.terminate = process._popen.kill  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def ignore_signals() -> None:

@@ -1,5 +1,6 @@
 """Environments in processes of their own: the same data, crashes that explain themselves, no process left behind."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from masac.checks import ConfigError, RunFailedError
 from masac.envs.config import TaskConfig
 from masac.envs.pettingzoo import make_batch
 from masac.envs.registry import make_env
-from masac.envs.workers import Workers
+from masac.envs.workers import Workers, children_without_signals, ignore_signals
 from masac.groups import read_groups
+from tests.processes import FORKED
 
 ROOT = Path(__file__).parents[2]
 KAZ = {
@@ -136,6 +138,29 @@ def test_a_worker_that_is_gone_without_a_word_is_an_error_too():
 def test_what_cannot_be_built_is_said_before_any_worker_starts():
     with pytest.raises(ConfigError, match="no world has size 3"):
         make_env(task(factory="tests.envs.factories:unwilling", kwargs={"size": 3}, num_workers=2), num_envs=2, seed=0)
+
+
+def sleep_without_signals(ready):
+    ignore_signals()
+    ready.set()
+    time.sleep(60)
+
+
+def leave_a_worker():
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    with children_without_signals():
+        context.Process(target=sleep_without_signals, args=(ready,), daemon=True).start()
+    ready.wait()
+
+
+def test_a_process_that_does_not_close_its_workers_ends_all_the_same():
+    parent = FORKED.Process(target=leave_a_worker)
+    parent.start()
+    parent.join(20)
+    code = parent.exitcode
+    parent.kill()
+    assert code == 0
 
 
 STEPPING = """

@@ -64,10 +64,9 @@ class ProcessHandle(Handle):
     def join(self, deadline: float) -> None:
         """Wait for the worker's end until ``deadline`` (of ``time.monotonic``), then end it."""
         self.process.join(max(deadline - time.monotonic(), 0))
-        for end in (self.process.terminate, self.process.kill):
-            if self.process.is_alive():
-                end()
-                self.process.join(1.0)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join(1.0)
         self._reader.join()
         self._connection.close()
 

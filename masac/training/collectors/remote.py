@@ -122,8 +122,8 @@ class RemoteCollector(Collector):
 
     def collect(self) -> TensorDictBase:
         """The next batch, ``[environments, steps]``."""
-        if not self._handles:
-            self._handles = [self.engine.start(worker) for worker in range(self.config.num_workers)]
+        for worker in range(len(self._handles), self.config.num_workers):
+            self._handles.append(self.engine.start(worker))  # one by one: close() ends those before one that fails
         if self._push_is_due():
             self._push()
         for worker, asked in enumerate(self._asked):
