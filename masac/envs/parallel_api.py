@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space
+from torch import Tensor
 
 from masac.checks import ConfigError
 
@@ -86,7 +87,7 @@ def read_step(returned: Any, acted: Sequence[Any], agents: Sequence[Any], possib
     """What a step returned, of the agents that acted and of those that came with it.
 
     An agent that is gone with no flag set has terminated; one that is gone without a word got no reward. Entries of
-    agents that were gone before are left out.
+    agents that were gone before are left out, and so are rewards and flags of others, such as RLlib's ``"__all__"``.
 
     Args:
         returned: by ``step``.
@@ -103,9 +104,8 @@ def read_step(returned: Any, acted: Sequence[Any], agents: Sequence[Any], possib
             f"step() of the environment must return five dicts, {', '.join(DICTS)}; got {_kinds(returned)}.{old} "
             "Return them in this order."
         )
-    for name, given in zip(DICTS[:4], returned, strict=False):
-        _check_known(given, possible, f"the {name} of step()")
     observations, rewards, terminations, truncations, infos = returned
+    _check_known(observations, possible, "the observations of step()")
     here, before = set(agents), set(acted)
     step = Step(observations={}, rewards={}, terminated={}, truncated={}, infos={})
     for agent in (*acted, *(agent for agent in agents if agent not in before)):
@@ -155,11 +155,8 @@ def read_observation(space: Space[Any], value: Any, agent: Any, *, path: str = "
         if not space.contains(value):
             raise _wrong(value, space, agent, path)
         return value
-    try:
-        array = np.asarray(value)
-    except ValueError:  # lists of different lengths
-        raise _wrong(value, space, agent, path) from None
-    if array.shape != space.shape or array.dtype.kind not in "biuf":
+    array = _as_array(value)
+    if array is None or array.shape != space.shape or array.dtype.kind not in "biuf":
         raise _wrong(value, space, agent, path)
     return array
 
@@ -212,8 +209,16 @@ def _flag(flags: Mapping[Any, Any], agent: Any, name: str, *, must: bool) -> boo
 
 def _scalar(value: Any) -> Any:
     """The only number in a value; None if it is anything else."""
-    array = np.asarray(value) if isinstance(value, np.generic | np.ndarray | int | float) else None
+    array = _as_array(value)
     return array.reshape(()).item() if array is not None and array.size == 1 and array.dtype.kind in "biuf" else None
+
+
+def _as_array(value: Any) -> np.ndarray[Any, Any] | None:
+    """A value as an array; None if it cannot be one."""
+    try:
+        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError):  # lists of different lengths, numbers that NumPy does not know
+        return None
 
 
 def _check_known(agents: Collection[Any], possible: Collection[Any], where: str) -> None:

@@ -39,8 +39,11 @@ def play(raw, steps=5):
         (says(OBSERVATIONS, np.float32(1)), r"observation of agent 'a_1' must be in its observation_space"),
         (says(OBSERVATIONS, ["a", "b"]), r"observation of agent 'a_1' must be in its observation_space"),
         (says(OBSERVATIONS, [[1], [1, 2]]), r"observation of agent 'a_1' must be in its observation_space"),
-        (says(REWARDS, 1.0, agent="__all__"), r"got '__all__' among the rewards of step\(\), but only 'a_0', 'a_1'"),
-        (says(OBSERVATIONS, np.zeros(2), agent="b", at=0), r"got 'b' among the observations of reset\(\)"),
+        (
+            says(OBSERVATIONS, np.zeros(2), agent="b", at=0),
+            r"got 'b' among the observations of reset\(\), but only 'a_0'",
+        ),
+        (says(OBSERVATIONS, np.zeros(2), agent="b"), r"got 'b' among the observations of step\(\)"),
         (returns(({}, {}, {}, {})), r"must return five dicts, .*; got 4 values .* old done is terminations and"),
         (returns(None), r"must return five dicts, .*; got NoneType"),
         (returns({"a_0": 1, "a_1": 1}, at=0), r"reset\(\) of the environment must return two dicts.*; got dict"),
@@ -104,6 +107,24 @@ def test_what_does_not_matter_may_be_missing():
     assert data["next", "a", "terminated"][..., 0].tolist() == [[False, False], [False, True], [False, True]]
     assert not data["next", "a", "truncated"][1, 1]
     assert data["next", "a", "observation"][1, 1].tolist() == [0, 0]
+
+
+def test_numbers_may_be_tensors_and_dicts_may_tell_of_all_agents_as_for_rllib():
+    def spoil(env, t, out):
+        if t:
+            out[OBSERVATIONS]["a_0"] = torch.tensor([0.5, t], requires_grad=True)
+            out[REWARDS]["a_1"] = torch.tensor(2.5, requires_grad=True)
+            out[TERMINATIONS]["a_1"], out[TRUNCATIONS]["a_1"] = torch.tensor(t == 2), torch.tensor([False])
+            if t == 2:
+                env.agents.remove("a_1")
+            for part in (REWARDS, TERMINATIONS, TRUNCATIONS):
+                out[part]["__all__"] = False
+        return out
+
+    data = play(Walkers(spoil=spoil), steps=2)
+    assert data["next", "a", "observation"][1, 0].tolist() == [0.5, 2]
+    assert data["next", "a", "reward"][:, 1, 0].tolist() == [2.5, 2.5]
+    assert data["next", "a", "terminated"][:, 1, 0].tolist() == [False, True]
 
 
 def test_an_agent_that_leaves_without_a_word_has_terminated_and_one_that_comes_needs_no_reward():
