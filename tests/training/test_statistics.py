@@ -65,6 +65,8 @@ def test_one_value_has_no_standard_deviation_and_two_have_no_interval():
     assert of_sample([0.31]) == {"mean": 0.31, "std": None, "low": None, "high": None}
     assert of_sample([1.0, 3.0]) == {"mean": 2.0, "std": 1.0, "low": None, "high": None}
     three = of_sample([1.0, 2.0, 3.0])
+    assert three["low"] is not None
+    assert three["high"] is not None
     assert 1.0 <= three["low"] < 2.0 < three["high"] <= 3.0
 
 
