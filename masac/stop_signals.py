@@ -55,13 +55,15 @@ class StopRequest:
 
     Attributes:
         number: of the first signal; None before.
-        now: whether a second one came: what cannot be cut is to end as soon as it can.
+        now: whether what cannot be cut is to end as soon as it can: a second signal came, or what could be cut was cut
+            or failed after the first one.
     """
 
     def __init__(self, *, at_once: bool = False, say: Callable[[str], None] = lambda line: None) -> None:
         self.number: int | None = None
         self.now = False
         self._count = 0
+        self._watcher_sends = False
         self._at_once = at_once
         self._say = say
         self._stage = Stage(name="this iteration", may_be_cut=at_once)
@@ -73,18 +75,9 @@ class StopRequest:
         return self.number is not None
 
     @property
-    def insisted(self) -> bool:
+    def third_signal(self) -> bool:
         """Whether somebody asked more often than twice: what is being written is not to be waited for either."""
         return self._count > 2
-
-    @contextmanager
-    def during(self, name: str, *, may_be_cut: bool = True) -> Iterator[None]:
-        """Say what is being done inside; see :class:`Stage`."""
-        before, self._stage = self._stage, Stage(name=name, may_be_cut=may_be_cut)
-        try:
-            yield
-        finally:
-            self._stage = before
 
     @contextmanager
     def cutting(self, name: str) -> Iterator[None]:
@@ -92,11 +85,14 @@ class StopRequest:
 
         What it raises after a signal is no failure: processes that it needs may have got the signal too.
         """
+        before, self._stage = self._stage, Stage(name=name, may_be_cut=True)
         try:
-            with self.during(name):
+            try:
                 yield
+            finally:
+                self._stage = before
         except KeyboardInterrupt:  # also what a library makes of ours
-            if self.insisted or not self.requested:
+            if self.third_signal or not self.requested:
                 raise
             self.now = True
         except Exception as error:
@@ -105,14 +101,19 @@ class StopRequest:
             self._print(f"while stopping: {type(error).__name__}: {first_line(error)}")
             self.now = True
 
-    def heard(self, number: int) -> None:
+    def on_signal(self, number: int) -> None:
         """React to a signal, in the main thread."""
-        self._count += 1
         self.number = number if self.number is None else self.number
+        if self._watcher_sends:  # nobody asked once more
+            self._watcher_sends = False
+            if self._stage.may_be_cut:
+                raise StoppedBySignal(self.number)
+            return
+        self._count += 1
         first = self._count == 1 and not self._at_once
-        if not first and (self._stage.may_be_cut or self._count > 2):
+        if not first and (self._stage.may_be_cut or self.third_signal):
             raise StoppedBySignal(self.number)
-        self.now = not first
+        self.now = self.now or not first
 
     def watch(self, signals: socket.socket, end: socket.socket) -> None:
         """Say at once that a signal came, and see to it that something comes of it; in a thread of its own.
@@ -147,6 +148,7 @@ class StopRequest:
             since, interrupted = time.monotonic(), True
             if not self._at_once:
                 self._print(f"{stage.name} takes longer than {PATIENCE_S:.0f} s: stopping at once")
+            self._watcher_sends = True
             signal.pthread_kill(threading.main_thread().ident or 0, number)  # ends a wait for the system, too
 
     def _print(self, line: str) -> None:
@@ -186,11 +188,11 @@ def stop_on_signals(
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        request.heard(number)
+        request.on_signal(number)
 
     hup = getattr(signal, "SIGHUP", None)
-    heard = [one for one in SIGNALS if one != hup or signal.getsignal(one) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
+    handled = [one for one in SIGNALS if one != hup or signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in handled}
     with _watched(request):
         try:
             yield request

@@ -38,7 +38,7 @@ def test_the_first_signal_is_a_request_that_is_said_and_the_second_one_ends_what
     said = []
     with stop_on_signals(said.append) as stop:
         assert not stop.requested
-        with stop.during("the steps at hand"):
+        with stop.cutting("the steps at hand"):
             os.kill(os.getpid(), number)
             assert stop.number == number
             wait_for(lambda: said)
@@ -56,7 +56,7 @@ def test_what_may_not_be_cut_goes_on_until_the_third_signal():
         assert stop.now
         with pytest.raises(StoppedBySignal) as stopped:
             os.kill(os.getpid(), signal.SIGINT)
-        assert stop.insisted
+        assert stop.third_signal
     assert stopped.value.number == signal.SIGTERM  # the first one counts
 
 
@@ -71,6 +71,20 @@ def test_what_takes_too_long_after_a_signal_is_cut_and_the_next_thing_goes_on(mo
         after = stop.now
     assert after
     assert said[-1] == "the steps at hand takes longer than 0 s: stopping at once"
+
+
+def test_what_was_cut_because_it_took_too_long_was_not_asked_for_twice(monkeypatch):
+    monkeypatch.setattr(stop_signals, "PATIENCE_S", 0.1)
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for name in ("the steps at hand", "the first update", "this step of the evaluation"):
+            with stop.cutting(name):
+                time.sleep(10)
+                raise AssertionError("not cut")
+        os.kill(os.getpid(), signal.SIGTERM)  # while a checkpoint is written
+        assert not stop.third_signal
+        with pytest.raises(StoppedBySignal):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_an_error_while_stopping_is_no_failure_and_one_before_is():
@@ -101,7 +115,7 @@ STUCK = """
     import ctypes, time
     from masac import stop_signals
     stop_signals.PATIENCE_S = 0.5
-    with stop_signals.stop_on_signals(lambda line: print(line, flush=True)) as stop, stop.during("the steps at hand"):
+    with stop_signals.stop_on_signals(lambda line: print(line, flush=True)) as stop, stop.cutting("the steps at hand"):
         print("begun", flush=True)
         for _ in range(1000):
             try:

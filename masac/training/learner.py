@@ -11,6 +11,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.compat import load_state_tensors, state_tensors
+from masac.graphs import Results
 from masac.keys import as_path
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
@@ -88,7 +89,11 @@ class Learner:
             NonFiniteError: if a loss or gradient is not finite; then nothing is applied.
             RunFailedError: if this rank and others do not have the same networks any more.
         """
-        logged = self.step(batch)
+        return self.apply(batch, self.step.compute(batch))
+
+    def apply(self, batch: TensorDictBase, results: Results) -> dict[str, Tensor]:
+        """Take the step that ``step.compute`` computed for a batch; returns and raises as :meth:`update`."""
+        logged = self.step.apply(batch, results)
         self.updates += 1
         if self.rank.world_size > 1 and self.updates % self.sync_check_every == 0:
             check_same(self.state(), self.rank, when=f"after update {self.updates}")

@@ -258,12 +258,16 @@ class Trainer:
         alone = self.rank.world_size == 1  # else all of them must take the same updates
         for batch in self._batches(self._updates_due()):
             compiles = alone and not self.learner.updates
-            with self.timers("update"), self.stop.cutting("the first update") if compiles else nullcontext():
+            with self.timers("update"):
+                with self.stop.cutting("the first update") if compiles else nullcontext():
+                    results = self.learner.step.compute(batch)
+                if self.stop.now and alone:
+                    break
                 try:
-                    logged.append(self.learner.update(batch))
+                    logged.append(self.learner.apply(batch, results))  # whole, or not at all
                 except NonFiniteError as error:
                     self.failure = self._not_finite(error)
-            if self.failure is not None or (self.stop.now and alone):
+            if self.failure is not None:
                 break
         return logged
 

@@ -130,8 +130,19 @@ class UpdateStep:
             RunFailedError: if a check of values failed on another rank.
             ValueError: if parameters were replaced, frozen or unfrozen since the step was made.
         """
+        return self.apply(batch, self.compute(batch))
+
+    def compute(self, batch: TensorDictBase) -> Results:
+        """Losses and gradients of a batch, to be applied; the first time they are traced and compiled.
+
+        Raises:
+            ValueError: if parameters were replaced, frozen or unfrozen since the step was made.
+        """
         self._check_parameters()
-        results = self._find_results(batch)
+        return self._find_results(batch)
+
+    def apply(self, batch: TensorDictBase, results: Results) -> dict[str, Tensor]:
+        """Take the step that :meth:`compute` computed for a batch; returns and raises what the call does."""
         batch.set(self.loss.tensor_keys.priority, results.pop("priority"))
         if self._shares is not None:
             share = results["share"]

@@ -109,6 +109,21 @@ def test_without_resets_a_resumed_run_goes_on_with_all_it_had(tmp_path):
     assert times == sorted(times)
 
 
+def test_signals_in_the_middle_of_the_first_update_wait_until_it_is_applied(tmp_path, monkeypatch):
+    step = torch.optim.Adam.step
+
+    def asked_twice(*arguments, **keywords):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments, **keywords)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", asked_twice)
+    trainer = train(config(), tmp_path)
+    assert trainer.stopped_by == signal.SIGTERM
+    assert trainer.learner.updates == 1
+    assert newest_of(tmp_path).updates == 1
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_before_its_summary_gets_it(tmp_path):
     train(config(), tmp_path)
