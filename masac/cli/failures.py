@@ -23,10 +23,11 @@ def failures_explained(run_dir: Path) -> Iterator[None]:
         yield
     except Exception as error:
         line, trace, code = explained(error)
-        if trace is None and (code == 2 or "--resume" in line):
+        says_all = code == 2 or (isinstance(error, RunFailedError) and error.says_how_to_go_on)
+        if trace is None and says_all:
             raise
         kind = ConfigError if code == 2 else RunFailedError
-        if code != 2:
+        if not says_all:
             line = f"{line} {what_is_saved(run_dir)}"
         raise kind(line if trace is None else with_traceback(line, trace, run_dir)) from None
 

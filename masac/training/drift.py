@@ -33,8 +33,7 @@ def check_same(tensors: Mapping[str, Tensor], rank: Rank, *, when: str) -> None:
             raise RunFailedError(
                 "networks, targets, temperatures and optimizers must be the same in all ranks; got another "
                 f"{name.removeprefix('loss/')} on rank {', '.join(drifted)} than on rank 0, {when}. Machines or "
-                "versions that differ round differently: use the same on all. Go on from the last checkpoint with "
-                "masac train --resume"
+                "versions that differ round differently: use the same on all."
             )
 
 

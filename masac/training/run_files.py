@@ -85,10 +85,11 @@ class RunFiles:
         if disk_is_full(error):
             return RunFailedError(
                 f"the disk must have room for what a run writes; there is none left below {self.run_dir}. The last "
-                f"whole checkpoint is {newest or 'none'}. Make room, then go on with {self.resume_command}"
+                f"whole checkpoint is {newest or 'none'}. Make room, then go on with {self.resume_command}",
+                says_how_to_go_on=True,
             )
         if isinstance(error, RankLostError | OtherRankFailedError):
-            return RunFailedError(f"{error} Go on with {self.resume_command}")
+            return RunFailedError(f"{error} Go on with {self.resume_command}", says_how_to_go_on=True)
         return None
 
     def check_barely_begun(self) -> None:

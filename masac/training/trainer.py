@@ -165,6 +165,8 @@ class Trainer:
             self._save_after(error)
             if (known := self.files.explain(error, newest=self.checkpoints.newest)) is not None:
                 raise known from error
+            if self.frames and isinstance(error, ConfigError):  # what held until now is no mistake in the config
+                raise RunFailedError(str(error), traceback=error.traceback) from error
             raise
         if self.stopped_by is None and not self.last_evaluation and self.rank.writes:
             self._evaluation()  # the run was resumed after its end

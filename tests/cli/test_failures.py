@@ -14,13 +14,15 @@ from masac.training.checkpoints import newest_of
 MODULE = """
     from tests.envs.scripted import parallel_env
 
-    def failing(at=0, fixed=False):
+    def failing(at=0, fixed=False, error=True):
         env, steps = parallel_env(), 0
         step = env.step
 
         def fail(actions):
             nonlocal steps
             steps += 1
+            if steps > at and not error:
+                return None
             if steps > at and not fixed:
                 raise LookupError("the sheep\\nare gone")
             return step(actions)
@@ -68,7 +70,7 @@ def test_an_environment_that_raises_is_one_line_and_the_run_goes_on_from_what_wa
     code, _, err = masac("train", *SMALL, "task.factory=flock:failing", "task.kwargs.at=18", "run_dir=out")
     assert code == 1
     (line,) = err.splitlines()
-    assert line.startswith("masac train: error: environments must not fail; got LookupError: the sheep (flock.py:12, ")
+    assert line.startswith("masac train: error: environments must not fail; got LookupError: the sheep (flock.py:14, ")
     newest = newest_of(tmp_path / "out")
     assert f"Saved: out/checkpoints/{newest.folder.name} ({newest.frames} frames)" in line
     assert line.endswith("Go on with masac train --resume out. Traceback: out/error.log")
@@ -78,6 +80,16 @@ def test_an_environment_that_raises_is_one_line_and_the_run_goes_on_from_what_wa
     code, _, err = masac("train", "--resume", "out", f"training.total_frames={newest.frames}")
     assert (code, err) == (0, "")  # an evaluation of two steps, which come before the fault
     assert not (tmp_path / "out" / "error.log").exists()
+
+
+def test_an_environment_that_returns_nonsense_in_the_middle_of_a_run_is_no_mistake_in_the_command_line(masac):
+    failing = ("train", *SMALL, "task.factory=flock:failing", "task.kwargs.error=false", "run_dir=out")
+    code, _, err = masac(*failing, "task.kwargs.at=18")
+    assert code == 1
+    (line,) = err.splitlines()
+    assert "step() of the environment must return five dicts" in line
+    assert "Saved: out/checkpoints/" in line
+    assert line.endswith("Go on with masac train --resume out.")
 
 
 @pytest.mark.slow
@@ -103,7 +115,7 @@ def test_a_factory_that_raises_is_named_with_its_line(tmp_path, masac):
         code, _, err = masac(*arguments)
         assert code == 2
         (line,) = err.splitlines()
-        assert "task.factory=flock:unmade must make an environment; got KeyError: 'world' (flock.py:19, " in line
+        assert "task.factory=flock:unmade must make an environment; got KeyError: 'world' (flock.py:21, " in line
 
 
 @pytest.mark.slow
