@@ -17,7 +17,7 @@ from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 
 from masac.checks import ConfigError
 from masac.envs.agent_groups import read_agent_groups
-from masac.envs.cautions import warn_of_the_dead
+from masac.envs.cautions import warn_of_agents_kept_after_termination
 from masac.envs.parallel_api import read_agents, read_observation, read_reset, read_step
 
 ACTION_MASK = "action_mask"
@@ -99,7 +99,7 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
         over = {agent for agent in agents if step.terminated[agent]}
         if not self._warned and over & self._over:
             self._warned = True
-            warn_of_the_dead(over & self._over)
+            warn_of_agents_kept_after_termination(over & self._over)
         self._over = over
         seen, masks = self._tidy(step.observations, step.infos)
         return seen, step.rewards, step.terminated, step.truncated, masks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase, TransformedEnv
 
 from masac.checks import EnvironmentWarning
+from masac.envs.keywords import said_of_unused
 
 
 def warn_of_wrappers(env: Any) -> None:
@@ -37,13 +38,19 @@ def warn_of_wrappers(env: Any) -> None:
             )
 
 
-def warn_of_the_dead(agents: Collection[Any]) -> None:
+def warn_of_agents_kept_after_termination(agents: Collection[Any]) -> None:
     """Warn of agents that terminated in two steps in a row and are still among those that act."""
     if agents:
         _warn(
             f"agent {min(agents, key=str)!r} terminated in two steps in a row and is still in agents, so it counts as "
             "living. An environment must take those that are over out of agents."
         )
+
+
+def warn_of_unused_keywords(kwargs: Mapping[str, Any], name: str, functions: Sequence[Callable[..., Any]]) -> None:
+    """Warn of keywords that seem to be used by nobody: see :func:`~masac.envs.keywords.said_of_unused`."""
+    if (message := said_of_unused(kwargs, name, functions)) is not None:
+        _warn(message)
 
 
 def warn_of_ignored_seed(env: EnvBase, name: str) -> None:
@@ -70,7 +77,7 @@ def warn_that_seed_is_ignored(name: str) -> None:
 
 
 def same_numbers(a: TensorDictBase, b: TensorDictBase) -> bool:
-    """Whether two TensorDicts of the same entries hold the same, NaN included."""
+    """Whether two TensorDicts of the same entries hold the same numbers, NaN included."""
     pairs = ((value, b.get(key)) for key, value in a.items(True, True))
     return all(
         isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and bool(((x == y) | (x != x)).all())

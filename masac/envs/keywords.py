@@ -1,11 +1,14 @@
-"""Keywords that a scenario or a factory never looks at: a misspelt one is not to be ignored in silence."""
+"""Keywords that a scenario or a factory never looks up: a misspelt one is not to be ignored in silence."""
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from masac.checks import ConfigError
@@ -38,37 +41,89 @@ def watched(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {Keyword(name): value for name, value in kwargs.items()}
 
 
-def check_used(kwargs: Mapping[str, Any], whose: str, code: Iterable[Any]) -> None:
-    """Raise :class:`~masac.checks.ConfigError` for keywords that nobody looked at.
+def check_used(kwargs: Mapping[str, Any], whose: str, functions: Sequence[Callable[..., Any]]) -> None:
+    """Raise :class:`~masac.checks.ConfigError` for keywords that nobody looked up, where nobody can use them otherwise.
 
     Args:
         kwargs: of :func:`watched`, passed on since.
         whose: what they are for.
-        code: functions, classes or modules that may look at them later, or by iterating over them: where one names a
-            keyword as an attribute or in quotes, it counts as used.
+        functions: that got them and have returned. Where one does anything with its ``**kwargs`` but look names up in
+            them and pass them on to another of these, what they are used for is not known, and nothing is raised.
     """
-    unused = [str(name) for name in kwargs if isinstance(name, Keyword) and not name.used]
+    unused = _unused(kwargs)
+    if unused and all(map(_only_looks_up, functions)):
+        raise ConfigError(
+            f"task.kwargs must be keywords of {whose}; got {', '.join(unused)}, which it never looks at. "
+            f"{_hint(unused, functions)}"
+        )
+
+
+def said_of_unused(kwargs: Mapping[str, Any], whose: str, functions: Sequence[Callable[..., Any]]) -> str | None:
+    """What to warn of where keywords seem to be used by nobody; None if all are.
+
+    Args:
+        kwargs: of :func:`watched`, passed on since.
+        whose: what they are for.
+        functions: that got them. Names that their modules have in quotes or as attributes count as used: they may be
+            looked up later, or in a copy.
+    """
+    text = "\n".join(_source(inspect.getmodule(function)) for function in functions)
+    unused = [name for name in _unused(kwargs) if not re.search(rf"[.'\"]{re.escape(name)}\b", text)]
     if not unused:
-        return
-    text = "\n".join(_source(part) for part in code)
-    unknown = [name for name in unused if not re.search(rf"[.'\"]{re.escape(name)}\b", text)]
-    if not unknown:
-        return
-    known = sorted({name for name in _names_of_keywords(text, code) if name not in unknown})
-    close = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.6)
-    hint = f"Did you mean {close[0]}?" if close else f"It looks at: {', '.join(known) or 'none'}."
-    raise ConfigError(
-        f"task.kwargs must be keywords of {whose}; got {', '.join(unknown)}, which it never looks at. {hint}"
-    )
+        return None
+    return f"{whose} seems not to use {', '.join(unused)} of task.kwargs. {_hint(unused, functions)}"
 
 
-def _names_of_keywords(text: str, code: Iterable[Any]) -> set[str]:
-    """The names that code takes from its ``**kwargs``, and those of its parameters."""
-    names = set(re.findall(r"\bkwargs(?:\.\w+\(|\[)\s*['\"](\w+)['\"]", text))
-    for part in code:
-        if isinstance(part, Callable) and not inspect.isclass(part):
-            names |= {name for name in inspect.signature(part).parameters if name not in ("self", "kwargs")}
-    return names - {"batch_dim", "device"}
+def _unused(kwargs: Mapping[str, Any]) -> list[str]:
+    return [str(name) for name in kwargs if isinstance(name, Keyword) and not name.used]
+
+
+def _only_looks_up(function: Callable[..., Any]) -> bool:
+    """Whether a function's source shows that it only looks names up in its ``**kwargs``, or passes them to super."""
+    try:
+        tree = ast.parse(textwrap.dedent(_source(function)))
+    except SyntaxError:  # a lambda, say
+        return False
+    definition = tree.body[0] if tree.body else None
+    if not isinstance(definition, ast.FunctionDef) or definition.decorator_list:
+        return False
+    if definition.args.kwarg is None:
+        return True
+    name = definition.args.kwarg.arg
+
+    def harmless(node: ast.AST) -> Iterable[ast.AST]:
+        """The parts of a node that may be the dict."""
+        if isinstance(node, ast.Subscript):
+            return [node.value]
+        if isinstance(node, ast.Compare):
+            return [
+                part for op, part in zip(node.ops, node.comparators, strict=True) if isinstance(op, ast.In | ast.NotIn)
+            ]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("get", "pop", "setdefault"):
+                return [node.func.value]
+            if node.func.attr == function.__name__:
+                return [keyword.value for keyword in node.keywords if keyword.arg is None]
+            if node.func.attr == "check_kwargs_consumed":  # VMAS's
+                return node.args
+        return []
+
+    nodes = list(ast.walk(tree))
+    known = {id(part) for node in nodes for part in harmless(node)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    if any(node.id in ("locals", "vars", "eval", "exec") for node in names):
+        return False
+    return all(id(node) in known for node in names if node.id == name)
+
+
+def _hint(unused: Sequence[str], functions: Sequence[Callable[..., Any]]) -> str:
+    names: set[str] = set()
+    for function in functions:
+        names |= set(re.findall(r"\bkwargs(?:\.\w+\(|\[)\s*['\"](\w+)['\"]", _source(function)))
+        with suppress(TypeError, ValueError):  # written in C, say
+            names |= set(inspect.signature(function).parameters) - {"self", "kwargs", "batch_dim", "device"}
+    close = difflib.get_close_matches(unused[0], sorted(names), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else f"It looks at: {', '.join(sorted(names)) or 'none'}."
 
 
 def _source(part: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -10,16 +11,29 @@ from torchrl.envs import ActionMask, EnvBase, SerialEnv, StepCounter, Transform,
 
 from masac.checks import ConfigError
 from masac.envs.adapter import ACTION_MASK, wrap
-from masac.envs.cautions import in_main_process, raw_of, warn_of_ignored_seed, warn_of_wrappers
+from masac.envs.cautions import (
+    in_main_process,
+    raw_of,
+    warn_of_ignored_seed,
+    warn_of_unused_keywords,
+    warn_of_wrappers,
+)
 from masac.envs.config import TaskConfig
+from masac.envs.keywords import watched
 from masac.envs.one_episode import OneEpisode
-from masac.envs.sources import build
+from masac.envs.sources import build, find, name_of
 from masac.envs.torchrl_env import check_groups, with_vectors
 from masac.envs.workers import Workers
 
 
 def make_pettingzoo_env(
-    task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", one_episode: bool = False
+    task: TaskConfig,
+    *,
+    num_envs: int,
+    seed: int,
+    device: str = "cpu",
+    one_episode: bool = False,
+    warns: bool = False,
 ) -> EnvBase:
     """Environments side by side, in this process or shared by ``task.num_workers`` others.
 
@@ -33,15 +47,16 @@ def make_pettingzoo_env(
         seed: of everything random in them. The same seed gives the same episodes however many processes there are.
         device: where the tensors are; the environments compute on the CPU.
         one_episode: whether environments rest once their episode is over, until they are seeded again.
+        warns: whether to warn of what is hardly meant (:func:`make_batch`).
 
     Raises:
         ConfigError: if there is no such environment, or it cannot be used.
     """
     workers = max((w for w in range(1, task.num_workers + 1) if num_envs % w == 0), default=0)
     if workers == 0:
-        env = make_batch(task, num_envs, device=device, one_episode=one_episode)
+        env = make_batch(task, num_envs, device=device, one_episode=one_episode, warns=warns)
     else:
-        batch = partial(make_batch, task, num_envs // workers, one_episode=one_episode)
+        batch = partial(make_batch, task, num_envs // workers, one_episode=one_episode, warns=warns)
         env = Workers(workers, batch, device=device)
     transforms: list[Transform] = [
         ActionMask(action_key=(group, "action"), mask_key=(group, ACTION_MASK))  # for random actions
@@ -57,15 +72,21 @@ def make_pettingzoo_env(
     return env
 
 
-def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu", one_episode: bool = False) -> EnvBase:
-    """``num_envs`` environments in this process, as one with batch size ``[num_envs]``."""
-    one = partial(make_one, task, num_envs, one_episode=one_episode)
-    name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
-    first = one()
+def make_batch(
+    task: TaskConfig, num_envs: int, *, device: str = "cpu", one_episode: bool = False, warns: bool = False
+) -> EnvBase:
+    """``num_envs`` environments in this process, as one with batch size ``[num_envs]``.
+
+    With ``warns``, and in the main process only, one is reset twice, to warn of wrappers that hide who is dead, of a
+    seed that is ignored and of keywords that nobody uses.
+    """
+    name, kwargs = name_of(task), watched(task.kwargs)
+    first = make_one(replace(task, kwargs=kwargs), num_envs, one_episode=one_episode)
     check_groups(first, name)
-    if in_main_process():
+    if warns and in_main_process():
         warn_of_wrappers(raw_of(first))
         warn_of_ignored_seed(first, name)
+        warn_of_unused_keywords(kwargs, name, [find(task)])
     if tuple(first.batch_size) == (num_envs,):
         return with_vectors(first.to(device), name)
     if tuple(first.batch_size) != ():
@@ -75,6 +96,7 @@ def make_batch(task: TaskConfig, num_envs: int, *, device: str = "cpu", one_epis
             "environments through."
         )
     first.close()
+    one = partial(make_one, task, num_envs, one_episode=one_episode)
     # One transform of the batch takes less time than one of each environment.
     return with_vectors(SerialEnv(num_envs, cast(Any, one), device=torch.device(device)), name)
 

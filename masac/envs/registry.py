@@ -19,7 +19,15 @@ SLOW = {
 """What to change where an environment does not begin, by suite."""
 
 
-def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", one_episode: bool = False) -> EnvBase:
+def make_env(
+    task: TaskConfig,
+    *,
+    num_envs: int,
+    seed: int,
+    device: str = "cpu",
+    one_episode: bool = False,
+    warns: bool = False,
+) -> EnvBase:
     """The environments of a task, as one.
 
     Args:
@@ -29,6 +37,8 @@ def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu",
         device: where its data is; where VMAS computes.
         one_episode: whether environments may rest once their episode is over, until they are seeded again. Those that
             step as one batch (VMAS) never do.
+        warns: whether to look for what trains, but hardly as meant (an ignored seed, say), and warn of it. That takes
+            two more resets.
 
     Returns:
         An environment with batch size ``[num_envs]``, or ``[W, num_envs // W]`` where ``W = task.num_workers``
@@ -41,10 +51,12 @@ def make_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu",
         if task.suite == "vmas":
             from masac.envs.vmas import make_vmas_env  # imported where it is used: either suite may be missing
 
-            return make_vmas_env(task, num_envs=num_envs, seed=seed, device=device)
+            return make_vmas_env(task, num_envs=num_envs, seed=seed, device=device, warns=warns)
         from masac.envs.pettingzoo import make_pettingzoo_env
 
-        return make_pettingzoo_env(task, num_envs=num_envs, seed=seed, device=device, one_episode=one_episode)
+        return make_pettingzoo_env(
+            task, num_envs=num_envs, seed=seed, device=device, one_episode=one_episode, warns=warns
+        )
 
 
 def look_in_working_directory() -> None:

@@ -20,7 +20,6 @@ from torchrl.envs import EnvBase
 from masac.checks import ConfigError
 from masac.envs.catalogue import hint, install_hint
 from masac.envs.config import TaskConfig
-from masac.envs.keywords import check_used, watched
 from masac.envs.repairs import repair
 from masac.tracebacks import built_badly
 
@@ -35,14 +34,12 @@ def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | En
     Raises:
         ConfigError: if there is no such environment, or it cannot be used.
     """
-    kwargs = watched(task.kwargs)
-    name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
+    kwargs, name = dict(task.kwargs), name_of(task)
     with _quiet(task):
-        make = _find(task)
+        make = find(task)
         if task.factory is not None and "num_envs" in inspect.signature(make).parameters:
             kwargs.setdefault("num_envs", num_envs)
         env = _call(make, kwargs, name)
-    check_used(kwargs, name, [make, inspect.getmodule(make)])
     return _as_parallel(env, name)
 
 
@@ -53,7 +50,7 @@ def with_render_mode(task: TaskConfig) -> TaskConfig:
         ConfigError: if there is no such module or factory.
     """
     with _quiet(task):
-        make = _find(task)
+        make = find(task)
     parameters = inspect.signature(make).parameters.values()
     if not any(one.name == "render_mode" or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
         return task
@@ -73,7 +70,17 @@ def _quiet(task: TaskConfig) -> Iterator[None]:
         yield
 
 
-def _find(task: TaskConfig) -> Callable[..., Any]:
+def name_of(task: TaskConfig) -> str:
+    """The override that names what makes the environment of a task."""
+    return f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
+
+
+def find(task: TaskConfig) -> Callable[..., Any]:
+    """The function that makes the environment of a task.
+
+    Raises:
+        ConfigError: if there is none.
+    """
     return _find_module(str(task.scenario)) if task.factory is None else _find_factory(task.factory)
 
 

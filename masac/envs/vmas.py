@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from torchrl.envs import EnvBase
 from vmas.simulator.scenario import BaseScenario
 
 from masac.checks import ConfigError
-from masac.envs.cautions import in_main_process, warn_that_seed_is_ignored
+from masac.envs.cautions import in_main_process, warn_of_unused_keywords, warn_that_seed_is_ignored
 from masac.envs.config import TaskConfig
 from masac.envs.keywords import check_used, watched
 from masac.envs.scenarios import close_names, vmas_scenarios
@@ -19,7 +20,7 @@ from masac.envs.vmas_env import VmasVectorEnv
 from masac.tracebacks import built_badly
 
 
-def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu") -> EnvBase:
+def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", warns: bool = False) -> EnvBase:
     """A vectorised VMAS environment.
 
     VMAS is given no ``max_steps``, with which it would report the horizon as a termination.
@@ -29,6 +30,8 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
         num_envs: environments stepped at once.
         seed: of everything random in it.
         device: where VMAS computes.
+        warns: whether to warn of a seed that is ignored, for which all is reset twice, and of keywords that seem to be
+            used by nobody.
 
     Raises:
         ConfigError: for an unknown scenario or keyword.
@@ -60,16 +63,20 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
             raise
         except Exception as error:
             raise built_badly(f"task.scenario={task.scenario}", error, dict(task.kwargs)) from error
-    check_used(kwargs, f"the scenario {task.scenario!r}", _code_of(type(env.scenario)))
-    if in_main_process() and env.ignores_seed(seed):
-        warn_that_seed_is_ignored(f"the scenario {task.scenario!r}")
+    name, makers = f"the scenario {task.scenario!r}", _makers_of(type(env.scenario))
+    check_used(kwargs, name, makers)
+    if warns and in_main_process():
+        warn_of_unused_keywords(kwargs, name, makers)
+        if env.ignores_seed(seed):
+            warn_that_seed_is_ignored(name)
     return env
 
 
-def _code_of(scenario: type[Any]) -> list[Any]:
-    """What may look at a scenario's keywords: it, what it inherits from, and the modules of all that."""
+def _makers_of(scenario: type[BaseScenario]) -> list[Callable[..., Any]]:
+    """What gets a scenario's keywords: its own methods, and those that it inherits."""
     classes = [one for one in scenario.__mro__ if issubclass(one, BaseScenario) and one is not BaseScenario]
-    return [*(one.make_world for one in classes), *(inspect.getmodule(one) for one in classes)]
+    names = ("make_world", "env_make_world")
+    return [vars(one)[name] for one in classes for name in names if name in vars(one)]
 
 
 def _find_scenario(name: str) -> str | BaseScenario:

@@ -17,6 +17,7 @@ from vmas.simulator.environment import Environment
 from vmas.simulator.scenario import BaseScenario
 
 from masac.envs.agent_groups import check_alike, vmas_groups
+from masac.envs.cautions import same_numbers
 from masac.envs.vmas_resets import FreshStates, IrregularStateError, find_reset_state
 
 
@@ -92,10 +93,9 @@ class VmasVectorEnv(VmasEnv):
         for _ in range(2):
             with self._own_stream():
                 self._env._reset(seed=seed, return_observations=False)
-                begun.append(self._observations())
+                begun.append(TensorDict(dict(self._observations())))
             self._stream = stream
-        first, again = begun
-        return not all(bool(((first[name] == again[name]) | first[name].isnan()).all()) for name in first)
+        return not same_numbers(*begun)
 
     # -- what TorchRL calls -------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Environments that train, but hardly as meant: ignored seeds and keywords, hidden deaths, long waits."""
 
+import copy
 import random
 import time
 
@@ -14,6 +15,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.keywords import check_used, watched
 from masac.envs.registry import make_env
 from masac.envs.vmas import make_vmas_env
+from masac.envs.vmas_env import VmasVectorEnv
 from tests.envs.misbehaving import Walkers
 from tests.envs.scripted import ScriptedDeaths
 
@@ -25,11 +27,12 @@ def pettingzoo(factory, *, num_envs=2, **kwargs):
     task = TaskConfig(
         suite="pettingzoo", scenario=None, factory=f"{MISBEHAVING}:{factory}", kwargs=kwargs, horizon=None
     )
-    return make_env(task, num_envs=num_envs, seed=3)
+    return make_env(task, num_envs=num_envs, seed=3, warns=True)
 
 
-def vmas(scenario, **kwargs):
-    return make_vmas_env(TaskConfig(scenario=f"{SCENARIOS}:{scenario}", kwargs=kwargs, horizon=5), num_envs=2, seed=3)
+def vmas(scenario, *, warns=True, **kwargs):
+    task = TaskConfig(scenario=f"{SCENARIOS}:{scenario}", kwargs=kwargs, horizon=5)
+    return make_env(task, num_envs=2, seed=3, warns=warns)
 
 
 # --- seeds
@@ -58,9 +61,7 @@ def test_looking_for_ignored_seeds_leaves_random_numbers_alone():
 
 
 def test_a_vmas_environment_begins_as_if_its_seed_had_not_been_looked_at():
-    from masac.envs.vmas_env import VmasVectorEnv
-
-    looked_at = make_vmas_env(TaskConfig(horizon=5), num_envs=3, seed=3)
+    looked_at = make_vmas_env(TaskConfig(horizon=5), num_envs=3, seed=3, warns=True)
     plain = VmasVectorEnv("navigation", num_envs=3, horizon=5, seed=3)
     for env in (looked_at, plain):
         torch.manual_seed(0)
@@ -100,9 +101,24 @@ def test_keywords_are_used_where_they_are_looked_up():
 
     kwargs = watched({"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5})
     take(**kwargs)
-    check_used(kwargs, "take", [])
-    with pytest.raises(ConfigError, match=r"must be keywords of it; got size, which it never looks at. It looks at"):
+    check_used(kwargs, "take", [take])
+    message = r"must be keywords of it; got size, which it never looks at. It looks at: fifth, first, second, third\."
+    with pytest.raises(ConfigError, match=message):
         check_used(watched({"size": 6}), "it", [take])
+
+
+def test_a_keyword_that_may_be_used_in_ways_that_are_not_seen_is_not_refused():
+    def copies(**kwargs):
+        return copy.deepcopy(kwargs)
+
+    def collects(first, **kwargs):
+        return {str(name): value for name, value in kwargs.items()}
+
+    def keeps(first, **kwargs):
+        return locals()
+
+    for function in (copies, collects, keeps, lambda **kwargs: 0, dict):
+        check_used(watched({"size": 6}), "it", [function])
 
 
 @pytest.mark.parametrize("scenario", ["Attributes", "Later"])
@@ -114,21 +130,47 @@ def test_keywords_that_a_scenario_keeps_are_used(scenario):
     ("make", "message"),
     [
         (lambda: vmas("Named", nmaes=["b_0"], names=["a_0"]), "got nmaes, which it never looks at. Did you mean names"),
-        (lambda: vmas("Later", n_agent=3, may_end=True), "got n_agent, which .* Did you mean n_agents"),
-        (lambda: vmas("Attributes", n_agents=1, speed=3), "got speed, which it never looks at. It looks at: "),
-        (lambda: pettingzoo("takes_anything", stepz=3), "got stepz, which it never looks at"),
-        (lambda: pettingzoo("takes_any_attribute", stepz=3), "got stepz, which it never looks at"),
+        (lambda: vmas("Named", od="a_0", names=["a_0"], warns=False), "got od, which it never looks at. Did you mean"),
         (lambda: pettingzoo("walkers", stepz=3), "task.kwargs must fit task.factory=.*'stepz': 3.*unexpected keyword"),
     ],
 )
-def test_a_keyword_that_nobody_looks_at_is_an_error(make, message):
+def test_a_keyword_that_nobody_can_look_at_is_an_error(make, message):
     with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: vmas("Later", n_agent=3, may_end=True),
+            "scenario '.*:Later' seems not to use n_agent of task.kwargs. Did you mean n_agents",
+        ),
+        (lambda: vmas("Attributes", n_agents=1, speed=3), "seems not to use speed"),
+        (
+            lambda: pettingzoo("takes_anything", stepz=3),
+            "task.factory=.*:takes_anything seems not to use stepz of task.kwargs",
+        ),
+        (lambda: pettingzoo("takes_any_attribute", stepz=3), "seems not to use stepz"),
+    ],
+)
+def test_a_keyword_that_seems_to_be_used_by_nobody_is_warned_of(make, message):
+    with pytest.warns(EnvironmentWarning, match=message):
         make()
 
 
 def test_keywords_that_a_factory_takes_are_used():
     pettingzoo("takes_anything", steps=3)
     pettingzoo("takes_any_attribute", steps=3)
+    pettingzoo("reads_its_config_in_reset", steps=3)
+
+
+def test_nothing_is_reset_to_look_for_faults_where_nobody_asked(monkeypatch):
+    monkeypatch.setattr(VmasVectorEnv, "ignores_seed", None)
+    monkeypatch.setattr("masac.envs.cautions._begin", None)
+    vmas("Deaf", names=["agent_0"], warns=False)
+    task = TaskConfig(suite="pettingzoo", scenario=None, factory=f"{MISBEHAVING}:deaf", horizon=None)
+    make_env(task, num_envs=2, seed=3)
 
 
 # --- long waits

@@ -32,8 +32,8 @@ def make_environments(config: ExperimentConfig, *, seed: int, device: str) -> En
     if config.collector.kind == "ray":
         check_ray(config.collector.address)
     if config.collector.kind == "local":
-        return make_env(config.task, num_envs=config.task.num_envs, seed=seed, device=device)
-    return make_env(replace(config.task, num_workers=0), num_envs=1, seed=seed, device=device)
+        return make_env(config.task, num_envs=config.task.num_envs, seed=seed, device=device, warns=True)
+    return make_env(replace(config.task, num_workers=0), num_envs=1, seed=seed, device=device, warns=True)
 
 
 def make_collector(
