@@ -139,11 +139,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
                 f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
         elif trainer.schedule.updates_due(trainer.total_frames, trainer.learner.updates + trainer.skipped_updates) <= 0:
-            say(
-                f"warning: the run ends before its first update: of training.total_frames={trainer.total_frames} the "
-                f"warm-up takes {trainer.schedule.learns_from}, and training.updates_per_frame="
-                f"{config.training.updates_per_frame:g}. Raise training.total_frames, or lower training.warmup_frames"
-            )
+            say(_no_update(trainer))
         summary = trainer.run()
     if summary:
         print_summary(summary, shown_dir, console)
@@ -201,6 +197,21 @@ def _changed_rates(trainer: Trainer) -> str | None:
         f"learning rates: at {before:.0%} of theirs when the run stopped, at {now:.0%} now that it has "
         f"{trainer.total_frames:,} frames; they fall to {training.final_lr_factor:.0%} from frame "
         f"{max(falls_from, frames):,} on"
+    )
+
+
+def _no_update(trainer: Trainer) -> str:
+    """What to say of a run that ends before an update is due."""
+    training = trainer.config.training
+    if trainer.resumed_from is not None:  # its warm-up must stay as it is
+        return (
+            f"warning: the run ends before its next update: {trainer.total_frames - trainer.frames:,} frames are left, "
+            f"and training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames"
+        )
+    return (
+        f"warning: the run ends before its first update: of training.total_frames={trainer.total_frames} the warm-up "
+        f"takes {trainer.schedule.learns_from}, and training.updates_per_frame={training.updates_per_frame:g}. Raise "
+        "training.total_frames, or lower training.warmup_frames"
     )
 
 

@@ -17,6 +17,7 @@ class Schedule:
         frames_per_iteration: collected between two rounds of updates.
         warmup_frames: of random actions, whole iterations.
         total_frames: of the run, whole iterations.
+        updates_per_frame: collected after the warm-up.
         learns_from: the frames after which updates are taken.
     """
 
@@ -27,6 +28,7 @@ class Schedule:
         self.total_frames = math.ceil(training.total_frames / step) * step
         self.updates_per_frame = training.updates_per_frame
         self.learns_from = self.warmup_frames
+        self._dropped = 0
 
     def acts_at_random(self, frames: int) -> bool:
         """Whether all groups act at random after so many frames."""
@@ -38,12 +40,19 @@ class Schedule:
 
     def updates_due(self, frames: int, taken: int) -> int:
         """The updates to take after so many frames, where so many were taken."""
-        return self.updates_by(frames) - taken if frames >= self.learns_from else 0
+        return self.updates_by(frames) - self._dropped - taken if frames >= self.learns_from else 0
 
-    def fill_buffer_first(self, frames: int) -> int:
+    def fill_buffer_first(self, frames: int, taken: int) -> int:
         """Learn only when an empty replay buffer has the frames of a warm-up again; returns how many those are.
 
-        The updates of these frames are taken then.
+        The updates of these frames are dropped: all at once they would be taken on few rows. Near its end a run learns
+        in its last iteration all the same.
+
+        Args:
+            frames: so far.
+            taken: updates so far.
         """
-        self.learns_from = frames + self.warmup_frames
-        return self.warmup_frames
+        last = self.total_frames - self.frames_per_iteration
+        self.learns_from = max(min(frames + self.warmup_frames, last), frames)
+        self._dropped = self.updates_by(self.learns_from) - taken
+        return self.learns_from - frames

@@ -418,7 +418,7 @@ class Trainer:
         self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
         self.skipped_updates, self.seconds_before = checkpoint.skipped, checkpoint.wall_time_s
         if checkpoint.segments is None:
-            self.refills = self.schedule.fill_buffer_first(self.frames)
+            self.refills = self.schedule.fill_buffer_first(self.frames, checkpoint.updates + checkpoint.skipped)
         self._restart(state)
         if not (self.files.run_dir / "metrics.csv").is_file():
             self._warn("metrics.csv is missing; a new one begins here")

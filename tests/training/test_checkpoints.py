@@ -20,6 +20,7 @@ from masac.training.checkpoints import Checkpoints, best_of, found_in, newest_of
 from masac.training.config import CheckpointConfig, read_config
 from masac.training.damage import DamagedError, digest_of
 from masac.training.saved_policy import load_policy
+from masac.training.schedule import Schedule
 from masac.training.trainer import Trainer
 from tests.training.test_trainer import QUIET, rows, tiny, untimed
 
@@ -148,15 +149,29 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     assert [int(row["frames"]) for row in rows(tmp_path)] == list(range(32, 257, 32))
 
 
+@pytest.mark.parametrize(
+    ("frames", "refilled"),
+    [(512, 64), (544, 64), (928, 64), (960, 32), (992, 0)],  # a warm-up is 64 of 1024 frames, an iteration 32
+)
+def test_a_buffer_is_filled_again_before_updates_and_the_updates_of_these_frames_are_dropped(frames, refilled):
+    schedule = Schedule(config(training={"total_frames": 1024}))
+    taken = 56  # those of 512 frames; from there on the run was interrupted again and again
+    assert schedule.fill_buffer_first(frames, taken) == refilled
+    due = [schedule.updates_due(frames + more, taken) for more in (refilled - 32, refilled, refilled + 32)]
+    assert due[-2:] == [0, 4]
+    assert due[0] <= 0
+    assert frames + refilled < schedule.total_frames
+
+
 def test_a_run_resumed_without_its_buffer_collects_a_warm_up_with_the_policy_it_has_before_it_learns(tmp_path):
     lean = config(checkpoint={"buffer": False})
     train(lean, tmp_path, until=224)
     assert not (tmp_path / "checkpoints" / "buffer").exists()
     resumed = Trainer(lean, tmp_path, console=QUIET, resumes=True)
-    assert (resumed.frames, len(resumed.replay), resumed.refills) == (192, 0, 64)
+    assert (resumed.frames, len(resumed.replay), resumed.refills) == (192, 0, 32)  # a warm-up is 64, 64 are left
     assert not resumed.policy.random_groups
     resumed.run()
-    assert [int(row["updates"]) for row in rows(tmp_path)[-3:]] == [16, 16, 24]
+    assert [int(row["updates"]) for row in rows(tmp_path)[-3:]] == [16, 16, 20]
 
 
 @pytest.mark.slow
