@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import platform
 import shlex
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +42,6 @@ class RunFiles:
     Args:
         run_dir: their folder, made if need be.
         writes: whether this process is the one that writes; the methods of another do nothing.
-
         resumes: whether the folder is to hold a run already.
 
     Raises:
@@ -116,13 +116,25 @@ class RunFiles:
         text = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
         write_atomically(self.run_dir / "config.yaml", lambda file: file.write(text.encode()))
 
-    def open_metrics(self, columns: list[str], *, frames: int) -> Metrics:
-        """Start ``metrics.csv``, or go on with it from ``frames``."""
+    def open_metrics(
+        self, columns: list[str], *, frames: int, warn: Callable[[str], None] = lambda line: None
+    ) -> Metrics:
+        """Start ``metrics.csv``, or go on with it from ``frames``.
+
+        Args:
+            columns: its header.
+            frames: of a run that goes on; 0 for one that begins.
+            warn: is told where the numbers of an earlier run are kept, of which there is nothing else.
+        """
         if not self.writes:
             return Metrics(Path(os.devnull), columns)
         path = self.run_dir / "metrics.csv"
         if frames:
             cut_metrics(path, columns, frames)
+        elif has_updates(path):
+            kept = next(name for n in itertools.count(1) if not (name := path.with_name(f"metrics-{n}.csv")).exists())
+            path.rename(kept)
+            warn(f"an earlier run in {self.run_dir} left no checkpoint; its metrics.csv is kept as {kept.name}")
         return Metrics(path, columns, append=frames > 0)
 
     def first_success(self, rate: float) -> dict[str, int | float | None]:
@@ -191,6 +203,14 @@ def installed_versions() -> dict[str, str]:
     """The versions of the packages that decide what a run does, and of Python."""
     found = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
     return {name: number for name, number in found.items() if number is not None}
+
+
+def has_updates(path: Path) -> bool:
+    """Whether a ``metrics.csv`` is of a run that learned, rather than of a start that failed."""
+    if not path.is_file():
+        return False
+    with path.open(newline="") as file:
+        return any((row.get("updates") or "0") != "0" for row in csv.DictReader(file))
 
 
 def cut_metrics(path: Path, columns: list[str], frames: int) -> None:

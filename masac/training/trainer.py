@@ -180,7 +180,7 @@ class Trainer:
         self._warm_up()
         void_from = self.frames + 1 if self.resumes else None
         with (
-            self.files.open_metrics(self._columns(), frames=self.frames) as table,
+            self.files.open_metrics(self._columns(), frames=self.frames, warn=self._warn) as table,
             Loggers(self.config, self.files.run_dir, void_from=void_from, writes=self.rank.writes) as loggers,
             self._display() as display,
             stop_on_signals(self._tell, ended_by_others=(RankLostError, OtherRankFailedError)) as self.stop,

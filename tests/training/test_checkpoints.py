@@ -19,6 +19,7 @@ from masac.envs.config import TaskConfig
 from masac.training.checkpoints import Checkpoints, best_of, found_in, newest_of, read_checkpoint
 from masac.training.config import CheckpointConfig, read_config
 from masac.training.damage import DamagedError, digest_of
+from masac.training.run_files import RunFiles
 from masac.training.saved_policy import load_policy
 from masac.training.schedule import Schedule
 from masac.training.trainer import Trainer
@@ -147,6 +148,17 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     trainer = train(late, tmp_path, resumes=True)
     assert trainer.resumed_from is None
     assert [int(row["frames"]) for row in rows(tmp_path)] == list(range(32, 257, 32))
+
+
+def test_the_metrics_of_a_run_without_a_checkpoint_are_kept_when_another_begins_in_its_folder(tmp_path):
+    files, said = RunFiles(tmp_path), []
+    for updates in (8, 0, 9, 0):
+        with files.open_metrics(["frames", "updates"], frames=0, warn=said.append) as table:
+            table.write({"frames": 32, "updates": updates})
+    kept = sorted(path.name for path in tmp_path.glob("metrics*"))
+    assert kept == ["metrics-1.csv", "metrics-2.csv", "metrics.csv"]
+    assert [(tmp_path / name).read_text().splitlines()[1:] for name in kept] == [["32,8"], ["32,9"], ["32,0"]]
+    assert [line.rpartition(" ")[2] for line in said] == ["metrics-1.csv", "metrics-2.csv"]
 
 
 @pytest.mark.parametrize(
