@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from masac.checks import EnvironmentWarning
+from masac.cli.several import rank_of
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def environment_warnings_as_lines() -> Iterator[None]:
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, EnvironmentWarning):
             before(message, category, *place, **more)
-        elif str(message) not in said and os.environ.get("RANK", "0") == "0":
+        elif str(message) not in said and rank_of() == 0:
             said.add(str(message))
             print(f"warning: {message}", file=sys.stderr, flush=True)
 

@@ -192,9 +192,12 @@ def check_cluster(address: str) -> None:
     """Raise ConfigError unless a Ray cluster answers at ``address``: Ray itself would ask it again and again.
 
     Args:
-        address: host:port, auto, or ray://host:port, which is not looked at.
+        address: host:port. Others (auto, local, ray://host:port) are left to Ray, as is everything where the program
+            is connected to one already.
     """
-    if address == "auto" or "://" in address:
+    import ray
+
+    if address in ("auto", "local") or "://" in address or ray.is_initialized():
         return
     if not (_listens(address) and _is_healthy(address)):
         raise ConfigError(
