@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 WRITTEN_S = 10.0
-"""A library that is not whole and was not written to for so long is not being written any more."""
+"""A library that is not whole and was not written to for so long is not being written any more. So long is waited."""
 
 
 def compiler_cache() -> Path:
@@ -24,14 +24,18 @@ def compiler_cache() -> Path:
 
 def remove_damaged_libraries(folder: Path) -> None:
     """Remove the half-written libraries in a cache, which PyTorch then makes anew; waits for those being written."""
+    deadline = time.monotonic() + WRITTEN_S
     for library in folder.rglob("*.so"):
         with suppress(OSError):  # a file of another user, or gone
             while is_damaged(library):
-                left = WRITTEN_S - (time.time() - library.stat().st_mtime)
-                if left <= 0:
+                # One in the future, by the clock of another machine on a shared file system, says as little.
+                age = abs(time.time() - library.stat().st_mtime)
+                if age >= WRITTEN_S:
                     library.unlink()
                     break
-                time.sleep(min(max(left, 0.1), 1.0))
+                if time.monotonic() >= deadline:  # others keep writing: theirs will be whole when it is wanted
+                    break
+                time.sleep(min(max(WRITTEN_S - age, 0.1), 1.0))
 
 
 def is_damaged(library: Path) -> bool:

@@ -40,6 +40,29 @@ def test_a_library_that_is_being_written_is_waited_for(cache, monkeypatch):
     assert not is_damaged(file)
 
 
+def test_a_library_from_the_future_is_not_waited_for(cache, monkeypatch):
+    monkeypatch.setattr(compiler_cache.time, "sleep", lambda seconds: pytest.fail("waited"))
+    os.utime(cache / "ab" / "empty.main.so", (time.time() + 3600,) * 2)
+    remove_damaged_libraries(cache)
+    assert [file.name for file in cache.rglob("*.so")] == ["whole.main.so"]
+
+
+def test_all_libraries_together_are_waited_for_no_longer_than_one(cache, monkeypatch):
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+        for index in range(5):  # somebody goes on writing them
+            (cache / f"new{index}.so").touch()
+
+    monkeypatch.setattr(compiler_cache.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(compiler_cache.time, "sleep", sleep)
+    sleep(0)
+    remove_damaged_libraries(cache)
+    assert now[0] <= compiler_cache.WRITTEN_S + 1
+    assert len(list(cache.rglob("*.so"))) == 6
+
+
 def test_a_file_of_another_system_is_left_alone(tmp_path):
     file = tmp_path / "mach.so"
     file.write_bytes(b"\xcf\xfa\xed\xfe" + bytes(100))
