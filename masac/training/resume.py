@@ -35,8 +35,12 @@ MAY_CHANGE = (
 """The keys (or parts of the config) that a resumed run may change: what was learned stays true under them."""
 
 
-def read_run_config(run_dir: Path) -> ExperimentConfig:
+def read_run_config(run_dir: Path, *, known_only: bool = False) -> ExperimentConfig:
     """The config of a run.
+
+    Args:
+        run_dir: the run's folder.
+        known_only: leave out keys that this version of masac does not have, which are an error otherwise.
 
     Raises:
         ConfigError: if there is none, or it is damaged.
@@ -47,7 +51,10 @@ def read_run_config(run_dir: Path) -> ExperimentConfig:
             f"a run must be a folder with a config.yaml that masac train wrote; {str(run_dir)!r} has none."
         )
     try:
-        return read_config(OmegaConf.load(path))  # pyright: ignore[reportArgumentType]
+        config = OmegaConf.load(path)
+        if known_only and isinstance(saved := OmegaConf.to_container(config), dict):
+            return read_config(known_part(saved)[0])  # pyright: ignore[reportArgumentType]
+        return read_config(config)  # pyright: ignore[reportArgumentType]
     except ConfigError as error:
         raise ConfigError(f"{str(path)!r} must be a config of this version of masac: {error}") from None
     except (OmegaConfBaseException, YAMLError, OSError, AssertionError) as error:

@@ -106,11 +106,7 @@ def read_policy(path: Path) -> SavedPolicy:
         ConfigError: if the file is damaged, is no policy, or does not fit the environment that is installed.
     """
     tensors, about = _read(path)
-    known, unknown = known_part(about["config"])
-    try:
-        config = read_config(known)
-    except ConfigError as error:
-        raise ConfigError(f"the policy {str(path)!r} must be of this version of masac: {error}") from None
+    config, unknown = _config_of(about, path)
     env = make_env(config.task, num_envs=1, seed=0)
     try:
         groups = read_groups(env)
@@ -131,12 +127,12 @@ def read_policy(path: Path) -> SavedPolicy:
 
 
 def read_saved_config(path: Path) -> ExperimentConfig:
-    """The config of the run that trained the policy in a file.
+    """The config of the run that trained the policy in a file, without keys that this version of masac does not have.
 
     Raises:
         ConfigError: if the file is damaged, or is no policy.
     """
-    return read_config(_read(path)[1]["config"])
+    return _config_of(_read(path)[1], path)[0]
 
 
 def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:
@@ -144,6 +140,15 @@ def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: Expe
     actors = {group.name: make_actor(group, config.algorithm, config.model) for group in learning}
     normalized = learning if config.training.normalize_observations else []
     return Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
+
+
+def _config_of(about: Mapping[str, Any], path: Path) -> tuple[ExperimentConfig, list[str]]:
+    """The config saved with a policy, and the keys of it that are left out."""
+    known, unknown = known_part(about["config"])
+    try:
+        return read_config(known), unknown
+    except ConfigError as error:
+        raise ConfigError(f"the policy {str(path)!r} must be of this version of masac: {error}") from None
 
 
 def _read(path: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
