@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +32,6 @@ The seed is evaluation.seed of the run if none is given: the episodes that train
 def evaluate(arguments: Sequence[str]) -> None:
     """Run ``masac evaluate`` with its arguments; exits with 2 for a mistake in them."""
     options = parser().parse_args(list(arguments))
-    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
     with errors_as_lines("masac evaluate", options.run_dir):
         found = _evaluate(options)
         if options.json:

@@ -25,11 +25,9 @@ def export(arguments: Sequence[str]) -> None:
     """Run ``masac export`` with its arguments; exits with 2 for a mistake in them."""
     options = parser().parse_args(list(arguments))
     with errors_as_lines("masac export", options.run_dir):
-        from masac.envs.registry import look_in_working_directory  # imported when needed: PyTorch
-        from masac.envs.spaces import read_spaces
+        from masac.envs.spaces import read_spaces  # imported when needed: PyTorch
         from masac.training.export import check_export_file, export_policy
 
-        look_in_working_directory()
         check_export_file(options.output)
         saved = saved_policy(options.run_dir, options.checkpoint)
         for file in export_policy(saved, read_spaces(saved.config.task), options.output, per_agent=options.per_agent):

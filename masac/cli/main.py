@@ -10,6 +10,7 @@ from pathlib import Path
 
 import masac
 from masac.cli.notices import environment_warnings_as_lines
+from masac.envs.import_path import look_in_working_directory
 from masac.training.threads import wait_passively
 
 HELP = """\
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from masac.cli.errors import errors_as_lines  # imported when needed: Hydra, then PyTorch
 
     folder = next((Path(word) for word in rest if Path(word).is_dir()), None)
-    with errors_as_lines(f"masac {command}", folder), environment_warnings_as_lines():
+    with errors_as_lines(f"masac {command}", folder):
         run = getattr(import_module(f"masac.cli.{command}"), command)
+    look_in_working_directory()  # whichever way masac was started
+    with environment_warnings_as_lines():
         run(rest)

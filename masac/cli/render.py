@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +24,6 @@ Examples:
 def render(arguments: Sequence[str]) -> None:
     """Run ``masac render`` with its arguments; exits with 2 for a mistake in them, 1 where it cannot draw."""
     options = parser().parse_args(list(arguments))
-    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
     with errors_as_lines("masac render", options.run_dir):
         print(_render(options))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -39,7 +37,6 @@ def tasks(arguments: Sequence[str]) -> None:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP, end="")
         return
-    sys.path.append(os.getcwd())  # where a user's own environment is, whichever way masac was started
     with errors_as_lines("masac tasks"):
         lines = _description(arguments[0], arguments[1:]) if arguments else _listing()
         print("\n".join(lines))

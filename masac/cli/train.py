@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -22,7 +21,6 @@ from masac.cli.several import are_several
 
 def train(arguments: Sequence[str]) -> None:
     """Run ``masac train`` with its arguments; exits with 2 for a mistake in them, 1 for a run that failed."""
-    sys.path.append(os.getcwd())  # where a user's own scenario is, whichever way masac was started
     with errors_as_lines("masac train"):
         if any(argument in ("-h", "--help") for argument in arguments):
             print(train_help([word for word in arguments if not word.startswith("-")]), end="")

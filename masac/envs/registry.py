@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
@@ -57,9 +54,3 @@ def make_env(
         return make_pettingzoo_env(
             task, num_envs=num_envs, seed=seed, device=device, one_episode=one_episode, warns=warns
         )
-
-
-def look_in_working_directory() -> None:
-    """Let modules of the working directory be imported: that is where a user's own environment is."""
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())

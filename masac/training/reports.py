@@ -17,14 +17,14 @@ class Report:
         failed: whether the run cannot go on.
         checkpoint: whether a checkpoint is due.
         rows: in the replay buffer.
-        finished: the episodes that ended in this iteration.
+        finished: the episodes of this rank that ended in this iteration.
     """
 
     stop: int
     failed: bool
     checkpoint: bool
     rows: int
-    finished: Sequence[FinishedEpisode]
+    finished: Sequence[FinishedEpisode] = ()
 
 
 def together(reports: Sequence[Report]) -> Report:
@@ -35,5 +35,4 @@ def together(reports: Sequence[Report]) -> Report:
         failed=any(report.failed for report in reports),
         checkpoint=stop > 0 or any(report.checkpoint for report in reports),
         rows=sum(report.rows for report in reports),
-        finished=[episode for report in reports for episode in report.finished],
     )

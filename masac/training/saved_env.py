@@ -10,7 +10,8 @@ from torchrl.envs import EnvBase
 
 from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
-from masac.envs.registry import look_in_working_directory, make_env
+from masac.envs.import_path import look_in_working_directory
+from masac.envs.registry import make_env
 from masac.training.resume import read_run_config
 from masac.training.saved_policy import find_policy, read_saved_config
 

@@ -12,7 +12,8 @@ import torch
 
 from masac.algorithm import make_actor
 from masac.checks import ConfigError
-from masac.envs.registry import look_in_working_directory, make_env
+from masac.envs.import_path import look_in_working_directory
+from masac.envs.registry import make_env
 from masac.groups import GroupSpec, read_groups
 from masac.training.atomic import write_atomically
 from masac.training.checkpoints import FOLDER, best_of, newest_of
