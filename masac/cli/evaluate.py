@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from masac.envs.registry import make_env  # imported when needed: help is immediate without PyTorch
     from masac.training import episodes
-    from masac.training.evaluator import Watch, said_of_limit, step_limit
+    from masac.training.evaluator import EvaluationProgress, said_of_limit, step_limit
     from masac.training.threads import choose_threads, set_threads
 
     if options.episodes < 1:
@@ -89,7 +89,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
             success=task.success,
             stochastic=stochastic,
             max_steps=options.steps or step_limit(task),
-            after_step=Watch(say),
+            after_step=EvaluationProgress(say),
         )
     finally:
         env.close(raise_if_closed=False)

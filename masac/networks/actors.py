@@ -21,7 +21,7 @@ from torchrl.modules import (
 
 from masac.discrete_actions import read_discrete_actions
 from masac.distributions import MultiCategorical
-from masac.groups import action_bounds, check_widths
+from masac.groups import action_bounds, check_bounds
 from masac.keys import as_path
 from masac.layouts import GroupNetwork
 from masac.networks.config import ModelConfig
@@ -169,7 +169,7 @@ def make_tanh_normal_actor(
             f"action_spec must be a bounded continuous spec of shape [{n_agents}, d]; got {action_spec}. "
             "Build the environment with continuous actions and finite bounds."
         )
-    check_widths(action_spec, group)
+    check_bounds(action_spec, group)
     low, high = action_bounds(action_spec)
     same_for_all = bool((low == low[:1]).all() and (high == high[:1]).all())
     if same_for_all:

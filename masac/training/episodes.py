@@ -134,7 +134,7 @@ def evaluate(
     success: str | None,
     stochastic: bool = False,
     max_steps: int | None = None,
-    after_step: Callable[[int, int, int], None] | None = None,
+    after_step: Callable[[int, Tensor], None] | None = None,
 ) -> Evaluation:
     """Run one episode in every environment of ``env``, side by side.
 
@@ -145,7 +145,7 @@ def evaluate(
         success: ``"terminated"`` if that is a success, else None.
         stochastic: whether actions are drawn from the policy, which else acts without noise.
         max_steps: after which episodes are cut; None for as long as they last.
-        after_step: is told of every step: how many there were, the episodes that go on, and all episodes.
+        after_step: is told of every step: how many there were, and which episodes go on, bool ``[E]`` (or ``[W, E/W]``).
     """
     env.set_seed(seed)
     data = env.reset()
@@ -175,7 +175,7 @@ def evaluate(
             running &= ~stepped["next", "done"].squeeze(-1)
             steps += 1
             if after_step is not None:
-                after_step(steps, int(running.sum()), running.numel())
+                after_step(steps, running)
     flat = len(batch) - 1
     return Evaluation(
         returns={name: value.flatten(0, flat) for name, value in returns.items()},

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from torch import Tensor
+
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.stop_signals import StoppedBySignal, StopRequest
@@ -72,7 +74,7 @@ class Evaluator:
                 success=self.config.task.success,
                 stochastic=self.config.evaluation.stochastic,
                 max_steps=step_limit(self.config.task),
-                after_step=Watch(self.say, stop),
+                after_step=EvaluationProgress(self.say, stop),
             )
         finally:
             policy.random_groups = before
@@ -87,7 +89,7 @@ class Evaluator:
             self.env.close(raise_if_closed=False)
 
 
-class Watch:
+class EvaluationProgress:
     """Says now and then how far an evaluation is, and ends it when somebody asks for that.
 
     Args:
@@ -100,19 +102,19 @@ class Watch:
         self.stop = stop
         self._said = time.monotonic()
 
-    def __call__(self, steps: int, running: int, episodes: int) -> None:
+    def __call__(self, steps: int, running: Tensor) -> None:
         """Be told of a step.
 
         Args:
             steps: so far.
-            running: episodes that are not over.
-            episodes: of all.
+            running: which episodes are not over, bool.
         """
         if self.stop is not None and self.stop.number is not None:
             raise StoppedBySignal(self.stop.number)
         if (now := time.monotonic()) - self._said > SECONDS_OF_SILENCE:
             self._said = now
-            self.say(f"evaluating: {steps:,} steps, {episodes - running:,} of {episodes:,} episodes are over")
+            over, episodes = int((~running).sum()), running.numel()
+            self.say(f"evaluating: {steps:,} steps, {over:,} of {episodes:,} episodes are over")
 
 
 def step_limit(task: TaskConfig) -> int | None:
