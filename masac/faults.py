@@ -34,7 +34,10 @@ def checks_put_off() -> Iterator[list[Tensor]]:
 
 
 def any_fault(wrong: Tensor) -> bool:
-    """Whether any entry of a bool tensor is True; False in a graph that ``torch.compile`` makes, which fails later."""
+    """Whether any entry of a bool tensor is True; False in a graph that ``torch.compile`` makes, which fails later.
+
+    On CUDA that is a device-side assert: the process cannot use the GPU any more.
+    """
     if torch.compiler.is_dynamo_compiling():
         torch._assert_async(~wrong.any(), IN_A_COMPILED_GRAPH)  # pyright: ignore[reportPrivateImportUsage]
         return False

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import tensordict
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, fx
@@ -117,20 +118,20 @@ class _Traced:
     ) -> None:
         self.names: list[Any] = []
         empty = example.empty(recurse=True)
-        looks = _Looks()
+        reads = _ValueReads()
 
         def flat(*tensors: Tensor) -> list[Tensor]:
-            with looks, _LooksAtAll(looks):
+            with reads, _WholeValueReads(reads):
                 results = function(empty.copy().update(dict(zip(keys, tensors, strict=True))))
             self.names = list(results)
-            return [*results.values(), *looks.seen]
+            return [*results.values(), *reads.seen]
 
         examples = [example.get(key) for key in keys]
         cuda = sorted({value.device.index or 0 for value in examples if value.device.type == "cuda"})
         self.run: Callable[..., list[Tensor]]
         with torch.random.fork_rng(devices=cuda):  # tracing computes, and draws random numbers
             self.run = module = _traced(flat, examples, lambda: function(example))
-            self.constants, self.guards = _split_looks(module.graph, looks, len(self.names))
+            self.constants, self.guards = _split_reads(module.graph, reads, len(self.names))
             _drop_idle(module.graph)
             self.held = _lift_held(module)
             if compile:
@@ -162,10 +163,10 @@ def _traced(
             raise GraphError(_reason("trace what runs as a graph", error)) from error
 
 
-class _Looks(TorchDispatchMode):
+class _ValueReads(TorchDispatchMode):
     """Lets Python look at the values of tensors while a function is traced, and notes at which.
 
-    The graph holds as long as Python sees the same values: see :func:`_split_looks`.
+    The graph holds as long as Python sees the same values: see :func:`_split_reads`.
     """
 
     def __init__(self) -> None:
@@ -195,18 +196,18 @@ class _Looks(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
 
 
-class _LooksAtAll(TorchFunctionMode):
+class _WholeValueReads(TorchFunctionMode):
     """Notes the tensors whose values leave PyTorch altogether, which no dispatch shows."""
 
-    def __init__(self, looks: _Looks) -> None:
+    def __init__(self, reads: _ValueReads) -> None:
         super().__init__()
-        self.looks = looks
+        self.reads = reads
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func in _WHOLE_VALUES:
-            self.looks.note(args[:1])
+            self.reads.note(args[:1])
         return func(*args, **(kwargs or {}))
 
 
@@ -239,13 +240,13 @@ class _Constant:
             self.version = self.tensor._version
 
 
-def _split_looks(graph: fx.Graph, looks: _Looks, results: int) -> tuple[list[_Constant], list[tuple[Tensor, str]]]:
+def _split_reads(graph: fx.Graph, reads: _ValueReads, results: int) -> tuple[list[_Constant], list[tuple[Tensor, str]]]:
     """What must be as it was during a trace, because Python looked at it.
 
     Args:
         graph: whose outputs after the first ``results`` are what Python looked at; those that follow from constants
             are removed.
-        looks: what was looked at, and where.
+        reads: what was looked at, and where.
         results: number of outputs that the function returned.
 
     Returns:
@@ -254,7 +255,7 @@ def _split_looks(graph: fx.Graph, looks: _Looks, results: int) -> tuple[list[_Co
     output = next(node for node in reversed(graph.nodes) if node.op == "output")
     every: list[Any] = list(output.args[0])  # pyright: ignore[reportArgumentType]
     kept, constants, guards = every[:results], {}, []
-    for node, tensor, place in zip(every[results:], looks.seen, looks.places, strict=True):
+    for node, tensor, place in zip(every[results:], reads.seen, reads.places, strict=True):
         held = [_held_constant(graph, source) for source in _sources(node)]
         if any(one is None for one in held):
             kept.append(node)
@@ -292,12 +293,15 @@ def _reason(done: str, error: Exception) -> str:
     return f"PyTorch must be able to {done}; got {type(error).__name__}: {said[0] if said else 'no message'}"
 
 
+_OF_PYTORCH = [Path(str(package.__file__)).parent for package in (torch, tensordict)]
+
+
 def _place() -> str:
     """The line that runs, of the innermost code that is not PyTorch's own."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         file = Path(frame.f_code.co_filename)
-        if file != Path(__file__) and not {"torch", "tensordict"} & set(file.parts):
+        if file != Path(__file__) and not any(file.is_relative_to(folder) for folder in _OF_PYTORCH):
             break
         frame = frame.f_back
     return "in Python" if frame is None else f"in {frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"

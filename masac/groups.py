@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec
@@ -134,7 +133,7 @@ def action_bounds(spec: Bounded) -> tuple[Tensor, Tensor]:
 
 
 def check_bounds(spec: TensorSpec, group: NestedKey) -> None:
-    """Raise :class:`ConfigError` unless continuous actions have bounds with a finite distance above 0 in their dtype."""
+    """Raise :class:`ConfigError` unless continuous actions have bounds a finite distance apart, in their dtype."""
     got = "none"
     if isinstance(spec, Bounded) and spec.dtype.is_floating_point:
         low, high = action_bounds(spec)

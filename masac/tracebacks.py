@@ -79,7 +79,7 @@ def report_of(error: BaseException) -> ErrorReport:
     return ErrorReport(what=_what(error), where=where, owner=owner, is_ours=is_ours, traceback=text, message=message)
 
 
-def built_badly(name: str, error: Exception, kwargs: Mapping[str, Any]) -> ConfigError:
+def construction_error(name: str, error: Exception, kwargs: Mapping[str, Any]) -> ConfigError:
     """What to raise where the code that makes an environment raised.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
-from masac.envs.waiting import said_if_slow
+from masac.envs.waiting import warn_if_slow
 
 SLOW = {
     "vmas": "VMAS tries places at random until all agents fit: fewer of them (task.kwargs.n_agents=...) or a larger "
@@ -44,7 +44,7 @@ def make_env(
     Raises:
         ConfigError: for a task that cannot be built. The message says what to change.
     """
-    with said_if_slow(f"{task.suite}/{task.name}", SLOW[task.suite]):
+    with warn_if_slow(f"{task.suite}/{task.name}", SLOW[task.suite]):
         if task.suite == "vmas":
             from masac.envs.vmas import make_vmas_env  # imported where it is used: either suite may be missing
 

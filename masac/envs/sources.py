@@ -21,7 +21,7 @@ from masac.checks import ConfigError
 from masac.envs.catalogue import hint, install_hint
 from masac.envs.config import TaskConfig
 from masac.envs.repairs import repair
-from masac.tracebacks import built_badly
+from masac.tracebacks import construction_error
 
 
 def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | EnvBase:
@@ -132,7 +132,7 @@ def _call(make: Callable[..., Any], kwargs: dict[str, Any], name: str) -> Any:
             f"task.kwargs must fit {name}; got {_plain(kwargs)}, for which it raised {type(error).__name__}: {error}"
         ) from error
     except Exception as error:
-        raise built_badly(name, error, kwargs) from error
+        raise construction_error(name, error, kwargs) from error
 
 
 def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.keywords import check_used, watched
 from masac.envs.scenarios import close_names, vmas_scenarios
 from masac.envs.vmas_env import VmasVectorEnv
-from masac.tracebacks import built_badly
+from masac.tracebacks import construction_error
 
 
 def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", warns: bool = False) -> EnvBase:
@@ -62,7 +62,7 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
         except ConfigError:
             raise
         except Exception as error:
-            raise built_badly(f"task.scenario={task.scenario}", error, dict(task.kwargs)) from error
+            raise construction_error(f"task.scenario={task.scenario}", error, dict(task.kwargs)) from error
     name, makers = f"the scenario {task.scenario!r}", _makers_of(type(env.scenario))
     check_used(kwargs, name, makers)
     if warns and in_main_process():

@@ -12,7 +12,7 @@ SECONDS = 60.0
 
 
 @contextmanager
-def said_if_slow(name: str, advice: str, *, seconds: float | None = None) -> Iterator[None]:
+def warn_if_slow(name: str, advice: str, *, seconds: float | None = None) -> Iterator[None]:
     """Say on standard error if what is done meanwhile takes long. It goes on all the same.
 
     Args:

@@ -36,10 +36,10 @@ from masac.losses.temperature import clamped_alpha, register_temperature
 from masac.losses.torchrl_arguments import check_torchrl_arguments
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
 
-LOSSES = ["loss_actor", "loss_qvalue", "loss_alpha"]
-SAID_BY_TORCHRL = ["alpha", "entropy"]
-SAID_HERE = ["target_entropy", "qvalue", "td_error", "fraction_masked", "fraction_terminal"]
-"""What a loss returns, in this order."""
+LOSS_OUT_KEYS = ["loss_actor", "loss_qvalue", "loss_alpha"]
+OTHER_OUT_KEYS = ["alpha", "entropy"]
+EXTRA_OUT_KEYS = ["target_entropy", "qvalue", "td_error", "fraction_masked", "fraction_terminal"]
+"""What a loss returns, in this order: the terms, what TorchRL's losses return beside them, what only ours do."""
 
 
 class GroupLossModule(RowMaskedLoss, abc.ABC):
@@ -184,10 +184,10 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         self.delay_qvalue = delay_qvalue
         self.fixed_alpha = fixed_alpha
         self._init_gamma = gamma
-        said = [*SAID_BY_TORCHRL, *SAID_HERE]
+        logged = [*OTHER_OUT_KEYS, *EXTRA_OUT_KEYS]
         if self.reduction == "none":
-            said = SAID_BY_TORCHRL if self.scalar_output_mode == "non_tensor" else []
-        self.out_keys: list[str] = [*LOSSES, *said]
+            logged = OTHER_OUT_KEYS if self.scalar_output_mode == "non_tensor" else []
+        self.out_keys: list[str] = [*LOSS_OUT_KEYS, *logged]
         self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
         self.convert_to_functional(
             qvalue_network,  # pyright: ignore[reportArgumentType]
@@ -265,7 +265,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     def keyword_out_keys(self) -> list[str]:
         """What a call with keyword tensors returns: what TorchRL's losses do, or what ``select_out_keys`` selected."""
         selected = self.out_keys != self.out_keys_source
-        return [key for key in self.out_keys if selected or key not in SAID_HERE]
+        return [key for key in self.out_keys if selected or key not in EXTRA_OUT_KEYS]
 
     @property
     def _keyword_keys(self) -> Iterator[NestedKey]:

@@ -145,7 +145,7 @@ def evaluate(
         success: ``"terminated"`` if that is a success, else None.
         stochastic: whether actions are drawn from the policy, which else acts without noise.
         max_steps: after which episodes are cut; None for as long as they last.
-        after_step: is told of every step: how many there were, and which episodes go on, bool ``[E]`` (or ``[W, E/W]``).
+        after_step: is told of every step: how many there were, and which episodes go on, bool.
     """
     env.set_seed(seed)
     data = env.reset()

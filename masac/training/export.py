@@ -237,7 +237,7 @@ def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
     example = _example(export)
     names = ["observation", "action_mask"][: len(example)]
     traced = _trace(plain, export)
-    with _without_torchs_worries():
+    with _quiet_onnx_exporter():
         program = torch.onnx.export(
             traced, example, input_names=names, output_names=["action"], dynamo=True, verbose=False
         )
@@ -246,7 +246,7 @@ def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
 
 
 @contextmanager
-def _without_torchs_worries() -> Iterator[None]:
+def _quiet_onnx_exporter() -> Iterator[None]:
     """Without what PyTorch's ONNX exporter says of itself: it misses torchvision, and uses a class of its past."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level

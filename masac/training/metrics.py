@@ -124,5 +124,5 @@ def of_group(numbers: Row, group: GroupSpec, prefix: str) -> Row:
 def _moments(prefix: str, episode_returns: Tensor) -> Row:
     return {
         f"{prefix}return_mean": episode_returns.mean().item(),
-        f"{prefix}return_std": episode_returns.std(unbiased=False).item(),
+        f"{prefix}return_std": episode_returns.std(unbiased=False).item() if len(episode_returns) > 1 else None,
     }

@@ -108,7 +108,7 @@ class RewardScaling(nn.Module):
         super().__init__()
         self.groups = tuple(groups)
         self.scale = scale
-        self.reduction = reduction
+        self.reduction: RewardReduction | None = reduction
         followed = groups if normalize else ()
         self.spreads = nn.ModuleDict({one.name: ReturnSpread(num_envs, one.n_agents, gamma) for one in followed})
         self.factors = {group.name: scale for group in groups}

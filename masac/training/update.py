@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -27,6 +29,8 @@ from masac.training.ranks import ALONE, Rank
 from masac.training.shares import Found, Shares
 
 UpdateMode = Literal["eager", "graph", "compile"]
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 class NonFiniteError(Exception):
@@ -296,7 +300,11 @@ def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
 
 
 def _python_warning(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    """Warn at the line that called masac."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and Path(frame.f_code.co_filename).is_relative_to(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
 
 
 def _check_optimizer(optimizer: Optimizer, loss: GroupLoss | MultiGroupLoss) -> None:

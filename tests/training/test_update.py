@@ -1,6 +1,7 @@
 """The update step: eager, replayed and compiled."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,6 +161,22 @@ def test_what_changes_its_mind_goes_on_without_a_graph_and_warns_once():
     (warning,) = said
     assert "computed by Python every time (mode='eager'), which is slower: what runs as a graph must not let" in warning
     assert "test_update.py" in warning
+
+
+def test_a_fall_back_is_warned_of_where_masac_was_called():
+    loss = noisy_loss(our_actor(True), our_critic(True, "independent"), skip_done_states="drop")
+    with pytest.warns(RuntimeWarning, match="computed by Python every time") as warned:
+        step(loss, "graph")
+    assert Path(warned[0].filename) == Path(__file__)
+
+
+def test_code_in_a_folder_called_torch_is_the_users(tmp_path):
+    file = tmp_path / "torch" / "mine.py"
+    file.parent.mkdir()
+    file.write_text("def place(find):\n    return find()\n")
+    code: dict = {}
+    exec(compile(file.read_text(), str(file), "exec"), code)
+    assert f"in place ({file}:2)" == code["place"](graphs._place)
 
 
 def test_what_cannot_be_compiled_is_replayed_and_says_why(monkeypatch):
