@@ -188,7 +188,8 @@ def _changed_rates(trainer: Trainer) -> str | None:
     """What to say of learning rates that a new number of frames changes where a run goes on."""
     assert trainer.resumed_from is not None
     training, frames = trainer.config.training, trainer.frames
-    before = training.lr_factor(min(frames / trainer.resumed_from.config["training"]["total_frames"], 1.0))
+    planned = trainer.schedule.whole_iterations(trainer.resumed_from.config["training"]["total_frames"])
+    before = training.lr_factor(min(frames / planned, 1.0))
     now = training.lr_factor(min(frames / trainer.total_frames, 1.0))
     if abs(now - before) < 0.005:
         return None
@@ -209,14 +210,18 @@ def _no_update(trainer: Trainer) -> str:
             f"and training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames"
         )
     return (
-        f"warning: the run ends before its first update: of training.total_frames={trainer.total_frames} the warm-up "
-        f"takes {trainer.schedule.learns_from}, and training.updates_per_frame={training.updates_per_frame:g}. Raise "
-        "training.total_frames, or lower training.warmup_frames"
+        f"warning: the run ends before its first update: of its {trainer.total_frames:,} frames (training.total_frames) "
+        f"the warm-up takes {trainer.schedule.learns_from:,} (training.warmup_frames), and training.updates_per_frame="
+        f"{training.updates_per_frame:g}. Raise training.total_frames, or lower training.warmup_frames"
     )
 
 
 def _few_updates(config: ExperimentConfig, updates: int) -> str:
     training = config.training
+    if not updates:
+        keys = ("total_frames", "warmup_frames", "updates_per_frame")
+        values = ", ".join(f"training.{key}={getattr(training, key):g}" for key in keys)
+        return f"note: there was no update, so nothing was learned, with {values}"
     return (
         f"note: {updates:,} updates are few, networks take some thousands to learn anything. For more: "
         f"training.total_frames (was {training.total_frames:,}) or training.updates_per_frame (was "

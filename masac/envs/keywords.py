@@ -52,10 +52,16 @@ def check_used(kwargs: Mapping[str, Any], whose: str, functions: Sequence[Callab
     """
     unused = _unused(kwargs)
     if unused and all(map(_only_looks_up, functions)):
-        raise ConfigError(
-            f"task.kwargs must be keywords of {whose}; got {', '.join(unused)}, which it never looks at. "
-            f"{_hint(unused, functions)}"
-        )
+        raise unused_keywords(kwargs, whose, functions)
+
+
+def unused_keywords(kwargs: Mapping[str, Any], whose: str, functions: Sequence[Callable[..., Any]]) -> ConfigError:
+    """The error for keywords that nobody looked up, with a near name; arguments as of :func:`check_used`."""
+    unused = _unused(kwargs)
+    return ConfigError(
+        f"task.kwargs must be keywords of {whose}; got {', '.join(unused)}, which it never looks at. "
+        f"{_hint(unused, functions)}"
+    )
 
 
 def said_of_unused(kwargs: Mapping[str, Any], whose: str, functions: Sequence[Callable[..., Any]]) -> str | None:

@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import Any, cast
 
 from torchrl.envs import EnvBase
+from vmas.scenarios import load
 from vmas.simulator.scenario import BaseScenario
 
 from masac.checks import ConfigError
 from masac.envs.cautions import in_main_process, warn_of_unused_keywords, warn_that_seed_is_ignored
 from masac.envs.config import TaskConfig
-from masac.envs.keywords import check_used, watched
+from masac.envs.keywords import check_used, unused_keywords, watched
 from masac.envs.scenarios import close_names, vmas_scenarios
 from masac.envs.vmas_env import VmasVectorEnv
 from masac.tracebacks import construction_error
@@ -50,10 +51,9 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
                 seed=seed,
                 scenario_kwargs=kwargs,
             )
-        except UserWarning as unused:
-            raise ConfigError(
-                f"task.kwargs must be keywords of the scenario {task.scenario!r}; got: {unused}"
-            ) from None
+        except UserWarning:
+            made = scenario if isinstance(scenario, BaseScenario) else load(f"{scenario}.py").Scenario()
+            raise unused_keywords(kwargs, f"the scenario {task.scenario!r}", _makers_of(type(made))) from None
         except (TypeError, AssertionError) as error:
             raise ConfigError(
                 f"task.kwargs must fit the scenario {task.scenario!r}; got {dict(task.kwargs)}, for which it raised "

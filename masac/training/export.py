@@ -86,7 +86,9 @@ def export_policy(
             beside = file.with_name(f"{file.name}.json")
             write_atomically(beside, lambda out, about=about: out.write(about.encode()))
         except OSError as error:
-            raise ConfigError(f"an export must be a file that can be written; {error}. Change it with -o.") from error
+            raise ConfigError(
+                f"an export must be a file that can be written; got {error}. Change it with -o."
+            ) from error
     return files
 
 
@@ -221,10 +223,13 @@ def _example(export: Export) -> tuple[Tensor, ...]:
 
 
 def _trace(plain: PlainPolicy, export: Export) -> torch.export.ExportedProgram:
-    example = _example(export)
-    any_batch = tuple({0: torch.export.Dim("batch", min=1)} for _ in example)
     with torch.no_grad():
-        return torch.export.export(plain, example, dynamic_shapes=any_batch)
+        return torch.export.export(plain, _example(export), dynamic_shapes=_any_batch(export))
+
+
+def _any_batch(export: Export) -> tuple[dict[int, Any], ...]:
+    """The dimensions that may have any size: the first, of each input."""
+    return tuple({0: torch.export.Dim("batch", min=1)} for _ in _example(export))
 
 
 def _as_program(plain: PlainPolicy, export: Export) -> bytes:
@@ -239,7 +244,13 @@ def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
     traced = _trace(plain, export)
     with _quiet_onnx_exporter():
         program = torch.onnx.export(
-            traced, example, input_names=names, output_names=["action"], dynamo=True, verbose=False
+            traced,
+            example,
+            input_names=names,
+            output_names=["action"],
+            dynamic_shapes=_any_batch(export),  # once more, for its name
+            dynamo=True,
+            verbose=False,
         )
     assert program is not None
     return program.model_proto.SerializeToString()

@@ -65,9 +65,9 @@ class RunFiles:
             flush_names(run_dir.parent)
             (run_dir / "error.log").unlink(missing_ok=True)  # of an earlier start
         except OSError as error:
+            step = "Make it so, or resume a copy of it" if resumes else "Change it with run_dir=..."
             raise ConfigError(
-                f"run_dir must be a folder that can be written to; got {str(run_dir)!r}: {error}. Change it with "
-                "run_dir=..."
+                f"run_dir must be a folder that can be written to; got {str(run_dir)!r}: {error}. {step}"
             ) from None
 
     @property

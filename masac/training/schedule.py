@@ -23,12 +23,16 @@ class Schedule:
 
     def __init__(self, config: ExperimentConfig) -> None:
         training = config.training
-        self.frames_per_iteration = step = config.task.num_envs * training.steps_per_iteration
-        self.warmup_frames = math.ceil(training.warmup_frames / step) * step
-        self.total_frames = math.ceil(training.total_frames / step) * step
+        self.frames_per_iteration = config.task.num_envs * training.steps_per_iteration
+        self.warmup_frames = self.whole_iterations(training.warmup_frames)
+        self.total_frames = self.whole_iterations(training.total_frames)
         self.updates_per_frame = training.updates_per_frame
         self.learns_from = self.warmup_frames
         self._dropped = 0
+
+    def whole_iterations(self, frames: int) -> int:
+        """The frames of the whole iterations in which so many are collected."""
+        return math.ceil(frames / self.frames_per_iteration) * self.frames_per_iteration
 
     def acts_at_random(self, frames: int) -> bool:
         """Whether all groups act at random after so many frames."""

@@ -66,7 +66,9 @@ def _check_writable(path: Path) -> None:
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(f"no permission to write in {str(path.parent)!r}")
     except OSError as error:
-        raise ConfigError(f"a video must be a file that can be written; {error}. Change it with -o FILE.") from error
+        raise ConfigError(
+            f"a video must be a file that can be written; got {error}. Change it with -o FILE."
+        ) from error
 
 
 def scaled(pictures: Iterable[Picture], width: int) -> Iterator[Picture]:
