@@ -248,7 +248,8 @@ def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
             example,
             input_names=names,
             output_names=["action"],
-            dynamic_shapes=_any_batch(export),  # once more, for its name
+            # Once more, for its name; the exporter warns of a second input with the same.
+            dynamic_shapes=(*_any_batch(export)[:1], *(None for _ in example[1:])),
             dynamo=True,
             verbose=False,
         )

@@ -126,6 +126,7 @@ given, out = np.load(f"{folder}/inputs.npz"), {}
 for name in names:
     program = torch.export.load(f"{folder}/policy.{name}.pt2").module()
     session = onnxruntime.InferenceSession(f"{folder}/policy.{name}.onnx")
+    assert {port.shape[0] for port in (*session.get_inputs(), *session.get_outputs())} == {"batch"}
     for batch in batches:
         start = f"{name}/{batch}/"
         inputs = {key.removeprefix(start): given[key] for key in given if key.startswith(start)}
