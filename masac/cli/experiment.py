@@ -210,8 +210,8 @@ def _no_update(trainer: Trainer) -> str:
             f"and training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames"
         )
     return (
-        f"warning: the run ends before its first update: of its {trainer.total_frames:,} frames (training.total_frames) "
-        f"the warm-up takes {trainer.schedule.learns_from:,} (training.warmup_frames), and "
+        f"warning: the run ends before its first update: of its {trainer.total_frames:,} frames "
+        f"(training.total_frames) the warm-up takes {trainer.schedule.learns_from:,} (training.warmup_frames), and "
         f"training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames, or lower "
         "training.warmup_frames"
     )
