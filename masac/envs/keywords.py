@@ -129,7 +129,9 @@ def _hint(unused: Sequence[str], functions: Sequence[Callable[..., Any]]) -> str
         with suppress(TypeError, ValueError):  # written in C, say
             names |= set(inspect.signature(function).parameters) - {"self", "kwargs", "batch_dim", "device"}
     close = difflib.get_close_matches(unused[0], sorted(names), n=1, cutoff=0.6)
-    return f"Did you mean {close[0]}?" if close else f"It looks at: {', '.join(sorted(names)) or 'none'}."
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"It looks at: {', '.join(sorted(names))}." if names else "Correct it, or leave it out."
 
 
 def _source(part: Any) -> str:
