@@ -78,8 +78,8 @@ def values(trainer, *, clock, action):
     ("critic", "skip"),
     [
         ("independent", "fill"),
-        *(pytest.param(*kind, marks=pytest.mark.slow) for kind in (("centralized", "drop"), ("centralized", "off"))),
-        pytest.param("pooled", "fill", marks=pytest.mark.slow),
+        ("centralized", "drop"),
+        ("pooled", "off"),
     ],
 )
 def test_discrete_critics_reach_the_values_derived_by_hand(tmp_path, critic, skip):
@@ -100,7 +100,7 @@ def test_discrete_critics_reach_the_values_derived_by_hand(tmp_path, critic, ski
     ("critic", "skip"),
     [
         ("centralized", "fill"),
-        *(pytest.param(kind, "drop", marks=pytest.mark.slow) for kind in ("independent", "pooled")),
+        ("independent", "drop"),
     ],
 )
 def test_continuous_critics_reach_the_values_derived_by_hand(tmp_path, critic, skip):

@@ -22,12 +22,8 @@ SCRIPTED = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", num_en
 TAGGED = TaskConfig(
     suite="pettingzoo", scenario=None, factory="tests.training.collectors.tagged:make", num_envs=4, horizon=7
 )
-KINDS = [
-    "processes",
-    pytest.param(
-        "ray", marks=[pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is missing")]
-    ),
-]
+WITH_RAY = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is missing")]
+KINDS = ["processes", pytest.param("ray", marks=WITH_RAY)]
 
 
 def experiment(task=NAVIGATION, kind="processes", *, workers=2, seed=3, training=None, **collector):

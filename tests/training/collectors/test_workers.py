@@ -26,6 +26,7 @@ from tests.training.collectors.common import (
     KINDS,
     NAVIGATION,
     QUIET,
+    WITH_RAY,
     SCRIPTED,
     TAGGED,
     alive,
@@ -119,8 +120,7 @@ def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_wit
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("max_lag", [1, 0])
+@pytest.mark.parametrize(("kind", "max_lag"), [("processes", 1), pytest.param("ray", 0, marks=WITH_RAY)])
 def test_a_worker_that_is_killed_is_replaced_and_no_transition_is_lost_halved_or_there_twice(tmp_path, kind, max_lag):
     killed = []
 
