@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def handlers():
+    outside = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, which tests may run under, ignores it
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, which tests may run under, ignores it
     yield before
-    for number, handler in before.items():
+    for number, handler in {**before, signal.SIGHUP: outside}.items():
         signal.signal(number, handler)
 
 

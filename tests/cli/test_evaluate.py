@@ -50,6 +50,7 @@ def test_noise_and_seeds_change_the_episodes_and_can_be_repeated(run_dir, capsys
     assert len({plain, noisy, other}) == 3
 
 
+@pytest.mark.slow
 def test_groups_and_lives_are_told_apart(tmp_path, capsys):
     task = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", horizon=None, num_envs=8)
     made = tiny()

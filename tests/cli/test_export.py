@@ -39,6 +39,7 @@ def test_a_run_is_exported_either_way(tmp_path, capsys, caplog):
     torch.testing.assert_close(torch.export.load(tmp_path / "policy.pt2").module()(observation), actions)
 
 
+@pytest.mark.slow
 def test_a_robot_needs_no_more_than_the_file_and_the_json_beside_it(tmp_path, capsys):
     run = save_run(tmp_path / "run", pettingzoo(factory="tests.envs.factories:parts"))
     main(["export", str(run), "-o", str(tmp_path / "robot.onnx"), "--per-agent"])

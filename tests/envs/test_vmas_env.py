@@ -133,6 +133,7 @@ def test_states_are_drawn_once_for_many_resets_and_never_used_twice(monkeypatch)
     assert 1 <= len(draws) < len(starts) / 2
 
 
+@pytest.mark.slow
 def test_seeds_decide_over_partial_resets_too():
     env = lean("balance")
     first, _ = play(env, 40, spread=True)

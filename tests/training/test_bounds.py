@@ -91,13 +91,14 @@ def check_executed(trainer, span=0.0):
 
 @pytest.mark.parametrize(
     ("bounds", "mode"),
-    [(bounds, "graph") for bounds in BOXES]
-    + [pytest.param(bounds, "eager", marks=pytest.mark.slow) for bounds in BOXES],
+    [("unequal", "graph"), pytest.param("unequal", "eager", marks=pytest.mark.slow)]
+    + [pytest.param(bounds, "graph", marks=pytest.mark.slow) for bounds in BOXES if bounds != "unequal"],
 )
 def test_boxes_train_and_actions_span_and_respect_their_bounds(bounds, mode, tmp_path):
     check_executed(train(boxes(bounds), tmp_path, mode, frames=64), span=0.5)
 
 
+@pytest.mark.slow
 def test_bounds_of_float64_train(tmp_path):
     check_executed(train(boxes("unequal", dtype="float64"), tmp_path, "graph", frames=64), span=0.5)
 
@@ -138,5 +139,6 @@ def test_every_scenario_of_vmas_trains(scenario, tmp_path):
     check_executed(train(vmas(scenario), tmp_path, "graph", frames=32))
 
 
+@pytest.mark.slow
 def test_scenarios_with_unequal_bounds_train(tmp_path):
     check_executed(train(vmas("kinematic_bicycle"), tmp_path, "graph", frames=32))

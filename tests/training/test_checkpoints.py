@@ -141,6 +141,7 @@ def test_a_run_that_was_killed_before_its_summary_gets_it(tmp_path):
     assert {"policy.pt", "learning_curve.png"} <= {file.name for file in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     late = config(training={"checkpoint_every": None})
     train(late, tmp_path, until=64)
@@ -175,6 +176,7 @@ def test_a_buffer_is_filled_again_before_updates_and_the_updates_of_these_frames
     assert frames + refilled < schedule.total_frames
 
 
+@pytest.mark.slow
 def test_a_run_resumed_without_its_buffer_collects_a_warm_up_with_the_policy_it_has_before_it_learns(tmp_path):
     lean = config(checkpoint={"buffer": False})
     train(lean, tmp_path, until=224)
@@ -224,6 +226,7 @@ def flip(path):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_where_all_are_damaged_nothing_is_begun_anew(tmp_path):
     train(config(), tmp_path, until=224)
     for folder in found_in(tmp_path / "checkpoints"):
@@ -250,6 +253,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_does_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_the_newest_and_the_best_are_kept_and_rows_that_none_needs_are_deleted(tmp_path):
     small = config(100, checkpoint={"keep": 2}, training={"buffer_size": 64, "checkpoint_every": "32"})
     with Trainer(small, tmp_path, console=QUIET) as trainer:
@@ -267,6 +271,7 @@ def test_the_newest_and_the_best_are_kept_and_rows_that_none_needs_are_deleted(t
     assert not all(torch.equal(a, b) for a, b in zip(best.parameters(), last.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path):
     with Trainer(
         config(32, checkpoint={"keep": 1}, training={"checkpoint_every": "32"}), tmp_path, console=QUIET
@@ -324,6 +329,7 @@ def test_a_big_buffer_is_written_and_read_in_parts(tmp_path, monkeypatch):
     assert_same(learned(train(config(**kind), tmp_path / "stopped", resumes=True)), learned(straight))
 
 
+@pytest.mark.slow
 def test_checkpoints_are_written_now_and_then(tmp_path):
     train(config(training={"checkpoint_every": "100"}, checkpoint={"keep": 9}), tmp_path / "frames")
     frames = {read_checkpoint(one).frames for one in found_in(tmp_path / "frames" / "checkpoints")}
@@ -347,6 +353,7 @@ def test_after_an_interrupt_a_run_goes_on_where_it_stopped(tmp_path):
     assert Trainer(config(training={"checkpoint_every": None}), tmp_path, console=QUIET, resumes=True).frames == 96
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(tmp_path):
     with Trainer(config(), tmp_path, console=QUIET) as trainer:
         checkpoint = trainer._checkpoint
@@ -396,6 +403,7 @@ def test_a_loss_that_is_not_finite_is_not_applied_and_ends_the_run_with_all_befo
     assert (tmp_path / "policy.pt").exists()
 
 
+@pytest.mark.slow
 def test_updates_that_are_not_finite_may_be_skipped_up_to_a_limit(tmp_path):
     skipping = {"on_nonfinite": "skip", "nonfinite_limit": 1000}
     with poisoned(Trainer(config(training=skipping), tmp_path / "a", console=QUIET)) as trainer:
@@ -410,6 +418,7 @@ def test_updates_that_are_not_finite_may_be_skipped_up_to_a_limit(tmp_path):
         assert trainer.skipped_updates == 4
 
 
+@pytest.mark.slow
 def test_an_environment_that_fails_leaves_a_checkpoint_of_all_before(tmp_path):
     with Trainer(config(training={"checkpoint_every": None}), tmp_path, console=QUIET) as trainer:
         step = trainer.env._step
@@ -439,6 +448,7 @@ def test_a_config_survives_its_file(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_other_versions_of_packages_are_said(tmp_path, monkeypatch):
     train(config(), tmp_path, until=224)
     console = Console(record=True, width=500)

@@ -29,6 +29,7 @@ def logging_to(*loggers, total_frames=256):
     return replace(config, logging=replace(config.logging, logger_every_s=0.0))
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_metrics_say_over_frames(tmp_path):
     with Trainer(logging_to("tensorboard"), tmp_path, console=QUIET) as trainer:
         trainer.run()

@@ -47,6 +47,7 @@ def test_the_page_has_every_column_once_with_a_meaning_and_a_range():
     assert {of for _, _, of, _ in ROWS} <= set(RANGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "training"),
     [

@@ -260,6 +260,7 @@ def test_a_picture_that_cannot_be_written_says_so(tmp_path):
         plot_runs(runs, tmp_path / "a" / "isac0" / "config.yaml" / "curve.png")
 
 
+@pytest.mark.slow
 def test_the_trainers_own_files_are_read_and_drawn(tmp_path):
     with Trainer(tiny(seed=1), tmp_path / "run", console=QUIET) as trainer:
         summary = trainer.run()

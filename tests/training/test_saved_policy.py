@@ -21,6 +21,7 @@ from tests.training.test_trainer import QUIET, tiny
 SCRIPTED = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", horizon=None, num_envs=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [None, SCRIPTED])
 def test_a_loaded_policy_acts_in_a_rollout_as_the_trained_one(tmp_path, task):
     made = tiny(training={"normalize_observations": True})
@@ -39,6 +40,7 @@ def test_a_loaded_policy_acts_in_a_rollout_as_the_trained_one(tmp_path, task):
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), trainer.policy.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_policy_trained_on_a_device_that_is_not_here_loads(tmp_path):
     with Trainer(tiny(), tmp_path, console=QUIET) as trainer:
         trainer.run()
@@ -48,6 +50,7 @@ def test_a_policy_trained_on_a_device_that_is_not_here_loads(tmp_path):
     assert masac.load_policy(tmp_path, checkpoint=tmp_path / "elsewhere.pt")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded_is_said(tmp_path):
     with Trainer(tiny(), tmp_path, console=QUIET) as trainer:
         trainer.run()

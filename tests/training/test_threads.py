@@ -70,6 +70,7 @@ def test_pytorch_is_imported_after_the_command_said_how_threads_wait():
     assert "GOMP_SPINCOUNT = '0'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_computes_with_the_threads_it_is_told_and_leaves_them_as_they_were(tmp_path):
     before = torch.get_num_threads()
     with Trainer(tiny(training={"threads": "3"}), tmp_path, console=QUIET) as trainer:

@@ -114,11 +114,13 @@ def test_every_kind_of_algorithm_trains(tmp_path, algorithm):
     assert math.isfinite(float(run(config, tmp_path)["eval_return_mean"]))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_a_scenario_of_ones_own_trains(tmp_path):
     config = tiny(task={"scenario": "tests.envs.own_scenario:Scenario", "kwargs": {}})
     assert run(config, tmp_path)["task"] == "vmas/Scenario"
 
 
+@pytest.mark.slow
 def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
     config = tiny(training={"normalize_observations": True})
     trainer = Trainer(config, tmp_path, console=QUIET)
@@ -141,6 +143,7 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
     assert torch.equal(ours["agents", "action"], theirs["agents", "action"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", [pytest.param("simple_tag", marks=pytest.mark.slow), "simple_adversary"])
 @pytest.mark.parametrize("continuous", [True, False])
 @pytest.mark.parametrize("sees", [pytest.param("group", marks=pytest.mark.slow), "all_groups"])
@@ -155,6 +158,7 @@ def test_vmas_scenarios_with_several_groups_train(tmp_path, scenario, continuous
         assert math.isfinite(numbers["return_mean"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("critic", ["centralized", "pooled", "independent"])
 def test_discrete_actions_train(tmp_path, critic):
     config = tiny(task={"continuous_actions": False}, algorithm=AlgorithmConfig(critic=critic))
@@ -188,6 +192,7 @@ def test_an_unknown_learning_group_is_refused_with_the_names_there_are(tmp_path)
         Trainer(tiny(training={"learning_groups": ("wolves",)}), tmp_path, console=QUIET)
 
 
+@pytest.mark.slow
 def test_actions_are_random_during_the_warm_up_only(tmp_path):
     trainer = Trainer(tiny(), tmp_path, console=QUIET)
     seen = []
@@ -263,6 +268,7 @@ def test_rewards_are_scaled_in_the_losses_and_not_in_what_is_reported(tmp_path):
     torch.testing.assert_close(trainer._prepare(batch)["next", "agents", "reward"], 10 * before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_pettingzoo_environments_train_in_this_process_and_in_others(tmp_path, workers):
     task = {"suite": "pettingzoo", "scenario": None, "factory": "tests.envs.scripted:parallel_env", "kwargs": {}}
