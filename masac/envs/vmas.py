@@ -51,7 +51,9 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
                 seed=seed,
                 scenario_kwargs=kwargs,
             )
-        except UserWarning:
+        except UserWarning as warning:
+            if "passed but not used" not in str(warning):
+                raise  # another one, where warnings are errors
             made = scenario if isinstance(scenario, BaseScenario) else load(f"{scenario}.py").Scenario()
             raise unused_keywords(kwargs, f"the scenario {task.scenario!r}", _makers_of(type(made))) from None
         except (TypeError, AssertionError) as error:

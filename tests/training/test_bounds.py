@@ -134,6 +134,7 @@ def test_the_policy_reaches_its_bounds_and_no_further(bounds, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Force limits not specified")  # vel_control's controller
 @pytest.mark.parametrize("scenario", vmas_scenarios())
 def test_every_scenario_of_vmas_trains(scenario, tmp_path):
     check_executed(train(vmas(scenario), tmp_path, "graph", frames=32))
