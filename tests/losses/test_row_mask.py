@@ -15,7 +15,6 @@ from torchrl.objectives import common as torchrl_common
 
 from masac import GroupSACLoss, MultiGroupLoss, UpdateStep, make_critic, make_tanh_normal_actor
 from masac.losses.row_mask import AUTO_ROW_MASKS
-from masac.training.ranks import Rank
 from tests.losses import test_multi_group as two_groups
 from tests.losses.common import (
     GROUP,
@@ -182,22 +181,6 @@ def test_an_update_leaves_masked_rows_out(mode):
     for expected, got in zip(*results, strict=True):
         for name in expected:
             torch.testing.assert_close(got[name], expected[name])
-
-
-@pytest.mark.usefixtures("float64")
-def test_processes_that_hold_unlike_many_masked_rows_find_what_one_finds():
-    loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), skip_done_states="fill")
-    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
-    alone, ranked = (UpdateStep(loss, optimizer, tau=0.1, mode="eager", rank=Rank(world_size=size)) for size in (1, 2))
-    batch = make_batch(batch=(8,), mask=torch.rand(8, N, 1) < 0.7, terminated=torch.rand(8, N, 1) < 0.3)
-    batch[GROUP, "mask"][0] = False
-    batch[MASK] = torch.tensor([1, 1, 0, 1, 0, 0, 1, 0]).bool()
-    expected = alone._evaluate(batch)
-    share = sum(ranked._evaluate_share(rows)["share"] for rows in batch.split(4))
-    got = ranked._join(TensorDict({"share": share}))
-    assert set(got) == set(expected) - {"priority"}
-    for name, value in got.items():
-        torch.testing.assert_close(value, expected[name], check_dtype=False)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

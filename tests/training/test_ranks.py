@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensordict import TensorDict
 
 from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
@@ -13,7 +14,8 @@ from masac.training.division import share_of
 from masac.training.ranks import Rank
 from masac.training.replay import Replay
 from masac.training.replay_files import ReplayFiles
-from tests.losses.common import make_batch
+from masac.training.update import UpdateStep
+from tests.losses.common import N, make_batch, noisy_actor, noisy_loss, our_critic
 from tests.training.ranked import all_cases, alone, in_ranks, threads_at_exit, trouble
 from tests.training.test_parts import GROUP
 
@@ -126,3 +128,19 @@ def test_buffers_go_to_as_many_ranks_as_they_were_and_to_more_or_fewer_in_order(
         restored = [filled(0, size=12 // ranks, rows=0) for _ in range(ranks)]
         ReplayFiles(tmp_path).load(saved, restored, **written_of(dealt))
         assert [rewards(replay) for replay in restored] == [rewards(replay) for replay in dealt]
+
+
+@pytest.mark.usefixtures("float64")
+def test_processes_that_hold_unlike_many_masked_rows_find_what_one_finds():
+    loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), skip_done_states="fill")
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    alone, ranked = (UpdateStep(loss, optimizer, tau=0.1, mode="eager", rank=Rank(world_size=size)) for size in (1, 2))
+    batch = make_batch(batch=(8,), mask=torch.rand(8, N, 1) < 0.7, terminated=torch.rand(8, N, 1) < 0.3)
+    batch["agents", "mask"][0] = False
+    batch["collector", "mask"] = torch.tensor([1, 1, 0, 1, 0, 0, 1, 0]).bool()
+    expected = alone._evaluate(batch)
+    share = sum(ranked._evaluate_share(rows)["share"] for rows in batch.split(4))
+    got = ranked._join(TensorDict({"share": share}))
+    assert set(got) == set(expected) - {"priority"}
+    for name, value in got.items():
+        torch.testing.assert_close(value, expected[name], check_dtype=False)
