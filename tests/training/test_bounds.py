@@ -60,7 +60,7 @@ def boxes(bounds, **kwargs):
 
 
 def vmas(scenario):
-    return TaskConfig(scenario=scenario, num_envs=2, horizon=4)
+    return TaskConfig(scenario=scenario, num_envs=2, horizon=8)
 
 
 def train(task, path, mode, frames):

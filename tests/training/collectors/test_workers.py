@@ -61,8 +61,10 @@ def rows(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("task", [NAVIGATION, SCRIPTED])
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [(NAVIGATION, "processes"), (SCRIPTED, "processes"), pytest.param(SCRIPTED, "ray", marks=WITH_RAY)],
+)
 def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind, task):
     config = experiment(task, kind, workers=1, max_lag=0)
     env, policy = groups_and_policy(config)
@@ -104,10 +106,9 @@ def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_without(tmp_path, kind):
+def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_without(tmp_path):
     tables = []
-    for name in ("local", kind):
+    for name in ("local", "processes"):
         more = {} if name == "local" else {"max_lag": 0}
         _, pids = train(experiment(NAVIGATION, name, workers=1, **more), tmp_path / name)
         assert gone(pids)
@@ -181,8 +182,7 @@ def test_an_exception_in_an_environment_ends_the_run_with_its_traceback(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_workers_that_die_again_and_again_end_the_run(tmp_path, kind):
+def test_workers_that_die_again_and_again_end_the_run(tmp_path):
     task = TaskConfig(
         suite="pettingzoo",
         scenario=None,
@@ -192,17 +192,16 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path, kind):
         horizon=None,
     )
     with pytest.raises(RunFailedError, match=r"collector\.max_restarts=1 times; collector 0 of 1 did once more: "):
-        train(experiment(task, kind, workers=1, max_restarts=1), tmp_path)
+        train(experiment(task, "processes", workers=1, max_restarts=1), tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_was_stopped_and_goes_on_is_the_same_with_workers_too(tmp_path, kind):
+def test_a_run_that_was_stopped_and_goes_on_is_the_same_with_workers_too(tmp_path):
     checkpoint = CheckpointConfig(reset_environments=True)
 
     def config(total):
         training = {"total_frames": total, "checkpoint_every": "64"}
-        return replace(experiment(NAVIGATION, kind, training=training, push_every=3), checkpoint=checkpoint)
+        return replace(experiment(NAVIGATION, "processes", training=training, push_every=3), checkpoint=checkpoint)
 
     train(config(256), tmp_path / "alone")
     train(config(128), tmp_path / "stopped")
@@ -226,8 +225,11 @@ def test_a_run_may_go_on_with_other_collectors(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("processes", how) for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)]
+    + [pytest.param("ray", how, marks=WITH_RAY) for how in (signal.SIGINT, signal.SIGKILL)],
+)
 def test_workers_end_with_the_run_however_it_ends(tmp_path, kind, how):
     settings = [
         *("task.num_envs=4", "task.kwargs.n_agents=2", "model.hidden=[8]", "evaluation.episodes=2"),
@@ -259,10 +261,9 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path, kind, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_knights_archers_and_zombies_train(tmp_path, kind):
+def test_knights_archers_and_zombies_train(tmp_path):
     words = [
-        *("task=pettingzoo/knights_archers_zombies", f"collector={kind}", "collector.num_workers=2"),
+        *("task=pettingzoo/knights_archers_zombies", "collector=processes", "collector.num_workers=2"),
         *("training.total_frames=512", "training.warmup_frames=256", "training.batch_size=32", "evaluation.episodes=2"),
         *(f"run_dir={tmp_path / 'run'}", "training.compile=false"),
     ]
