@@ -8,7 +8,7 @@ import yaml
 
 import masac
 from docs.generate import GENERATED, MARK, UNITS, budgets, commands, config_keys, examples, filled
-from docs.hooks import with_equations
+from docs.hooks import with_breaks, with_equations, with_whole_options
 from docs.messages import collect_messages
 from masac.cli.composing import composed_experiment
 from masac.cli.help import as_yaml
@@ -63,6 +63,38 @@ def test_equations_become_mathml():
     assert html.count("<math") == 2
     assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in html
     assert "arithmatex" not in html
+
+
+@pytest.mark.parametrize(
+    ("html", "right"),
+    [
+        ("<code>training.batch_size=8</code>", "<code>training.<wbr>batch_size=<wbr>8</code>"),
+        (
+            "<code>target_entropy_weight</code>",
+            '<code>target_<wbr class="narrow">entropy_<wbr class="narrow">weight</code>',
+        ),
+        (
+            "<code>GroupDiscreteSACLoss</code>",
+            '<code>Group<wbr class="narrow">Discrete<wbr class="narrow">SACLoss</code>',
+        ),
+        (
+            '<code>a | <a href="x.y/z">List[x.Yard]</a></code>',
+            '<code>a | <a href="x.y/z">List[<wbr>x.<wbr>Yard]</a></code>',
+        ),
+        ("<pre><code>training.batch_size=8</code></pre>", "<pre><code>training.batch_size=8</code></pre>"),
+        ("<code>a.alpha_init=0.25</code>", "<code>a.<wbr>alpha_init=<wbr>0.25</code>"),
+        ("<code>metrics.csv</code>", "<code>metrics.csv</code>"),
+        ("a.b/c <code>...</code> 0.5", "a.b/c <code>...</code> 0.5"),
+    ],
+)
+def test_names_in_code_break_between_their_words_only(html: str, right: str):
+    assert with_breaks(html) == right
+
+
+def test_options_and_extras_in_code_do_not_break():
+    html = with_whole_options('<code>a --venv x-y -m b ".[ray]"</code> --venv')
+    whole = '<span class="whole">{}</span>'.format
+    assert html == f'<code>a {whole("--venv")} x-y {whole("-m")} b "{whole(".[ray]")}"</code> --venv'
 
 
 def test_units_are_those_of_keys_that_there_are():
