@@ -39,11 +39,14 @@ def remove_damaged_libraries(folder: Path) -> None:
 
 
 def is_damaged(library: Path) -> bool:
-    """Whether the file is too short for an ELF library (Linux), which has a table of its sections at its end."""
+    """Whether the file is zeros (the machine went off), or too short for an ELF library (Linux).
+
+    That has a table of its sections at its end.
+    """
     size = library.stat().st_size
     with library.open("rb") as file:
         header = file.read(64)
-    if size < len(header) or len(header) < 64:
+    if size < len(header) or len(header) < 64 or not any(header):
         return True
     if header[:5] != b"\x7fELF\x02":  # of another system
         return False

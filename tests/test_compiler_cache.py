@@ -12,7 +12,7 @@ from masac.compiler_cache import is_damaged, remove_damaged_libraries
 
 @pytest.fixture
 def cache(tmp_path):
-    """A cache with a whole library, an empty one and two cut short, written a minute ago."""
+    """A cache with a whole library, an empty one, two cut short and one of zeros, written a minute ago."""
     # 64 bytes of header, which says: two sections of 64 bytes at byte 1000
     header = bytearray(b"\x7fELF\x02\x01".ljust(64, b"\0"))
     struct.pack_into("<Q", header, 40, 1000)
@@ -22,6 +22,8 @@ def cache(tmp_path):
     for name, size in {"whole": len(library), "empty": 0, "header": 64, "cut": 1127}.items():
         file = tmp_path / "ab" / f"{name}.main.so"
         file.write_bytes(library[:size])
+    (tmp_path / "ab" / "zeros.main.so").write_bytes(bytes(len(library)))
+    for file in tmp_path.rglob("*.so"):
         os.utime(file, (time.time() - 60,) * 2)
     return tmp_path
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from masac.checks import ConfigError
 from masac.cli.arguments import hydra_arguments
 from masac.cli.failures import failures_explained
+from masac.envs.drawing import can_draw
 from masac.training.config import ExperimentConfig, read_config, typed
 from masac.training.memory import in_units
 from masac.training.ranks import current_rank
@@ -142,14 +143,14 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             say(_no_update(trainer))
         summary = trainer.run()
     if summary:
-        print_summary(summary, shown_dir, console)
+        print_summary(summary, shown_dir, console, draws=not quiet and can_draw(config.task))
         if trainer.learner.updates < FEW_UPDATES and not summary["interrupted"]:
             say(_few_updates(config, trainer.learner.updates))
     return trainer.stopped_by
 
 
-def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> None:
-    """What a run came to, where it is, and what to type next."""
+def print_summary(summary: dict[str, Any], run_dir: str, console: Console, *, draws: bool) -> None:
+    """What a run came to, where it is, and what to type next, which is not to draw what has no pictures."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -179,7 +180,9 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console) -> No
     # Not in the table, which would fold what is to be copied.
     commands = [f"masac train --resume {shlex.quote(run_dir)}"]
     if not summary["interrupted"]:
-        commands = [f"masac evaluate {shlex.quote(run_dir)}", f"masac render {shlex.quote(run_dir)}"]
+        commands = [f"masac evaluate {shlex.quote(run_dir)}"]
+        if draws:
+            commands.append(f"masac render {shlex.quote(run_dir)}")
     for command in commands:
         console.print(f"next: {command}", soft_wrap=True)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, cast
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from gymnasium.spaces.utils import flatten, flatten_space
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper
@@ -43,8 +44,9 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
     - What ``reset`` and ``step`` return is complete, as :mod:`masac.envs.parallel_api` reads it.
     - Of the infos an ``action_mask`` is all that is left: others come and go, and need not be numbers.
     - Actions of agents that are gone are not passed on. Agents that come later see zeros until then.
-    - Spaces other than Box and Dict become vectors as in Gymnasium's ``flatten``; choices start at 0; continuous
-      actions are vectors of float32, and kept within their bounds.
+    - Spaces other than Box and Dict become vectors as in Gymnasium's ``flatten``, with images divided by
+      :func:`image_divisor`; choices start at 0; continuous actions are vectors of float32, and kept within their
+      bounds.
     - An action mask is one vector, all True for an agent that ended; continuous actions have none.
 
     Args:
@@ -188,13 +190,43 @@ def _seen_space(space: Any, agent: Any, *path: Any) -> Space[Any]:
             f"{agent!r}{''.join(f'[{key!r}]' for key in path)} is in {type(space).__name__}. Choose another kind of "
             "observation in task.kwargs, or translate it in a task.factory of yours."
         )
-    return flatten_space(space)
+    return _flat_space(space)
+
+
+def image_divisor(space: Space[Any]) -> float:
+    """By what the numbers of an observation are divided: 255 where they are bytes that reach 255 (images)."""
+    return 255.0 if isinstance(space, Box) and space.dtype == np.uint8 and bool((space.high == 255).any()) else 1.0
+
+
+def _flat_space(space: Space[Any]) -> Box:
+    """The space of what :func:`_flat` returns."""
+    if isinstance(space, Dict | Tuple):
+        parts = [_flat_space(part) for _, part in _parts(space)]
+        dtype = np.result_type(*(cast(Any, part.dtype) for part in parts))
+        low, high = (
+            np.concatenate(bounds).astype(dtype) for bounds in zip(*((p.low, p.high) for p in parts), strict=True)
+        )
+        return Box(low, high, dtype=cast(Any, dtype))
+    flat, divisor = cast(Box, flatten_space(space)), np.float32(image_divisor(space))
+    return flat if divisor == 1 else Box(flat.low / divisor, flat.high / divisor, dtype=np.float32)
+
+
+def _flat(space: Space[Any], value: Any) -> np.ndarray[Any, Any]:
+    """A vector of all that is in a value, in the order of Gymnasium's ``flatten``; images are divided."""
+    if isinstance(space, Dict | Tuple):
+        return np.concatenate([_flat(part, value[key]) for key, part in _parts(space)])
+    flat, divisor = cast(Any, flatten(space, value)), np.float32(image_divisor(space))
+    return flat if divisor == 1 else flat / divisor
+
+
+def _parts(space: Dict | Tuple) -> Iterable[tuple[Any, Space[Any]]]:
+    return space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
 
 
 def _see(space: Space[Any], value: Any) -> Any:
     if isinstance(space, Dict):
         return {key: _see(part, value[key]) for key, part in space.spaces.items()}
-    return value if isinstance(space, Box) and space.shape else flatten(space, value)
+    return value if isinstance(space, Box) and space.shape else _flat(space, value)
 
 
 def _zero(space: Space[Any]) -> Any:

@@ -71,6 +71,21 @@ def make_drawn_env(task: TaskConfig, *, seed: int) -> DrawnEnv:
     return DrawnEnv(env=env, draw=draw, fps=None if fps is None else float(fps))
 
 
+def can_draw(task: TaskConfig) -> bool:
+    """Whether a task's environment has pictures, by making one; VMAS's has, once its libraries are installed.
+
+    Args:
+        task: which environment.
+    """
+    if task.suite == "vmas":
+        return True
+    try:
+        make_drawn_env(task, seed=0).env.close(raise_if_closed=False)
+    except Exception:  # of anybody's environment, which was made without pictures until now
+        return False
+    return True
+
+
 def _innermost(env: EnvBase) -> EnvBase:
     while isinstance(env, TransformedEnv | SerialEnv):
         env = env.base_env if isinstance(env, TransformedEnv) else cast(Any, env)._envs[0]

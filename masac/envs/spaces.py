@@ -14,7 +14,7 @@ from torchrl.data import TensorSpec
 from torchrl.envs import EnvBase
 
 from masac.checks import ConfigError
-from masac.envs.adapter import ReadableEnv
+from masac.envs.adapter import ReadableEnv, image_divisor
 from masac.envs.config import TaskConfig
 from masac.envs.pettingzoo import make_one
 from masac.envs.registry import make_env
@@ -144,15 +144,12 @@ def _read_pettingzoo(env: EnvBase) -> dict[str, GroupSpaces]:
     if not isinstance(readable, ReadableEnv):
         return spaces_of_specs(env)
     raw, out = readable.env, {}
-    divisors = {
-        group: {leaf[2:]: VectorObservations.divisor(spec) for leaf, spec in leaves.items()}
-        for group, leaves in VectorObservations(env).leaves.items()
-    }
+    leaves = VectorObservations(env).leaves
     for group, agents in cast(dict[str, list[Any]], cast(Any, env).group_map).items():
         parts: list[ObservationPart] = []
-        for keys, divisor in divisors[group].items():
-            path, space = _follow(raw.observation_space(agents[0]), keys)
-            for part in _parts_of_space(space, path, divisor):
+        for leaf in leaves[group]:
+            path, space = _follow(raw.observation_space(agents[0]), leaf[2:])
+            for part in _parts_of_space(space, path):
                 parts.append(replace(part, offset=_end(parts)))
         action = raw.action_space(agents[0])
         out[group] = GroupSpaces(
@@ -175,12 +172,12 @@ def _follow(space: Space[Any], keys: Sequence[str]) -> tuple[Path, Space[Any]]:
     return path, space
 
 
-def _parts_of_space(space: Space[Any], path: Path, divisor: float) -> Iterator[ObservationPart]:
+def _parts_of_space(space: Space[Any], path: Path) -> Iterator[ObservationPart]:
     """The parts of a space in the order of Gymnasium's ``flatten``, each with offset 0."""
     if isinstance(space, Dict | Tuple):
         inner = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
         for key, part in inner:
-            yield from _parts_of_space(part, (*path, key), divisor)
+            yield from _parts_of_space(part, (*path, key))
         return
     fields: dict[str, Any] = {"encoding": "gymnasium"}
     if isinstance(space, Discrete):
@@ -196,7 +193,7 @@ def _parts_of_space(space: Space[Any], path: Path, divisor: float) -> Iterator[O
         size=flatdim(space),
         shape=tuple(space.shape or ()),
         dtype=str(space.dtype),
-        divide_by=divisor,
+        divide_by=image_divisor(space),
         **fields,
     )
 

@@ -90,7 +90,8 @@ def test_the_summary_of_one_evaluation_episode_has_no_standard_deviation():
     }
     for episodes, said in ((1, "one episode without noise"), (2, "std 0.000 over 2 episodes without noise")):
         console = Console(file=io.StringIO(), width=200)
-        print_summary({**summary, "eval_episodes": episodes}, "runs/a", console)
+        print_summary({**summary, "eval_episodes": episodes}, "runs/a", console, draws=episodes == 1)
+        assert ("next: masac render runs/a" in console.file.getvalue()) == (episodes == 1)
         assert f"return per agent 0.500 ({said}, of 5.0 steps)" in console.file.getvalue()
 
 

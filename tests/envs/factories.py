@@ -76,6 +76,34 @@ def nested():
     return Spaces({"a_0": NESTED}, {"a_0": Discrete(2)}, lambda agent: NESTED_VALUE)
 
 
+PICTURED = Tuple(
+    [
+        Box(0, 255, (2, 2), np.uint8),
+        Discrete(3),
+        Box(0, 3, (2,), np.uint8),
+        Dict({"b": Box(0, 255, (1,), np.uint8), "a": Box(-1, 1, (1,), np.float64)}),
+    ]
+)
+PICTURED_VALUE = (
+    np.full((2, 2), 51, np.uint8),
+    2,
+    np.array([3, 1], np.uint8),
+    {"b": np.array([102], np.uint8), "a": np.array([0.5])},
+)
+
+
+def pictured():
+    """A Tuple with images, numbers of bytes that are none, and other things in it."""
+    return Spaces({"a_0": PICTURED}, {"a_0": Discrete(2)}, lambda agent: PICTURED_VALUE)
+
+
+def bytes_only():
+    """A Tuple of bytes, of which one is an image."""
+    space = Tuple([Box(0, 255, (2,), np.uint8), Box(0, 3, (2,), np.uint8)])
+    value = (np.array([255, 51], np.uint8), np.array([3, 1], np.uint8))
+    return Spaces({"a_0": space}, {"a_0": Discrete(2)}, lambda agent: value)
+
+
 def masked_factors():
     """Two choices and three; only the second and the first are legal."""
     legal = {"observation": np.zeros(2, np.float32), "action_mask": np.array([0, 1, 1, 0, 0], np.int8)}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from masac.checks import ConfigError, RunFailedError
-from masac.envs.drawing import GL_PACKAGES, make_drawn_env
+from masac.envs.drawing import GL_PACKAGES, can_draw, make_drawn_env
 from tests.envs.egl import needs_egl
 from tests.training.policies import NAVIGATION, pettingzoo, save_run
 
@@ -91,6 +91,12 @@ def test_a_factory_that_takes_render_mode_gets_it(factory):
 def test_an_environment_that_cannot_be_drawn_says_what_to_do(factory, message):
     with pytest.raises(ConfigError, match=message):
         make_drawn_env(pettingzoo(factory=factory), seed=0)
+    assert not can_draw(pettingzoo(factory=factory))
+
+
+def test_environments_with_pictures_can_be_drawn():
+    assert can_draw(NAVIGATION)
+    assert can_draw(pettingzoo(factory="tests.envs.pictured:counting"))
 
 
 def test_pictures_of_another_shape_are_named():

@@ -12,7 +12,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.envs.sources import build
 from masac.envs.spaces import read_spaces
-from tests.envs.factories import NESTED, NESTED_VALUE
+from tests.envs.factories import NESTED, NESTED_VALUE, PICTURED_VALUE
 
 
 def factory(name, **kwargs):
@@ -54,6 +54,17 @@ def test_nested_observations_are_written_as_their_parts_say():
     seen = make_env(task, num_envs=1, seed=0).reset()["a", "observation"][0, 0]
     np.testing.assert_array_equal(written(spaces.parts, NESTED_VALUE), seen.numpy())
     assert isinstance(NESTED, Dict)
+
+
+def test_images_in_a_tuple_are_divided_as_those_beside_it_are():
+    task = factory("pictured")
+    (spaces,) = read_spaces(task).values()
+    seen = make_env(task, num_envs=1, seed=0).reset()["a", "observation"][0, 0].numpy()
+    expected = np.float32([0.2, 0.2, 0.2, 0.2, 0, 0, 1, 3, 1])  # 51 / 255; a choice of 2; bytes up to 3
+    np.testing.assert_allclose(seen[:9], expected)
+    np.testing.assert_allclose(seen, written(spaces.parts, PICTURED_VALUE))
+    seen = make_env(factory("bytes_only"), num_envs=1, seed=0).reset()["a", "observation"][0, 0].numpy()
+    np.testing.assert_allclose(seen, [1, 0.2, 3, 1])
 
 
 def test_torchrl_environments_say_what_their_specs_do():
