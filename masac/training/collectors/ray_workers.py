@@ -199,12 +199,20 @@ def check_cluster(address: str) -> None:
 
     if address in ("auto", "local") or "://" in address or ray.is_initialized():
         return
-    if not (_listens(address) and _is_healthy(address)):
+    fault = _fault(address)
+    if fault is None:
+        return
+    if "AuthToken" in fault or "AuthenticationError" in fault:
         raise ConfigError(
-            f"collector.address must be that of a Ray cluster that runs; none answers at {address!r}. Start one with "
-            f"ray start --head --port={address.rpartition(':')[2]}, or leave collector.address=null to have one "
-            "started here"
+            f"collector.address must be that of a Ray cluster that lets this run in; the one at {address!r} asks for "
+            "a token. Set RAY_AUTH_MODE=token here, with the ~/.ray/auth_token of the machine that started it, or "
+            "start it with RAY_AUTH_MODE=disabled in a network of your own"
         )
+    raise ConfigError(
+        f"collector.address must be that of a Ray cluster that runs; none answers at {address!r}. Start one with "
+        f"ray start --head --port={address.rpartition(':')[2]}, or leave collector.address=null to have one "
+        "started here"
+    )
 
 
 def _listens(address: str) -> bool:
@@ -216,14 +224,20 @@ def _listens(address: str) -> bool:
     return True
 
 
-def _is_healthy(address: str) -> bool:
-    """Whether what listens there is Ray; asked by another process, which can be ended."""
+def _fault(address: str) -> str | None:
+    """What keeps Ray from answering at an address; asked by another process, which can be ended."""
+    if not _listens(address):
+        return "nothing listens there"
     ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        done = subprocess.run(ask, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS_TO_ANSWER)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
+    except subprocess.TimeoutExpired as late:
+        return _text(late.stdout) + _text(late.stderr)
+    return None if done.returncode == 0 else done.stdout + done.stderr
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 def check_ray(address: str | None = None) -> None:

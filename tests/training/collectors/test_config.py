@@ -9,6 +9,7 @@ from masac.checks import ConfigError
 from masac.cli.help import train_help
 from masac.cli.presets import register_presets
 from masac.training.collectors.config import CollectorConfig
+from masac.training.collectors.ray_workers import check_cluster
 from masac.training.config import read_config
 from masac.training.trainer import Trainer
 from tests.training.collectors.common import NAVIGATION, QUIET, experiment
@@ -55,3 +56,17 @@ def test_without_ray_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     )
     with pytest.raises(ConfigError, match=r'pip install "masac\[ray\]"'):
         Trainer(experiment(kind="ray"), tmp_path, console=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("RPC error: InvalidAuthToken: Authentication token is missing", "asks for a token. Set RAY_AUTH_MODE=token"),
+        ("Failed to connect to GCS", "none answers at '127.0.0.1:1'. Start one with ray start --head --port=1"),
+    ],
+)
+def test_a_cluster_that_does_not_let_a_run_in_is_an_error_that_says_why(monkeypatch, answer, message):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("masac.training.collectors.ray_workers._fault", lambda address: answer)
+    with pytest.raises(ConfigError, match=message):
+        check_cluster("127.0.0.1:1")
