@@ -34,8 +34,8 @@ def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
     assert table["task.kwargs"][0].startswith("{n_agents: 3, collisions: true")
     assert table["training.batch_size"][1] == "rows"
     assert table["training.batch_size"][2].startswith("rows (all agents of a frame) an update.")
-    bare = ExperimentConfig().training.batch_size  # what a task without a preset has
-    assert table["training.batch_size"][2].endswith(f"Without a preset: `{bare}`.")
+    bare = ExperimentConfig().training.total_frames  # what a task without a preset has
+    assert table["training.total_frames"][2].endswith(f"Without a preset: `{bare}`.")
     assert table["model.hidden"][:2] == ("[128, 128]", "units")
     assert table["training.max_grad_norm"][0] == "null"
     assert table["algorithm.share_actor"][0] == "true"
