@@ -46,8 +46,8 @@ from benchmarks.report import print_table, write_json
 from masac.groups import read_groups
 from masac.training.config import ExperimentConfig
 from masac.training.evaluator import Evaluator
-from masac.training.policy import Policy
-from masac.training.saved_policy import read_policy
+from masac.training.policies.policy import Policy
+from masac.training.policies.saved_policy import read_policy
 
 EVERY_FRAMES = 6_000
 """Between evaluations on the way to solved; BenchMARL's fine-tuned settings collect that many at a time."""

@@ -9,7 +9,7 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 
 from masac.groups import GroupSpec
-from masac.training.policy import Policy
+from masac.training.policies.policy import Policy
 
 TOLERANCE = 1e-5
 

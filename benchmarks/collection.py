@@ -38,8 +38,8 @@ from masac.envs.vmas_env import VmasVectorEnv
 from masac.groups import read_groups
 from masac.training.collectors.local import LocalCollector
 from masac.training.config import ExperimentConfig
-from masac.training.policy import Policy
-from masac.training.saved_policy import make_policy
+from masac.training.policies.policy import Policy
+from masac.training.policies.saved_policy import make_policy
 
 HORIZON = 100
 CONTENDERS = ("raw", "endless", "torchrl", "masac")

@@ -34,7 +34,7 @@ from masac.groups import read_groups
 from masac.networks.critics import CriticKind, GroupCritic
 from masac.training.collectors.local import LocalCollector
 from masac.training.config import ExperimentConfig
-from masac.training.saved_policy import make_policy
+from masac.training.policies.saved_policy import make_policy
 
 GROUP, OBSERVATION, ACTION, MODEL = "agents", 18, 2, ModelConfig()
 KINDS: list[CriticKind] = [kind for kind in get_args(CriticKind) if kind != "team"]

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from masac.versions import installed_version
+from masac.files.versions import installed_version
 
 RESULTS = Path(__file__).parent / "results"
 """What the benchmarks wrote that README.md quotes and ``benchmarks.guard`` compares with."""

@@ -36,8 +36,8 @@ from rich.console import Console
 from benchmarks.benchmarl_recipes import compose_config
 from benchmarks.report import print_table, write_json
 from masac.training.config import EvaluationConfig, LoggingConfig
+from masac.training.distributed.ranks import Rank, current_rank
 from masac.training.learner import Learner
-from masac.training.ranks import Rank, current_rank
 from masac.training.trainer import Trainer
 
 ENVIRONMENTS, BATCH, STEPS = 128, 128, 4

@@ -25,12 +25,12 @@ from hydra import compose, initialize_config_module
 from benchmarks.report import print_table, write_json
 from masac.cli.presets import register_presets
 from masac.groups import read_groups
+from masac.training.checkpointing.random_state import seed_everything
 from masac.training.collectors.base import Collector
 from masac.training.collectors.make import make_collector, make_environments
 from masac.training.config import ExperimentConfig, read_config
-from masac.training.policy import learning_groups
-from masac.training.randomness import seed_everything
-from masac.training.saved_policy import make_policy
+from masac.training.policies.policy import learning_groups
+from masac.training.policies.saved_policy import make_policy
 
 TASKS = ("pettingzoo/knights_archers_zombies", "vmas/navigation")
 WORKERS = (1, 2, 4)

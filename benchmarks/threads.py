@@ -202,8 +202,8 @@ def time_updates(threads: str) -> dict[str, Any]:
     from benchmarks.turns import masac_update, take_turns
     from benchmarks.update_step import CONTENDERS as OF_UPDATES
     from benchmarks.update_step import example_batch
+    from masac.process.threads import choose_threads, set_threads, threads_there
     from masac.training.compiling import update_operations
-    from masac.training.threads import choose_threads, set_threads, threads_there
 
     make_loss, _ = OF_UPDATES["own"]
     loss = make_loss(True, False, "cpu")

@@ -16,7 +16,7 @@ Message = tuple[str, str]
 def collect_messages(package: Path) -> dict[str, list[Message]]:
     """The messages of all errors that the modules of a package raise, by module.
 
-    Found are calls of exceptions (names that end in Error) with a text, calls of ``masac.checks.check``, and functions
+    Found are calls of exceptions (names that end in Error) with a text, calls of ``masac.errors.check``, and functions
     that return such a text.
 
     Args:
@@ -24,7 +24,7 @@ def collect_messages(package: Path) -> dict[str, list[Message]]:
     """
     found = {}
     for file in sorted(package.rglob("*.py")):
-        if file.name == "checks.py":
+        if file == package / "errors.py":
             continue  # the frame of messages that are found where it is called
         tree = ast.parse(file.read_text())
         messages = list(dict.fromkeys(_messages(tree)))

@@ -19,7 +19,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import masac
 from masac.envs.registry import make_env
-from masac.training.resume import read_run_config
+from masac.training.checkpointing.resume import read_run_config
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from masac.networks.critics import make_critic
     from masac.networks.other_group import OtherGroup
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
-    from masac.training.saved_env import load_env
-    from masac.training.saved_policy import load_policy
+    from masac.training.policies.saved_env import load_env
+    from masac.training.policies.saved_policy import load_policy
     from masac.training.update import UpdateStep
 
 __version__ = "0.1.0"
@@ -49,8 +49,8 @@ _HOMES = {
     "UpdateStep": "masac.training.update",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",
-    "load_env": "masac.training.saved_env",
-    "load_policy": "masac.training.saved_policy",
+    "load_env": "masac.training.policies.saved_env",
+    "load_policy": "masac.training.policies.saved_policy",
     "make_categorical_actor": "masac.networks.actors",
     "make_critic": "masac.networks.critics",
     "make_tanh_normal_actor": "masac.networks.actors",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torchrl.modules import ProbabilisticActor
 
-from masac.checks import ConfigError, check
+from masac.errors import ConfigError, check
 from masac.groups import GroupSpec
 from masac.losses.base import GroupLoss
 from masac.losses.discrete_sac import GroupDiscreteSACLoss

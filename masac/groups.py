@@ -13,8 +13,8 @@ from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec
 from torchrl.data.tensor_specs import ContinuousBox
 from torchrl.envs import EnvBase
 
-from masac.checks import ConfigError
-from masac.discrete_actions import DiscreteActions, read_discrete_actions
+from masac.actions.discrete import DiscreteActions, read_discrete_actions
+from masac.errors import ConfigError
 from masac.keys import as_path
 
 ActionKind = Literal["continuous", "discrete"]
@@ -97,7 +97,7 @@ def group_name(group: NestedKey) -> str:
 
 
 def check_group_name(name: str, agents: Sequence[object] = ()) -> None:
-    """Raise :class:`~masac.checks.ConfigError` unless an environment's group may be called ``name``.
+    """Raise :class:`~masac.errors.ConfigError` unless an environment's group may be called ``name``.
 
     Args:
         name: of modules, entries of data, columns of metrics and parts of file names.

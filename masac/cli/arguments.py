@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 from omegaconf import OmegaConf
 
-from masac.checks import ConfigError
 from masac.cli.overrides import check_overrides
+from masac.errors import ConfigError
 
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-dir", "-cd")
 MULTIRUN = ("-m", "--multirun")

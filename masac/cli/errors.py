@@ -13,12 +13,12 @@ from pathlib import Path
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from masac.checks import ConfigError, RunFailedError
+from masac.cli.multi_process import rank_of, signed
 from masac.cli.presets import explain_missing
-from masac.cli.several import rank_of, signed
-from masac.stop_signals import StoppedBySignal, stop_on_signals
-from masac.tracebacks import first_line, report_of, write_traceback
-from masac.training.atomic import disk_is_full
+from masac.errors import ConfigError, RunFailedError
+from masac.files.atomic_write import disk_is_full
+from masac.process.stop_signals import StoppedBySignal, stop_on_signals
+from masac.process.tracebacks import first_line, report_of, write_traceback
 
 ERROR_LOG = "error.log"
 """What a run that failed leaves in its folder: a traceback, if code raised, and the line that was printed."""

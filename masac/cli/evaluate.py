@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masac.checks import ConfigError
 from masac.cli.errors import errors_as_lines
 from masac.cli.saved import saved_policy, say
+from masac.errors import ConfigError
 
 if TYPE_CHECKING:
     from masac.training.episodes import Evaluation
-    from masac.training.saved_policy import SavedPolicy
+    from masac.training.policies.saved_policy import SavedPolicy
 
 NUMBERS = ("mean", "std", "low", "high")
 
@@ -64,9 +64,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from masac.envs.registry import make_env  # imported when needed: help is immediate without PyTorch
+    from masac.process.threads import choose_threads, set_threads
     from masac.training import episodes
     from masac.training.evaluator import EvaluationProgress, said_of_limit, step_limit
-    from masac.training.threads import choose_threads, set_threads
 
     if options.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1; got {options.episodes}.")
@@ -99,8 +99,8 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _numbers(saved: SavedPolicy, evaluation: Evaluation, *, seed: int, stochastic: bool) -> dict[str, Any]:
-    from masac.training.metrics import success_numbers
-    from masac.training.statistics import of_sample
+    from masac.plotting.statistics import of_sample
+    from masac.training.logging.metrics import success_numbers
 
     learned = [name for name in evaluation.returns if name in saved.policy.actors]
     groups = {

@@ -17,14 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from masac.checks import ConfigError
 from masac.cli.arguments import hydra_arguments
 from masac.cli.failures import failures_explained
-from masac.envs.drawing import can_draw
+from masac.errors import ConfigError
+from masac.process.memory import in_units
+from masac.rendering.drawing import can_draw
+from masac.training.checkpointing.resume import contradictions, flat, read_run_config
 from masac.training.config import ExperimentConfig, read_config, typed
-from masac.training.memory import in_units
-from masac.training.ranks import current_rank
-from masac.training.resume import contradictions, flat, read_run_config
+from masac.training.distributed.ranks import current_rank
 from masac.training.trainer import Trainer
 
 FEW_UPDATES = 2000

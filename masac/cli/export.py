@@ -26,7 +26,7 @@ def export(arguments: Sequence[str]) -> None:
     options = parser().parse_args(list(arguments))
     with errors_as_lines("masac export", options.run_dir):
         from masac.envs.spaces import read_spaces  # imported when needed: PyTorch
-        from masac.training.export import check_export_file, export_policy
+        from masac.exporting.export import check_export_file, export_policy
 
         check_export_file(options.output)
         saved = saved_policy(options.run_dir, options.checkpoint)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from masac.checks import ConfigError, RunFailedError
 from masac.cli.errors import explained, with_traceback
-from masac.training.checkpoints import newest_of
+from masac.errors import ConfigError, RunFailedError
+from masac.training.checkpointing.checkpoints import newest_of
 
 
 @contextmanager

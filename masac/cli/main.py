@@ -11,7 +11,7 @@ from pathlib import Path
 import masac
 from masac.cli.notices import environment_warnings_as_lines
 from masac.envs.import_path import look_in_working_directory
-from masac.training.threads import wait_passively
+from masac.process.threads import wait_passively
 
 HELP = """\
 masac: Soft Actor-Critic for groups of agents

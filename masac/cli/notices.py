@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from masac.checks import EnvironmentWarning
-from masac.cli.several import rank_of
+from masac.cli.multi_process import rank_of
+from masac.errors import EnvironmentWarning
 
 
 @contextmanager
 def environment_warnings_as_lines() -> Iterator[None]:
-    """Meanwhile an :class:`~masac.checks.EnvironmentWarning` is one line, said once, and by the first rank only."""
+    """Meanwhile an :class:`~masac.errors.EnvironmentWarning` is one line, said once, and by the first rank only."""
     before, said = warnings.showwarning, set[str]()
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
-from masac.checks import ConfigError
+from masac.errors import ConfigError
 
 GROUPS = ("task", "algorithm", "collector")
 """The keys that choose a preset."""

@@ -11,13 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
-from masac.checks import ConfigError
 from masac.cli.errors import errors_as_lines
 from masac.cli.overrides import suggest
-from masac.training.marl_eval import marl_eval_data, unmet_conditions
-from masac.training.plots import SHORT, SUFFIXES, X_LABELS, alike, check_picture, plot_runs, settings_text
-from masac.training.recorded_runs import EVALUATION, RecordedRun, find_runs, sample_size
-from masac.training.statistics import FEWEST_FOR_INTERVAL, bootstrap_interval, interquartile_mean
+from masac.errors import ConfigError
+from masac.plotting.marl_eval import marl_eval_data, unmet_conditions
+from masac.plotting.plots import SHORT, SUFFIXES, X_LABELS, alike, check_picture, plot_runs, settings_text
+from masac.plotting.recorded_runs import EVALUATION, RecordedRun, find_runs, sample_size
+from masac.plotting.statistics import FEWEST_FOR_INTERVAL, bootstrap_interval, interquartile_mean
 
 DESCRIPTION = """\
 Draw the learning curves of runs: the interquartile mean of the evaluation return over seeds, with its 95% bootstrap

@@ -11,10 +11,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
-from masac.cli.several import among_ranks
-from masac.envs.catalogue import hint, short_names
+from masac.cli.multi_process import among_ranks
 from masac.envs.config import task_name
-from masac.envs.scenarios import close_names, vmas_scenarios
+from masac.envs.pettingzoo_names import hint, short_names
+from masac.envs.vmas_names import close_names, vmas_scenarios
 
 # On import: a sweep's jobs may run in processes that only import this.
 OmegaConf.register_new_resolver("masac.task_name", task_name, replace=True)

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from masac.checks import ConfigError
 from masac.cli.errors import errors_as_lines
 from masac.cli.saved import saved_policy, say
+from masac.errors import ConfigError
 
 DEFAULT_FPS = 15.0
 
@@ -53,11 +53,11 @@ def parser() -> argparse.ArgumentParser:
 def _render(options: argparse.Namespace) -> str:
     import torch  # imported when needed: help is immediate without
 
-    from masac.envs.drawing import make_drawn_env
+    from masac.process.threads import choose_threads, set_threads
+    from masac.rendering.drawing import make_drawn_env
+    from masac.rendering.playback import Playback
+    from masac.rendering.video import can_write_mp4, check_video_file, scaled, write_video
     from masac.training.evaluator import step_limit
-    from masac.training.playback import Playback
-    from masac.training.threads import choose_threads, set_threads
-    from masac.training.video import can_write_mp4, check_video_file, scaled, write_video
 
     _check(options)
     file = options.output or options.run_dir / ("episode.mp4" if can_write_mp4() else "episode.gif")

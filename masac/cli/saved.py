@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from masac.training.saved_policy import SavedPolicy
+    from masac.training.policies.saved_policy import SavedPolicy
 
 
 def saved_policy(run_dir: Path, checkpoint: str) -> SavedPolicy:
@@ -16,7 +16,7 @@ def saved_policy(run_dir: Path, checkpoint: str) -> SavedPolicy:
     Raises:
         ConfigError: if there is no such policy, or it is damaged.
     """
-    from masac.training.saved_policy import find_policy, read_policy  # imported when needed: PyTorch
+    from masac.training.policies.saved_policy import find_policy, read_policy  # imported when needed: PyTorch
 
     saved = read_policy(find_policy(run_dir, checkpoint=checkpoint))
     if saved.unknown_keys:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from masac.checks import ConfigError
 from masac.cli.composing import composed_experiment
 from masac.cli.errors import errors_as_lines
 from masac.cli.presets import presets
-from masac.envs.catalogue import FAMILIES, hint, short_name, short_names
-from masac.envs.scenarios import vmas_scenarios
+from masac.envs.pettingzoo_names import FAMILIES, hint, short_name, short_names
+from masac.envs.vmas_names import vmas_scenarios
+from masac.errors import ConfigError
 
 if TYPE_CHECKING:
     from masac.groups import GroupSpec

@@ -11,12 +11,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from masac.checks import ConfigError, RunFailedError
 from masac.cli.arguments import MULTIRUN, hydra_arguments, split_resume, sweep_folder
 from masac.cli.errors import ERROR_LOG, errors_as_lines, explained
 from masac.cli.help import train_help
+from masac.cli.multi_process import are_several
 from masac.cli.presets import register_presets
-from masac.cli.several import are_several
+from masac.errors import ConfigError, RunFailedError
 
 
 def train(arguments: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from gym.spaces import Box  # VMAS's
 from pettingzoo import ParallelEnv
 from torchrl.envs import EnvBase, SerialEnv, TransformedEnv
 
-from masac.checks import ConfigError
+from masac.errors import ConfigError
 from masac.groups import check_group_name
 
 
@@ -94,7 +94,7 @@ def agent_names(env: EnvBase) -> dict[str, list[Any]]:
 
 
 def check_alike(group: str, observed: Mapping[str, Any], done: Mapping[str, Any]) -> None:
-    """Raise :class:`~masac.checks.ConfigError` unless the agents of a VMAS group observe and do alike.
+    """Raise :class:`~masac.errors.ConfigError` unless the agents of a VMAS group observe and do alike.
 
     Args:
         group: its name.

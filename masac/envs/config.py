@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from masac.checks import ConfigError, check
+from masac.errors import ConfigError, check
 
 SUITES = ("vmas", "pettingzoo")
 

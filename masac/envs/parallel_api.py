@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space
 from torch import Tensor
 
-from masac.checks import ConfigError
+from masac.errors import ConfigError
 
 DICTS = ("observations", "rewards", "terminations", "truncations", "infos")
 

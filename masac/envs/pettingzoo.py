@@ -9,21 +9,21 @@ from typing import Any, cast
 import torch
 from torchrl.envs import ActionMask, EnvBase, SerialEnv, StepCounter, Transform, TransformedEnv
 
-from masac.checks import ConfigError
-from masac.envs.adapter import ACTION_MASK, wrap
-from masac.envs.cautions import (
+from masac.envs.config import TaskConfig
+from masac.envs.environment_warnings import (
     in_main_process,
     raw_of,
     warn_of_ignored_seed,
     warn_of_unused_keywords,
     warn_of_wrappers,
 )
-from masac.envs.config import TaskConfig
-from masac.envs.keywords import watched
-from masac.envs.one_episode import OneEpisode
-from masac.envs.sources import build, find, name_of
-from masac.envs.torchrl_env import check_groups, with_vectors
-from masac.envs.workers import Workers
+from masac.envs.parallel_env import Workers
+from masac.envs.pettingzoo_build import build, find, name_of
+from masac.envs.pettingzoo_wrapper import ACTION_MASK, wrap
+from masac.envs.single_episode import OneEpisode
+from masac.envs.unused_keywords import watched
+from masac.envs.vector_observations import check_groups, with_vectors
+from masac.errors import ConfigError
 
 
 def make_pettingzoo_env(
@@ -37,7 +37,7 @@ def make_pettingzoo_env(
 ) -> EnvBase:
     """Environments side by side, in this process or shared by ``task.num_workers`` others.
 
-    Observations are vectors of float32 (:class:`~masac.envs.torchrl_env.VectorObservations` has the rule). With
+    Observations are vectors of float32 (:class:`~masac.envs.vector_observations.VectorObservations` has the rule). With
     ``task.horizon`` a ``StepCounter`` truncates.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
-from masac.envs.waiting import warn_if_slow
+from masac.envs.slow_start_warning import warn_if_slow
 
 SLOW = {
     "vmas": "VMAS tries places at random until all agents fit: fewer of them (task.kwargs.n_agents=...) or a larger "

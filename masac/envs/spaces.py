@@ -13,13 +13,13 @@ from gymnasium.spaces.utils import flatdim
 from torchrl.data import TensorSpec
 from torchrl.envs import EnvBase
 
-from masac.checks import ConfigError
-from masac.envs.adapter import ReadableEnv, image_divisor
 from masac.envs.config import TaskConfig
 from masac.envs.pettingzoo import make_one
+from masac.envs.pettingzoo_wrapper import ReadableEnv, image_divisor
 from masac.envs.registry import make_env
-from masac.envs.torchrl_env import VectorObservations
+from masac.envs.vector_observations import VectorObservations
 from masac.envs.vmas_env import VmasVectorEnv
+from masac.errors import ConfigError
 
 Path = tuple[str | int, ...]
 

@@ -12,13 +12,13 @@ from torchrl.envs import EnvBase
 from vmas.scenarios import load
 from vmas.simulator.scenario import BaseScenario
 
-from masac.checks import ConfigError
-from masac.envs.cautions import in_main_process, warn_of_unused_keywords, warn_that_seed_is_ignored
 from masac.envs.config import TaskConfig
-from masac.envs.keywords import check_used, unused_keywords, watched
-from masac.envs.scenarios import close_names, vmas_scenarios
+from masac.envs.environment_warnings import in_main_process, warn_of_unused_keywords, warn_that_seed_is_ignored
+from masac.envs.unused_keywords import check_used, unused_keywords, watched
 from masac.envs.vmas_env import VmasVectorEnv
-from masac.tracebacks import construction_error
+from masac.envs.vmas_names import close_names, vmas_scenarios
+from masac.errors import ConfigError
+from masac.process.tracebacks import construction_error
 
 
 def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", warns: bool = False) -> EnvBase:

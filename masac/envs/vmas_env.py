@@ -17,7 +17,7 @@ from vmas.simulator.environment import Environment
 from vmas.simulator.scenario import BaseScenario
 
 from masac.envs.agent_groups import check_alike, vmas_groups
-from masac.envs.cautions import same_numbers
+from masac.envs.environment_warnings import same_numbers
 from masac.envs.vmas_resets import FreshStates, IrregularStateError, find_reset_state
 
 

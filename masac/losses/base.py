@@ -19,9 +19,9 @@ from torch import Tensor
 
 from masac import functional
 from masac.keys import get_entry
-from masac.losses.batch import GroupBatch
-from masac.losses.inputs import Actions, OtherGroups, actor_inputs, critic_inputs
-from masac.losses.module import GroupLossModule
+from masac.losses.group_signals import GroupBatch
+from masac.losses.network_inputs import Actions, OtherGroups, actor_inputs, critic_inputs
+from masac.losses.torchrl_loss import GroupLossModule
 from masac.skipping import (
     PolicyTensors,
     act_on_pairs,

@@ -14,15 +14,15 @@ from torch.distributions import Categorical, Distribution, Independent, OneHotCa
 from torchrl.data import TensorSpec
 
 from masac import functional
+from masac.actions.discrete import TORCHRL_NAMES, resolve_action_space
+from masac.actions.multi_categorical import MultiCategorical
 from masac.compat import parameters_in
-from masac.discrete_actions import TORCHRL_NAMES, resolve_action_space
-from masac.distributions import MultiCategorical
-from masac.faults import any_fault
 from masac.keys import as_path
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, Move
-from masac.losses.batch import GroupBatch
-from masac.losses.inputs import Actions, OtherGroups
+from masac.losses.deferred_checks import any_fault
+from masac.losses.group_signals import GroupBatch
+from masac.losses.network_inputs import Actions, OtherGroups
 from masac.losses.torchrl_arguments import TorchRLArguments
 from masac.skipping import TerminalFill
 

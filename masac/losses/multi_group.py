@@ -14,8 +14,8 @@ from torchrl.objectives import LossModule, ValueEstimators
 from masac.groups import group_name
 from masac.keys import as_path, in_group
 from masac.losses.base import ALONE, GroupLoss, Move
-from masac.losses.batch import GroupBatch
-from masac.losses.inputs import Actions, OtherGroups
+from masac.losses.group_signals import GroupBatch
+from masac.losses.network_inputs import Actions, OtherGroups
 
 CriticSees = Literal["group", "all_groups"]
 TARGETS = "target_qvalue_network_params"

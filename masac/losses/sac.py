@@ -19,9 +19,9 @@ from masac.compat import parameters_in, rsample_and_log_prob
 from masac.keys import as_path, get_entry
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, Move
-from masac.losses.batch import GroupBatch
-from masac.losses.critics import own_gradient
-from masac.losses.inputs import Actions, OtherGroups
+from masac.losses.critic_values import own_gradient
+from masac.losses.group_signals import GroupBatch
+from masac.losses.network_inputs import Actions, OtherGroups
 from masac.losses.target_entropy import auto_target_entropy
 from masac.losses.torchrl_arguments import TorchRLArguments
 from masac.skipping import TerminalFill

@@ -19,8 +19,8 @@ from torchrl.modules import (
     TanhNormal,
 )
 
-from masac.discrete_actions import read_discrete_actions
-from masac.distributions import MultiCategorical
+from masac.actions.discrete import read_discrete_actions
+from masac.actions.multi_categorical import MultiCategorical
 from masac.groups import action_bounds, check_bounds
 from masac.keys import as_path
 from masac.layouts import GroupNetwork

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from masac.checks import ConfigError
+from masac.errors import ConfigError
 from masac.losses.base import GroupLoss
 from masac.training.config import TrainingConfig
 from masac.training.update import UpdateMode

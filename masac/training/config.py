@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from masac.algorithm import AlgorithmConfig
-from masac.checks import ConfigError, check
 from masac.envs.config import TaskConfig
+from masac.errors import ConfigError, check
 from masac.networks.config import ModelConfig
 from masac.training.collectors.config import CollectorConfig
 

@@ -16,9 +16,9 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.groups import GroupSpec
-from masac.losses.batch import read_next_signal
+from masac.losses.group_signals import read_next_signal
 from masac.signals import expand_to_agents
-from masac.training.policy import Policy
+from masac.training.policies.policy import Policy
 
 RECENT_EPISODES = 100
 """How many of the last finished episodes the training return is the mean of."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
-from masac.stop_signals import StoppedBySignal, StopRequest
+from masac.process.stop_signals import StoppedBySignal, StopRequest
 from masac.training.config import ExperimentConfig
 from masac.training.episodes import Evaluation, evaluate
-from masac.training.policy import Policy
+from masac.training.policies.policy import Policy
 
 STEPS_WITHOUT_HORIZON = 1_000
 """After which an episode is cut in evaluations and videos, where neither a horizon nor the environment ends it."""

@@ -11,12 +11,12 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.compat import load_state_tensors, state_tensors
-from masac.graphs import Results
 from masac.keys import as_path
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
-from masac.training.drift import check_same
-from masac.training.ranks import ALONE, Rank
+from masac.training.distributed.ranks import ALONE, Rank
+from masac.training.distributed.replica_check import check_same
+from masac.training.tracing import Results
 from masac.training.update import NonFiniteError, UpdateMode, UpdateStep
 
 

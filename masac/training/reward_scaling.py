@@ -14,11 +14,11 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from masac.groups import GroupSpec
-from masac.losses.batch import RewardReduction, read_next_signal, team_reward
+from masac.losses.group_signals import RewardReduction, read_next_signal, team_reward
 from masac.signals import expand_to_agents
+from masac.training.distributed.ranks import ALONE, Rank
 from masac.training.episodes import alive_agents
-from masac.training.normalization import Moments, RunningNormalizer
-from masac.training.ranks import ALONE, Rank
+from masac.training.policies.normalization import Moments, RunningNormalizer
 
 LARGEST_RETURN = 20.0
 """No return seen becomes larger than this by its factor: a reward that was hardly ever found is not blown up."""

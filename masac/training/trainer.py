@@ -12,40 +12,40 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.algorithm import make_loss
-from masac.checks import ConfigError, RunFailedError
+from masac.errors import ConfigError, RunFailedError
+from masac.files.atomic_write import disk_is_full
 from masac.groups import read_groups
-from masac.stop_signals import StopRequest, stop_on_signals
-from masac.training import metrics
-from masac.training.atomic import disk_is_full
-from masac.training.checkpoints import Checkpoint, Checkpoints
+from masac.plotting.plots import plot_learning_curve
+from masac.process.memory import check_buffer_fits
+from masac.process.stop_signals import StopRequest, stop_on_signals
+from masac.process.threads import choose_threads, set_threads, threads_there
+from masac.training.checkpointing.checkpoints import Checkpoint, Checkpoints
+from masac.training.checkpointing.random_state import seed_everything
+from masac.training.checkpointing.resume import set_random_state_from
+from masac.training.checkpointing.run_files import RunFiles
+from masac.training.checkpointing.run_state import RunState
 from masac.training.collectors.make import make_collector, make_environments
 from masac.training.collectors.observations import check_observations
 from masac.training.compiling import choose_mode, update_operations
 from masac.training.config import ExperimentConfig, resolve_device
-from masac.training.division import share_of
+from masac.training.distributed.iteration_report import Report, together
+from masac.training.distributed.rank_config import share_of
+from masac.training.distributed.ranks import OtherRankFailedError, RankLostError, current_rank
 from masac.training.episodes import EpisodeTracker, Evaluation, FinishedEpisode, alive_agents
 from masac.training.evaluator import Evaluator
 from masac.training.learner import Learner, explain
-from masac.training.loggers import Loggers, check_loggers
-from masac.training.memory import check_buffer_fits
-from masac.training.normalization import RunningNormalizer
-from masac.training.plots import plot_learning_curve
-from masac.training.policy import learning_groups
-from masac.training.progress import ProgressDisplay
-from masac.training.randomness import seed_everything
-from masac.training.ranks import OtherRankFailedError, RankLostError, current_rank
-from masac.training.replay import Replay
-from masac.training.replay_shards import whole_batch
-from masac.training.reports import Report, together
-from masac.training.resume import set_random_state_from
+from masac.training.logging import metrics
+from masac.training.logging.loggers import Loggers, check_loggers
+from masac.training.logging.progress import ProgressDisplay
+from masac.training.logging.summary import summarize
+from masac.training.logging.timers import Timers
+from masac.training.policies.normalization import RunningNormalizer
+from masac.training.policies.policy import learning_groups
+from masac.training.policies.saved_policy import make_policy
+from masac.training.replay.buffer import Replay
+from masac.training.replay.sharded import whole_batch
 from masac.training.reward_scaling import RewardScaling
-from masac.training.run_files import RunFiles
-from masac.training.run_state import RunState
-from masac.training.saved_policy import make_policy
 from masac.training.schedule import Schedule
-from masac.training.summary import summarize
-from masac.training.threads import choose_threads, set_threads, threads_there
-from masac.training.timers import Timers
 from masac.training.update import NonFiniteError
 
 SAMPLED_AT_ONCE = 32

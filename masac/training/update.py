@@ -17,16 +17,16 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrl.objectives import SoftUpdate
 
-from masac.checks import RunFailedError
-from masac.counts import counts_noted
-from masac.faults import checks_put_off
-from masac.graphs import CompileError, Graph, GraphError, Results
+from masac.errors import RunFailedError
 from masac.groups import group_name
 from masac.keys import as_path
 from masac.losses.base import GroupLoss
+from masac.losses.deferred_checks import checks_put_off
+from masac.losses.denominators import counts_noted
 from masac.losses.multi_group import MultiGroupLoss
-from masac.training.ranks import ALONE, Rank
-from masac.training.shares import Found, Shares
+from masac.training.distributed.gradient_sum import Found, Shares
+from masac.training.distributed.ranks import ALONE, Rank
+from masac.training.tracing import CompileError, Graph, GraphError, Results
 
 UpdateMode = Literal["eager", "graph", "compile"]
 

@@ -15,10 +15,10 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
-from masac.checks import ConfigError
 from masac.cli.experiment import changed, print_summary
 from masac.cli.main import main
 from masac.cli.overrides import check_overrides
+from masac.errors import ConfigError
 from masac.training.config import read_config
 from tests.processes import Command, masac, wait_until
 

@@ -12,7 +12,7 @@ import torch
 from masac.cli.main import main
 from masac.envs.registry import make_env
 from tests.envs.factories import parts
-from tests.training.policies import NAVIGATION, pettingzoo, save_run
+from tests.training.policies.common import NAVIGATION, pettingzoo, save_run
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from masac.cli.main import main
-from masac.training.checkpoints import newest_of
+from masac.training.checkpointing.checkpoints import newest_of
 
 MODULE = """
     from tests.envs.scripted import parallel_env

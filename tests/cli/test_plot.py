@@ -5,7 +5,7 @@ import json
 import pytest
 
 from masac.cli.main import main
-from tests.training.recorded import write_run
+from tests.plotting.recorded import write_run
 
 
 @pytest.fixture(autouse=True)

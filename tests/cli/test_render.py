@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from masac.cli.main import main
-from masac.training import video
+from masac.rendering import video
 from tests.envs.egl import needs_egl
-from tests.training.policies import NAVIGATION, pettingzoo, save_run
-from tests.training.test_video import read
+from tests.rendering.test_video import read
+from tests.training.policies.common import NAVIGATION, pettingzoo, save_run
 
 ROOT = Path(__file__).parents[2]
 COUNTING = pettingzoo(factory="tests.envs.pictured:counting")

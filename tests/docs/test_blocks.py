@@ -12,13 +12,13 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from hydra.core.global_hydra import GlobalHydra
 
 from masac.cli.main import main
-from masac.envs.adapter import wrap
 from masac.envs.config import TaskConfig
+from masac.envs.pettingzoo_wrapper import wrap
 from masac.envs.registry import make_env
 from tests.docs.commands import check
 from tests.docs.pages import ROOT, Block, Line, blocks, shell_lines
 from tests.docs.test_shell_lines import commands
-from tests.training.policies import save_run
+from tests.training.policies.common import save_run
 
 README = (ROOT / "README.md").read_text()
 LINES = shell_lines()

@@ -14,8 +14,8 @@ from masac.cli.composing import composed_experiment
 from masac.cli.help import as_yaml
 from masac.cli.main import COMMANDS
 from masac.cli.overrides import OPEN, flat_keys
+from masac.training.checkpointing.resume import flat
 from masac.training.config import ExperimentConfig
-from masac.training.resume import flat
 from tests.docs.pages import ROOT
 
 KEYS = flat_keys(asdict(ExperimentConfig()))

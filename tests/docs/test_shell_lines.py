@@ -28,7 +28,7 @@ NOT_HERE = {
     "collector=ray": "tests/training/collectors/test_workers.py has a cluster",
     "hydra/launcher=joblib": "needs a launcher that is no dependency",
     "task.kwargs.name=my_package.my_module:MyTeam-v0": "tests/docs/test_blocks.py registers such an environment",
-    "logging.loggers=[tensorboard,wandb,mlflow]": "tests/training/test_loggers.py has these loggers",
+    "logging.loggers=[tensorboard,wandb,mlflow]": "tests/training/logging/test_loggers.py has these loggers",
 }
 """Words of lines that are not run here, and why."""
 

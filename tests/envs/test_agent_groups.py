@@ -3,10 +3,10 @@
 import pytest
 from torch import nn
 
-from masac.checks import ConfigError
 from masac.envs.agent_groups import read_agent_groups, vmas_groups
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
+from masac.errors import ConfigError
 from masac.groups import TAKEN_NAMES, check_group_name, read_groups
 from tests.envs.factories import Spaces
 from tests.envs.misbehaving import Walkers

@@ -6,12 +6,12 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torchrl.envs.utils import check_env_specs
 
-from masac.checks import ConfigError
-from masac.envs.adapter import wrap
 from masac.envs.agent_groups import read_agent_groups
 from masac.envs.config import TaskConfig
+from masac.envs.pettingzoo_wrapper import wrap
 from masac.envs.registry import make_env
-from masac.envs.torchrl_env import with_vectors
+from masac.envs.vector_observations import with_vectors
+from masac.errors import ConfigError
 from masac.groups import read_groups
 from tests.envs.factories import all_actions, differing, masked, names
 

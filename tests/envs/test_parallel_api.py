@@ -5,11 +5,11 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from masac.checks import ConfigError, EnvironmentWarning
-from masac.envs.adapter import wrap
 from masac.envs.config import TaskConfig
 from masac.envs.parallel_api import read_step
+from masac.envs.pettingzoo_wrapper import wrap
 from masac.envs.registry import make_env
+from masac.errors import ConfigError, EnvironmentWarning
 from masac.groups import read_groups
 from tests.envs.misbehaving import Lives, Masked, Walkers, drops, masked_by_info, returns, says
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from gymnasium.spaces import Dict
 
-from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
+from masac.envs.pettingzoo_build import build
 from masac.envs.registry import make_env
-from masac.envs.sources import build
 from masac.envs.spaces import read_spaces
+from masac.errors import ConfigError
 from tests.envs.factories import NESTED, NESTED_VALUE, PICTURED_VALUE
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
-from masac.envs.scenarios import vmas_scenarios
 from masac.envs.vmas import make_vmas_env
+from masac.envs.vmas_names import vmas_scenarios
+from masac.errors import ConfigError
 from masac.groups import read_groups
 
 NAVIGATION = TaskConfig(kwargs={"n_agents": 3, "shared_rew": False}, horizon=5)

@@ -29,7 +29,7 @@ from hydra import compose, initialize_config_module
 from masac import GroupDiscreteSACLoss, GroupSACLoss
 from masac.integrations.benchmarl import CONFIGS, GroupIsac, GroupIsacConfig, GroupMasac, GroupMasacConfig
 from masac.integrations.benchmarl.critics import EgoCritic, ego_first, side_by_side
-from masac.losses.critics import own_gradient
+from masac.losses.critic_values import own_gradient
 from tests.integrations.experiments import copied, experiment, rows, settings
 
 # BenchMARL and its dependencies announce much that is theirs to change.

@@ -12,9 +12,9 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from masac import GroupDiscreteSACLoss, GroupSACLoss, MultiGroupLoss
-from masac.faults import checks_put_off
-from masac.graphs import Graph, Results
 from masac.losses.base import GroupLoss
+from masac.losses.deferred_checks import checks_put_off
+from masac.training.tracing import Graph, Results
 
 Forward = Callable[..., Any]
 

@@ -12,8 +12,8 @@ from torchrl.data import Categorical, MultiCategorical, MultiOneHot
 from torchrl.modules import MaskedCategorical, ProbabilisticActor
 
 from masac import GroupDiscreteSACLoss, functional
+from masac.actions.discrete import DiscreteActions, read_discrete_actions
 from masac.compat import parameters_in
-from masac.discrete_actions import DiscreteActions, read_discrete_actions
 from tests.losses.common import GRID, GROUP, SHARE_AND_CRITIC, B, F, N, gradients, our_actor, torchrl_critic, total
 from tests.losses.discrete_common import (
     SIZES,

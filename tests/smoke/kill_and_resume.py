@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from masac.training.checkpoints import newest_of
-from masac.training.saved_policy import load_policy
+from masac.training.checkpointing.checkpoints import newest_of
+from masac.training.policies.saved_policy import load_policy
 from tests.processes import Command
 
 ROOT = Path(__file__).parents[2]

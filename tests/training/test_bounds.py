@@ -8,9 +8,9 @@ import torch
 from gymnasium.spaces import Box
 from rich.console import Console
 
-from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
-from masac.envs.scenarios import vmas_scenarios
+from masac.envs.vmas_names import vmas_scenarios
+from masac.errors import ConfigError
 from masac.groups import action_bounds
 from masac.training.config import EvaluationConfig
 from masac.training.trainer import Trainer

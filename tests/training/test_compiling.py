@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from masac.checks import ConfigError
+from masac.errors import ConfigError
 from masac.training.compiling import choose_mode, seconds_saved
 from masac.training.config import TrainingConfig
 from tests.losses.common import N, noisy_loss, our_actor, our_critic

@@ -11,24 +11,24 @@ from tensordict import TensorDict
 from torchrl.data import Bounded
 
 from masac.algorithm import AlgorithmConfig, make_actor, make_loss
-from masac.checks import ConfigError
 from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
+from masac.errors import ConfigError
 from masac.groups import GroupSpec, read_groups
 from masac.networks.config import ModelConfig
-from masac.training import metrics
+from masac.plotting.statistics import wilson_interval
+from masac.process.memory import check_buffer_fits
+from masac.training.checkpointing.random_state import random_state, seed_everything, set_random_state
+from masac.training.checkpointing.run_files import RunFiles
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
+from masac.training.distributed.ranks import Rank
 from masac.training.episodes import EpisodeTracker, evaluate
 from masac.training.learner import Learner
-from masac.training.memory import check_buffer_fits
-from masac.training.normalization import RunningNormalizer
-from masac.training.policy import Policy
-from masac.training.randomness import random_state, seed_everything, set_random_state
-from masac.training.ranks import Rank
-from masac.training.replay import Replay
-from masac.training.replay_shards import deal
-from masac.training.run_files import RunFiles
-from masac.training.statistics import wilson_interval
+from masac.training.logging import metrics
+from masac.training.policies.normalization import RunningNormalizer
+from masac.training.policies.policy import Policy
+from masac.training.replay.buffer import Replay
+from masac.training.replay.sharded import deal
 from tests.losses.common import A, F, N, make_batch
 
 GROUP = GroupSpec(

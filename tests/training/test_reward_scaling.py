@@ -9,7 +9,7 @@ from tensordict import TensorDict
 from torchrl.data import Bounded
 
 from masac.groups import GroupSpec
-from masac.losses.batch import EndRules, read_group_batch
+from masac.losses.group_signals import EndRules, read_group_batch
 from masac.training.reward_scaling import ReturnSpread, RewardScaling
 from tests.training.test_trainer import rows, run, tiny
 

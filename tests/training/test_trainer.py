@@ -11,14 +11,14 @@ import torch
 from rich.console import Console
 
 from masac.algorithm import AlgorithmConfig, make_actor
-from masac.checks import ConfigError, RunFailedError
 from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
+from masac.errors import ConfigError, RunFailedError
 from masac.groups import read_groups
 from masac.networks.config import ModelConfig
 from masac.training.collectors.observations import check_observations
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
-from masac.training.policy import Policy
+from masac.training.policies.policy import Policy
 from masac.training.trainer import Trainer
 
 QUIET = Console(quiet=True)
@@ -130,7 +130,7 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
     assert about["config"]["seed"] == config.seed
     env = make_vmas_env(config.task, num_envs=2, seed=0)
     (group,) = read_groups(env)
-    from masac.training.normalization import RunningNormalizer
+    from masac.training.policies.normalization import RunningNormalizer
 
     actor = make_actor(group, config.algorithm, config.model)
     policy = Policy([group], {"agents": actor}, {"agents": RunningNormalizer(group.observation_dim)})

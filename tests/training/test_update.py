@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torchrl.objectives import SoftUpdate
 
-from masac import GroupDiscreteSACLoss, MultiGroupLoss, graphs
-from masac.graphs import Graph
+from masac import GroupDiscreteSACLoss, MultiGroupLoss
+from masac.training import tracing as graphs
+from masac.training.tracing import Graph
 from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import N, clone_loss, make_batch, noisy_loss, our_actor, our_critic
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic

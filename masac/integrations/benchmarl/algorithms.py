@@ -18,8 +18,8 @@ from masac.integrations.benchmarl.critics import make_agent_critic
 from masac.integrations.benchmarl.options import split_options
 from masac.keys import as_path
 from masac.losses.discrete_sac import GroupDiscreteSACLoss
-from masac.losses.module import GroupLossModule
 from masac.losses.sac import GroupSACLoss
+from masac.losses.torchrl_loss import GroupLossModule
 
 PRIORITY_KEY = "td_error"
 """Where a loss writes the priority of a row."""

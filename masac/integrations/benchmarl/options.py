@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from masac.losses.batch import EndRules
+from masac.losses.group_signals import EndRules
 from masac.skipping import resolve_skip_mode
 
 

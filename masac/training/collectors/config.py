@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from masac.checks import check
+from masac.errors import check
 
 KINDS = ("local", "processes", "ray")
 

@@ -10,7 +10,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.training.collectors.base import Collector
-from masac.training.policy import Policy
+from masac.training.policies.policy import Policy
 
 
 class LocalCollector(Collector):

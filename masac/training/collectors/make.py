@@ -15,7 +15,7 @@ from masac.training.collectors.ray_workers import RayActors, check_ray
 from masac.training.collectors.remote import RemoteCollector
 from masac.training.collectors.worker import WorkerSettings
 from masac.training.config import ExperimentConfig
-from masac.training.policy import Policy
+from masac.training.policies.policy import Policy
 
 
 def make_environments(config: ExperimentConfig, *, seed: int, device: str) -> EnvBase:

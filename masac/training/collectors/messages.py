@@ -11,8 +11,8 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from masac.keys import as_path
-from masac.tracebacks import ErrorReport
-from masac.training.policy import Policy
+from masac.process.tracebacks import ErrorReport
+from masac.training.policies.policy import Policy
 
 Arrays = dict[str, np.ndarray]
 

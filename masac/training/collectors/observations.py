@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from masac.checks import RunFailedError
+from masac.errors import RunFailedError
 from masac.groups import GroupSpec
-from masac.losses.batch import read_next_signal
+from masac.losses.group_signals import read_next_signal
 from masac.signals import expand_to_agents
 from masac.training.episodes import alive_agents
 

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from masac.checks import ConfigError, RunFailedError
 from masac.compat import mute_ray
-from masac.envs.workers import SECONDS_TO_CLOSE
-from masac.tracebacks import MOST_CHARACTERS, report_of
+from masac.envs.parallel_env import SECONDS_TO_CLOSE
+from masac.errors import ConfigError, RunFailedError
+from masac.process.tracebacks import MOST_CHARACTERS, report_of
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, WorkerDiedError
 from masac.training.collectors.remote import Engine, Handle
 from masac.training.collectors.worker import CollectorWorker, WorkerSettings

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from tensordict import TensorDictBase
 
-from masac.checks import RunFailedError
+from masac.errors import RunFailedError
 from masac.training.collectors.base import Collector
 from masac.training.collectors.config import CollectorConfig
 from masac.training.collectors.messages import (
@@ -21,7 +21,7 @@ from masac.training.collectors.messages import (
     join_parts,
     read_weights,
 )
-from masac.training.policy import Policy
+from masac.training.policies.policy import Policy
 
 
 class Handle(ABC):

@@ -8,13 +8,13 @@ import torch
 
 from masac.envs.registry import make_env
 from masac.groups import read_groups
-from masac.tracebacks import report_of
+from masac.process.tracebacks import report_of
+from masac.training.checkpointing.random_state import seed_everything
 from masac.training.collectors.local import LocalCollector
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, make_part, set_weights
 from masac.training.config import ExperimentConfig
-from masac.training.policy import learning_groups
-from masac.training.randomness import seed_everything
-from masac.training.saved_policy import make_policy
+from masac.training.policies.policy import learning_groups
+from masac.training.policies.saved_policy import make_policy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from masac.networks.config import ModelConfig
 from masac.training.collectors.config import CollectorConfig
 from masac.training.collectors.make import make_collector, make_environments
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
-from masac.training.policy import learning_groups
-from masac.training.saved_policy import make_policy
+from masac.training.policies.policy import learning_groups
+from masac.training.policies.saved_policy import make_policy
 
 QUIET = Console(quiet=True)
 NAVIGATION = TaskConfig(kwargs={"n_agents": 2}, num_envs=4, horizon=5)

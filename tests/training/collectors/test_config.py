@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 from hydra import compose, initialize_config_module
 
-from masac.checks import ConfigError
 from masac.cli.help import train_help
 from masac.cli.presets import register_presets
+from masac.errors import ConfigError
 from masac.training.collectors.config import CollectorConfig
 from masac.training.collectors.ray_workers import check_cluster
 from masac.training.config import read_config

@@ -15,7 +15,7 @@ from masac.groups import read_groups
 from masac.networks.config import ModelConfig
 from masac.training.collectors.local import LocalCollector
 from masac.training.config import ExperimentConfig
-from masac.training.saved_policy import make_policy
+from masac.training.policies.saved_policy import make_policy
 
 SCRIPTED = {"suite": "pettingzoo", "scenario": None, "num_envs": 4}
 TASKS = {

@@ -14,12 +14,12 @@ import psutil
 import pytest
 import torch
 
-from masac.checks import ConfigError, RunFailedError
 from masac.envs.config import TaskConfig
-from masac.training.checkpoints import newest_of
+from masac.errors import ConfigError, RunFailedError
+from masac.training.checkpointing.checkpoints import newest_of
+from masac.training.checkpointing.random_state import seed_everything
 from masac.training.collectors.local import LocalCollector
 from masac.training.config import CheckpointConfig
-from masac.training.randomness import seed_everything
 from masac.training.trainer import Trainer
 from tests.processes import Command, masac, wait_until
 from tests.training.collectors.common import (

@@ -1,0 +1,1 @@
+"""The actions of agents: discrete encodings and distributions."""

@@ -1,0 +1,271 @@
+"""Trained policies as files that run without masac: ONNX, and PyTorch's own exported programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchrl.data import Bounded
+
+from masac import __version__
+from masac.envs.spaces import GroupSpaces, ObservationPart
+from masac.errors import ConfigError
+from masac.exporting.plain_policy import PlainPolicy, acts_alike, make_plain_policy
+from masac.files.atomic_write import write_atomically
+from masac.groups import GroupSpec, action_bounds
+from masac.training.policies.policy import Policy
+from masac.training.policies.saved_policy import SavedPolicy
+
+SUFFIXES = (".onnx", ".pt2")
+
+NEEDED_FOR_ONNX = ("onnx", "onnxscript")
+
+
+def check_export_file(path: Path) -> None:
+    """Raise :class:`ConfigError` unless a policy can be exported to ``path``."""
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"an export must end in {' or '.join(SUFFIXES)}; got {path.name!r}. Change it with -o FILE.")
+    missing = [name for name in NEEDED_FOR_ONNX if find_spec(name) is None] if path.suffix == ".onnx" else []
+    if missing:
+        raise ConfigError(
+            f"{' and '.join(missing)} must be installed to write {path.name}. "
+            'Install it with pip install "masac[export]", or write a .pt2.'
+        )
+
+
+def export_policy(
+    saved: SavedPolicy, spaces: Mapping[str, GroupSpaces], path: Path, *, per_agent: bool = False
+) -> list[Path]:
+    """Write the policy without noise of every group that learned, and what goes in and out of it.
+
+    Inputs are ``observation``, float32 ``[batch, N, F]``, and for groups with an action mask ``action_mask``, bool
+    ``[batch, N, D]``; the output is ``action``, in the environment's own form and units. Any batch size will do.
+    Beside every FILE there is a ``FILE.json`` with what the numbers of both mean (:func:`describe`).
+
+    Args:
+        saved: the policy.
+        spaces: of the groups of its environment, by group.
+        path: the file, ``.onnx`` or ``.pt2``; where there are several to write, ``policy.GROUP.onnx`` for each.
+        per_agent: write the actor of one agent, whose inputs and outputs have no agent axis: one for a group whose
+            agents act alike, else ``policy.AGENT.onnx`` for each agent.
+
+    Returns:
+        The files with policies.
+
+    Raises:
+        ConfigError: for another suffix, without the packages for it, for actors that are not masac's own, or where the
+            file cannot be written.
+    """
+    check_export_file(path)
+    exports = [
+        export
+        for group in saved.groups
+        if group.name in saved.policy.actors
+        for export in _exports_of(saved.policy, group, spaces[group.name], per_agent)
+    ]
+    files = _files(path, [export.name for export in exports])
+    for export, file in zip(exports, files, strict=True):
+        plain = make_plain_policy(saved.policy, export.group, export.spaces, agent=export.agent)
+        content = _as_onnx(plain, export) if path.suffix == ".onnx" else _as_program(plain, export)
+        about = _as_json(describe(saved, export)) + "\n"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, lambda out, content=content: out.write(content))
+            beside = file.with_name(f"{file.name}.json")
+            write_atomically(beside, lambda out, about=about: out.write(about.encode()))
+        except OSError as error:
+            raise ConfigError(
+                f"an export must be a file that can be written; got {error}. Change it with -o."
+            ) from error
+    return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What one file holds.
+
+    Args:
+        name: what tells it from the others.
+        group: whose policy.
+        spaces: of the group.
+        agent: the place in the group of the one agent whose actor it is; None for the whole group.
+        agents: the names of those that act by it.
+    """
+
+    name: str
+    group: GroupSpec
+    spaces: GroupSpaces
+    agent: int | None
+    agents: tuple[str, ...]
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Of every input and output, the dimensions after the batch: the agents, or none."""
+        return (self.group.n_agents,) if self.agent is None else ()
+
+
+def _exports_of(policy: Policy, group: GroupSpec, spaces: GroupSpaces, per_agent: bool) -> list[Export]:
+    if not per_agent or acts_alike(policy, group):
+        agent = 0 if per_agent else None
+        return [Export(name=group.name, group=group, spaces=spaces, agent=agent, agents=spaces.agents)]
+    return [
+        Export(name=agent, group=group, spaces=spaces, agent=index, agents=(agent,))
+        for index, agent in enumerate(spaces.agents)
+    ]
+
+
+def _files(path: Path, names: Sequence[str]) -> list[Path]:
+    """A file for each name: ``path`` itself for one; characters that a file's name may not have become ``_``."""
+    if len(names) == 1:
+        return [path]
+    files: list[Path] = []
+    for name in names:
+        plain, taken = re.sub(r"[^\w-]+", "_", name), {file.name.lower() for file in files}
+        numbered = (f"{path.stem}.{plain}{'' if n == 1 else f'_{n}'}{path.suffix}" for n in count(1))
+        files.append(path.with_name(next(one for one in numbered if one.lower() not in taken)))
+    return files
+
+
+def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
+    """What goes in and out of an exported policy, and where it comes from; plain JSON.
+
+    ``inputs.observation.parts`` says what the features of one agent are: where in the environment's observation they
+    come from (``path``), their place (``offset``, ``size``), and how they are written there (``encoding``,
+    ``divide_by``; :class:`~masac.envs.spaces.ObservationPart`).
+    """
+    group, lead = export.group, ["batch", *export.lead]
+    observation: dict[str, Any] = {"shape": [*lead, group.observation_dim], "dtype": "float32"}
+    if export.spaces.feature_names is not None:
+        observation["names"] = list(export.spaces.feature_names)
+    observation["parts"] = [_describe_part(part) for part in export.spaces.parts]
+    inputs = {"observation": observation}
+    if _takes_mask(group):
+        inputs["action_mask"] = {"shape": [*lead, group.action_features], "dtype": "bool", "true": "legal"}
+    task = saved.config.task
+    return {
+        "group": group.name,
+        "agents": list(export.agents),
+        "inputs": inputs,
+        "outputs": {"action": _describe_action(export)},
+        "normalizes_observations": group.name in saved.policy.normalizers,
+        "task": {"suite": task.suite, "scenario": task.scenario, "factory": task.factory, "kwargs": dict(task.kwargs)},
+        "frames": saved.frames,
+        "masac": __version__,
+    }
+
+
+def _as_json(value: Any, indent: str = "") -> str:
+    """JSON in which what fits on a line is on one."""
+    line = json.dumps(value)
+    if len(indent) + len(line) <= 110 or not isinstance(value, dict | list):
+        return line
+    inner = indent + "  "
+    if isinstance(value, dict):
+        rows, (begin, end) = [f"{json.dumps(key)}: {_as_json(one, inner)}" for key, one in value.items()], "{}"
+    else:
+        rows, (begin, end) = [_as_json(one, inner) for one in value], "[]"
+    return f"{begin}\n{inner}" + f",\n{inner}".join(rows) + f"\n{indent}{end}"
+
+
+def _describe_part(part: ObservationPart) -> dict[str, Any]:
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(part).items()}
+    if part.encoding != "one-hot":
+        del fields["choices"], fields["start"]
+    if part.divide_by == 1:
+        del fields["divide_by"]
+    return fields
+
+
+def _describe_action(export: Export) -> dict[str, Any]:
+    group, spaces = export.group, export.spaces
+    shape = ["batch", *export.lead, *spaces.action_shape]
+    if group.discrete is None:
+        low, high = action_bounds(cast(Bounded, group.action_spec))
+        of_each = [low, high] if export.agent is None else [low[export.agent], high[export.agent]]
+        low, high = (bound.reshape(*export.lead, *spaces.action_shape) for bound in of_each)
+        return {"kind": "continuous", "shape": shape, "dtype": "float32", "low": low.tolist(), "high": high.tolist()}
+    about = {
+        "kind": "discrete",
+        "encoding": group.discrete.encoding,
+        "shape": shape,
+        "dtype": "int64",
+        "sizes": list(group.discrete.sizes or ()),
+    }
+    if group.discrete.encoding != "one-hot":
+        about["start"] = list(spaces.action_start) or [0] * len(about["sizes"])
+    if spaces.controls is not None:
+        about["controls"] = [list(control) for control in spaces.controls]
+    return about
+
+
+def _takes_mask(group: GroupSpec) -> bool:
+    return group.discrete is not None and group.has_action_mask
+
+
+def _example(export: Export) -> tuple[Tensor, ...]:
+    batch = 2  # neither 0 nor 1, which PyTorch takes for sizes that never change
+    observation = torch.zeros(batch, *export.lead, export.group.observation_dim)
+    if not _takes_mask(export.group):
+        return (observation,)
+    return observation, torch.ones(batch, *export.lead, export.group.action_features, dtype=torch.bool)
+
+
+def _trace(plain: PlainPolicy, export: Export) -> torch.export.ExportedProgram:
+    with torch.no_grad():
+        return torch.export.export(plain, _example(export), dynamic_shapes=_any_batch(export))
+
+
+def _any_batch(export: Export) -> tuple[dict[int, Any], ...]:
+    """The dimensions that may have any size: the first, of each input."""
+    return tuple({0: torch.export.Dim("batch", min=1)} for _ in _example(export))
+
+
+def _as_program(plain: PlainPolicy, export: Export) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(_trace(plain, export), buffer)
+    return buffer.getvalue()
+
+
+def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
+    example = _example(export)
+    names = ["observation", "action_mask"][: len(example)]
+    traced = _trace(plain, export)
+    with _quiet_onnx_exporter():
+        program = torch.onnx.export(
+            traced,
+            example,
+            input_names=names,
+            output_names=["action"],
+            # Once more, for its name; the exporter warns of a second input with the same.
+            dynamic_shapes=(*_any_batch(export)[:1], *(None for _ in example[1:])),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+@contextmanager
+def _quiet_onnx_exporter() -> Iterator[None]:
+    """Without what PyTorch's ONNX exporter says of itself: it misses torchvision, and uses a class of its past."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,153 @@
+"""The policy of one group with plain tensors in and out, as PyTorch's exporters take it."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchrl.data import Bounded
+
+from masac.actions.discrete import DiscreteActions
+from masac.envs.spaces import GroupSpaces
+from masac.errors import ConfigError
+from masac.groups import GroupSpec, action_bounds
+from masac.networks.actors import ActorNetwork
+from masac.training.policies.policy import Policy
+from masac.training.policies.tanh_normal import read_network, squash
+
+
+class PlainPolicy(nn.Module):
+    """From the observations of a group (or of one agent) to actions without noise, each from its own observation.
+
+    It does what evaluation does: normalization, network, and for continuous actions the mean through tanh, scaled to
+    the bounds; for discrete ones the likeliest legal choice of every factor. Actions are as the environment takes them:
+    choices begin at its lowest ones, and each agent's action has the shape that it has there.
+
+    Args:
+        network: to the mean and standard deviation, or to logits.
+        normalizer: of observations.
+        bounds: lowest and highest continuous actions, ``[N, d]`` (of one agent ``[d]``).
+        discrete: how a discrete action is written.
+        spaces: of the group.
+    """
+
+    low: Tensor
+    high: Tensor
+    start: Tensor
+
+    def __init__(
+        self,
+        network: ActorNetwork,
+        normalizer: nn.Module | None,
+        *,
+        bounds: tuple[Tensor, Tensor] | None,
+        discrete: DiscreteActions | None,
+        spaces: GroupSpaces,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.normalizer = normalizer
+        self.discrete = discrete
+        self.action_shape = spaces.action_shape
+        if bounds is not None:
+            self.register_buffer("low", bounds[0])
+            self.register_buffer("high", bounds[1])
+        self.starts_at_zero = not any(spaces.action_start)
+        self.register_buffer("start", torch.tensor(spaces.action_start, dtype=torch.int64))
+
+    def forward(self, observation: Tensor, action_mask: Tensor | None = None) -> Tensor:
+        """Act.
+
+        Args:
+            observation: ``[B, N, F]``; of one agent ``[B, F]``.
+            action_mask: bool ``[B, N, D]`` (``[B, D]``), which choices are legal; all without one.
+
+        Returns:
+            ``[B, N, *S]`` (``[B, *S]``), S the shape of one agent's action; one-hot actions are ``[B, N, D]``.
+        """
+        out = self.network(observation if self.normalizer is None else self.normalizer(observation))
+        if self.discrete is None:
+            mean, _ = out
+            action = squash(mean, (self.high + self.low) / 2, (self.high - self.low) / 2)
+        else:
+            action = _choose(out, action_mask, self.discrete)
+            if not self.starts_at_zero:
+                action = action + (self.start if self.discrete.encoding == "multi-discrete" else self.start[0])
+        return action.unflatten(-1, self.action_shape) if len(self.action_shape) > 1 else action
+
+
+def make_plain_policy(
+    policy: Policy, group: GroupSpec, spaces: GroupSpaces, *, agent: int | None = None
+) -> PlainPolicy:
+    """The plain policy of a group or of one of its agents, with copies of the weights that want no gradients.
+
+    Args:
+        policy: of the run.
+        group: whose.
+        spaces: of the group.
+        agent: its place in the group; None for all of them.
+
+    Raises:
+        ConfigError: for a group without an actor, or with one that is not masac's own.
+    """
+    network, normalizer = _own_actor(policy, group), dict(policy.normalizers.items()).get(group.name)
+    bounds = None if group.discrete is not None else action_bounds(cast(Bounded, group.action_spec))
+    if agent is not None:
+        network = network.of_agent(agent)
+        bounds = None if bounds is None else (bounds[0][agent].clone(), bounds[1][agent].clone())
+    plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.discrete, spaces=spaces)
+    return copy.deepcopy(plain).eval().requires_grad_(False)
+
+
+def acts_alike(policy: Policy, group: GroupSpec) -> bool:
+    """Whether all agents of a group act as one another where they observe the same.
+
+    Raises:
+        ConfigError: for a group without an actor, or with one that is not masac's own.
+    """
+    network = _own_actor(policy, group)
+    return group.n_agents == 1 or (network.share_params and not network.position_dependent)
+
+
+def _own_actor(policy: Policy, group: GroupSpec) -> ActorNetwork:
+    if group.name not in policy.actors:
+        raise ConfigError(
+            f"a policy to export must be of a group that learned; {group.name!r} acts at random. "
+            f"Groups that learned: {', '.join(policy.actors)}."
+        )
+    actor = policy.actors[group.name]
+    network = read_network(actor)
+    if network is None:
+        raise ConfigError(
+            "an actor to export must be one that masac.make_tanh_normal_actor or masac.make_categorical_actor made; "
+            f"that of group {group.name!r} is a {type(actor).__name__} of another kind. Export yours with torch.export."
+        )
+    return network
+
+
+def _choose(logits: Tensor, legal: Tensor | None, actions: DiscreteActions) -> Tensor:
+    sizes = list(actions.sizes or ())
+    if legal is None:
+        legal = torch.ones_like(logits, dtype=torch.bool)
+    choices = torch.stack(
+        [
+            _likeliest(part, part_legal)
+            for part, part_legal in zip(logits.split(sizes, -1), legal.split(sizes, -1), strict=True)
+        ],
+        dim=-1,
+    )
+    if actions.encoding == "multi-discrete":
+        return choices
+    return F.one_hot(choices.squeeze(-1), sizes[0]) if actions.encoding == "one-hot" else choices.squeeze(-1)
+
+
+def _likeliest(logits: Tensor, legal: Tensor) -> Tensor:
+    """The legal choice with the largest logit; of all choices, where none is legal.
+
+    As ``functional.discrete_policy`` has it, in operations that ONNX Runtime knows (no ``where`` of booleans).
+    """
+    among_legal = torch.where(legal, logits, torch.full_like(logits, -torch.inf))
+    return torch.where(legal.any(-1, keepdim=True), among_legal, logits).argmax(-1)

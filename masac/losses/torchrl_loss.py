@@ -1,0 +1,487 @@
+"""The module around a group loss, which TorchRL sees: keys, parameters, temperature, discount, critics, reductions.
+
+Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``V`` values a critic gives an agent (1, or one an action).
+"""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDictBase, TensorDictParams
+from tensordict.nn import (
+    CompositeDistribution,
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+)
+from torch import Tensor
+from torchrl.objectives import ValueEstimators
+from torchrl.objectives.value import ValueEstimatorBase
+
+from masac import functional
+from masac.keys import as_path, get_entry, in_group
+from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
+from masac.losses.critic_values import make_critic_values
+from masac.losses.denominators import note_count
+from masac.losses.group_signals import EndRules, GroupBatch, read_group_batch
+from masac.losses.row_mask import RowMaskedLoss
+from masac.losses.temperature import clamped_alpha, register_temperature
+from masac.losses.torchrl_arguments import check_torchrl_arguments
+from masac.losses.value_estimators import ESTIMATORS, estimated_target, is_lambda_return, make_estimator
+from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
+
+LOSS_OUT_KEYS = ["loss_actor", "loss_qvalue", "loss_alpha"]
+OTHER_OUT_KEYS = ["alpha", "entropy"]
+EXTRA_OUT_KEYS = ["target_entropy", "qvalue", "td_error", "fraction_masked", "fraction_terminal"]
+"""What a loss returns, in this order: the terms, what TorchRL's losses return beside them, what only ours do."""
+
+
+class GroupLossModule(RowMaskedLoss, abc.ABC):
+    """What every loss of one group of agents is built on. See :class:`GroupSACLoss` for the arguments."""
+
+    @dataclass
+    class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLossModule.set_keys`."""
+
+        action: NestedKey = "action"
+        value: NestedKey = "state_value"  # TorchRL's entry on the way to a target; nothing is read or written there
+        log_prob: NestedKey = "action_log_prob"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+        agent_mask: NestedKey = "mask"
+        agent_alive: NestedKey = "alive"
+        priority: NestedKey = "td_error"
+        priority_weight: NestedKey = "priority_weight"
+        steps_to_next_obs: NestedKey = "steps_to_next_obs"
+
+    default_keys = _AcceptedKeys
+    default_value_estimator = ValueEstimators.TD0
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    _schedulable_buffers = frozenset({"alpha_init", "min_log_alpha", "max_log_alpha", "log_alpha"})
+
+    actor_network: ProbabilisticTensorDictSequential
+    qvalue_network: TensorDictModule
+    actor_network_params: TensorDictParams
+    qvalue_network_params: TensorDictParams
+    target_actor_network_params: TensorDictParams
+    target_qvalue_network_params: TensorDictParams
+    log_alpha: Tensor
+    alpha_init: Tensor
+    min_log_alpha: Tensor | None
+    max_log_alpha: Tensor | None
+
+    # What TorchRL's losses say of networks that are not here.
+    delay_actor = False
+    value_network_params = None
+    target_value_network_params = None
+    SUPPORTED_VALUE_ESTIMATORS = tuple(ESTIMATORS)
+
+    _value_name: str
+    """The accepted key of what a critic writes."""
+    _keys_in_group: tuple[str, ...] = (
+        "action",
+        "log_prob",
+        "reward",
+        "done",
+        "terminated",
+        "agent_mask",
+        "agent_alive",
+    )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # TorchRL before 0.14 looks for the names of networks in the annotations of the class itself, not its bases'.
+        cls.__annotations__ = {**GroupLossModule.__annotations__, **inspect.get_annotations(cls)}
+
+    def __init__(
+        self,
+        actor_network: ProbabilisticTensorDictSequential,
+        qvalue_network: TensorDictModule | list[TensorDictModule],
+        *,
+        group: NestedKey,
+        n_agents: int | None,
+        num_qvalue_nets: int,
+        loss_function: str,
+        gamma: float | None,
+        alpha_init: float,
+        min_alpha: float | None,
+        max_alpha: float | None,
+        fixed_alpha: bool,
+        alpha_per_agent: bool,
+        skip_done_states: bool | str,
+        terminal_fill: TerminalFill,
+        actor_layout: str,
+        critic_layout: str,
+        terminated_reduction: str,
+        posthumous: bool,
+        reward_reduction: str | None,
+        delay_qvalue: bool,
+        reduction: str | None,
+        deactivate_vmap: bool,
+        use_prioritized_weights: bool | str,
+        torchrl: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        check_torchrl_arguments(torchrl, type(self).__name__)
+        if not isinstance(actor_network, ProbabilisticTensorDictSequential):
+            raise TypeError(
+                "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has "
+                f"a distribution to sample from; got {type(actor_network).__name__}."
+            )
+        _check_one_action(actor_network)
+        if loss_function not in ("l1", "l2", "smooth_l1"):
+            raise ValueError(f"loss_function must be 'l1', 'l2' or 'smooth_l1'; got {loss_function!r}.")
+        if reduction not in (None, "mean", "sum", "none"):
+            raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
+        gamma = 0.99 if gamma is None else gamma
+        if not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
+        check_terminal_fill(terminal_fill)
+        self.group = group
+        self.n_agents = n_agents if n_agents is not None else group_size(actor_network)
+        self.loss_function = loss_function
+        self.reduction = "mean" if reduction is None else reduction
+        self.scalar_output_mode = torchrl.get("scalar_output_mode")
+        self.skip_done_states = skip_done_states
+        self.terminal_fill = terminal_fill
+        self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
+        self._claims_shared = actor_layout == "shared"
+        self.pack_rows = needs_agent_axis(actor_network)
+        row_keys = [key for key in actor_network.in_keys if not in_group(key, group)]
+        if self.pack_rows and row_keys and self.actor_layout == "shared":
+            # Pairs of different rows share a repacked row, which then has no one entry for the whole row.
+            if actor_layout == "shared":
+                raise ValueError(
+                    f"a MultiAgentMLP actor with actor_layout='shared' must read entries of the group {group!r} only; "
+                    f"got {row_keys}. Pass actor_layout='per_agent'."
+                )
+            self.actor_layout = "per_agent"
+        self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False  # None: to be tried
+        if isinstance(qvalue_network, list | tuple):
+            if len(qvalue_network) != num_qvalue_nets:
+                raise ValueError(
+                    f"qvalue_network must be one critic or a list of num_qvalue_nets={num_qvalue_nets}; "
+                    f"got {len(qvalue_network)}. Pass num_qvalue_nets={len(qvalue_network)}."
+                )
+            qvalue_network = list(qvalue_network)
+        first_critic = qvalue_network[0] if isinstance(qvalue_network, list) else qvalue_network
+        self.centralized_critic = resolve_critic_layout(first_critic, critic_layout)
+        self.end_rules = EndRules(
+            terminated_reduction=terminated_reduction,  # pyright: ignore[reportArgumentType]
+            reward_reduction=reward_reduction,  # pyright: ignore[reportArgumentType]
+            posthumous=posthumous,
+        )
+        self.deactivate_vmap = deactivate_vmap
+        self.use_prioritized_weights = use_prioritized_weights
+        self.num_qvalue_nets = num_qvalue_nets
+        self.delay_qvalue = delay_qvalue
+        self.fixed_alpha = fixed_alpha
+        self._init_gamma = gamma
+        logged = [*OTHER_OUT_KEYS, *EXTRA_OUT_KEYS]
+        if self.reduction == "none":
+            logged = OTHER_OUT_KEYS if self.scalar_output_mode == "non_tensor" else []
+        self.out_keys: list[str] = [*LOSS_OUT_KEYS, *logged]
+        self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
+        self.convert_to_functional(
+            qvalue_network,  # pyright: ignore[reportArgumentType]
+            "qvalue_network",
+            num_qvalue_nets,
+            create_target_params=delay_qvalue,
+        )
+        # TorchRL before 0.14 keeps the whole list. Past nn.Module, which would register the critic's own parameters.
+        object.__setattr__(self, "qvalue_network", first_critic)
+        if alpha_per_agent and self.n_agents is None:
+            raise ValueError(
+                "alpha_per_agent=True must come with n_agents; got None. Pass n_agents=<size of the group>."
+            )
+        register_temperature(
+            self,
+            alpha_init=alpha_init,
+            min_alpha=min_alpha,
+            max_alpha=max_alpha,
+            fixed=fixed_alpha,
+            n_agents=self.n_agents if alpha_per_agent else None,
+        )
+        self._set_group_keys()
+        self.register_load_state_dict_pre_hook(_fit_estimator_state)
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def _set_group_keys(self) -> None:
+        keys: dict[str, NestedKey | None] = dict.fromkeys(self._keys_in_group)
+        action_keys = self.actor_network.dist_sample_keys
+        if len(action_keys) == 1:
+            keys["action"] = action_keys[0]
+        value_keys = [key for key in self.qvalue_network.out_keys if as_path(key)[-1] == self._value_name]
+        if len(value_keys) == 1:
+            keys[self._value_name] = value_keys[0]
+        self._resolved_keys = {name: key for name, key in keys.items() if key is not None}
+        self.set_keys(**keys)
+
+    def set_keys(self, **kwargs: NestedKey | None) -> None:
+        """Name the entries of the data; None restores the default, which lives in the group for an agent's entries."""
+        for name, key in kwargs.items():
+            if key is None and name in self._keys_in_group:
+                in_the_group = (*as_path(self.group), getattr(self.default_keys(), name))
+                kwargs[name] = self._resolved_keys.get(name, in_the_group)
+        super().set_keys(**kwargs)
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        self._in_keys = None
+
+    @property
+    def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
+        if self._in_keys is None:
+            actor_keys = [as_path(key) for key in self.actor_network.in_keys]
+            critic_keys = self._critic_state_keys()
+            states = list(dict.fromkeys([*actor_keys, *critic_keys]))
+            keys = self.tensor_keys
+            read = [keys.reward, keys.terminated, *([keys.done] if is_lambda_return(self.value_estimator) else [])]
+            signals = [("next", *as_path(key)) for key in read]
+            following = [("next", *key) for key in states]
+            self._in_keys = [as_path(keys.action), *states, *following, *signals, *self._required_row_masks]
+        return self._in_keys
+
+    @in_keys.setter
+    def in_keys(self, values: list[NestedKey]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._in_keys = values
+
+    @property
+    def optional_in_keys(self) -> list[NestedKey]:
+        """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
+        keys = self.tensor_keys
+        named = [as_path(key) for key in (keys.agent_mask, keys.priority_weight, keys.steps_to_next_obs)]
+        return [*named, *self._optional_row_masks]
+
+    @property
+    def keyword_out_keys(self) -> list[str]:
+        """What a call with keyword tensors returns: what TorchRL's losses do, or what ``select_out_keys`` selected."""
+        selected = self.out_keys != self.out_keys_source
+        return [key for key in self.out_keys if selected or key not in EXTRA_OUT_KEYS]
+
+    @property
+    def _keyword_keys(self) -> Iterator[NestedKey]:
+        """The entries that a call with keyword tensors may give, each by its names joined with ``_``.
+
+        They are those of :attr:`in_keys`, in this order, the optional ones, the done flag, which TorchRL's losses ask
+        for, and the signals at the root of ``next``, which are read where the group has none. Computed as they are
+        looked at: every call asks for them, those with a TensorDict in vain.
+        """
+        keys = self.tensor_keys
+        signals = [as_path(key) for key in (keys.reward, keys.terminated, keys.done)]
+        at_next = [("next", *path) for path in signals]
+        at_root = [("next", path[-1]) for path in signals if in_group(path, self.group)]
+        read = [*map(as_path, self.in_keys), *map(as_path, self.optional_in_keys)]
+        yield from dict.fromkeys([*read, *at_next, *at_root])
+
+    def _critic_state_keys(self) -> list[tuple[str, ...]]:
+        given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
+        return [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
+
+    # -- what TorchRL's losses have, too -------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.log_alpha.device
+
+    @property
+    def skip_done_states(self) -> bool | str:
+        """What networks see at the next states of agents that do not act there; see :class:`GroupSACLoss`."""
+        return self._skip_done_states
+
+    @skip_done_states.setter
+    def skip_done_states(self, value: bool | str) -> None:
+        self.skip_mode = resolve_skip_mode(value)
+        self._skip_done_states = value
+
+    # -- temperature and discount --------------------------------------------------------------------------------------
+
+    @property
+    def alpha(self) -> Tensor:
+        """The temperature, ``[]`` or ``[N]``, clamped to its bounds, without gradient."""
+        return clamped_alpha(self.log_alpha, self.min_log_alpha, self.max_log_alpha)
+
+    @property
+    def _alpha(self) -> Tensor:
+        """TorchRL's name of :attr:`alpha`, which its warnings tell users to read."""
+        return self.alpha
+
+    @property
+    @abc.abstractmethod
+    def _entropy_goal(self) -> Tensor:
+        """The target entropy of one agent, ``[]``, whatever the state."""
+
+    def alpha_loss(self, log_prob: Tensor) -> Tensor:
+        """The temperature's loss of every agent, not reduced, from log-probabilities ``[*B, N]`` or ``[*B, N, 1]``."""
+        log_alpha = self._per_pair(self.log_alpha) if log_prob.shape[-1] == 1 else self.log_alpha
+        return functional.temperature_loss(log_alpha, log_prob, self._entropy_goal)
+
+    def _per_pair(self, temperature: Tensor) -> Tensor:
+        """``[]`` or ``[N]`` so that it broadcasts against ``[*B, N, 1]``."""
+        return temperature.unsqueeze(-1) if temperature.ndim else temperature
+
+    def make_value_estimator(
+        self, value_type: ValueEstimators | ValueEstimatorBase | type | str | None = None, **hyperparams: Any
+    ) -> GroupLossModule:
+        """Say what critics are trained to, as in TorchRL.
+
+        Args:
+            value_type: ``ValueEstimators.TD0``, one step (or n, where the data says so), ``TDLambda``, the λ-return
+                over data of batch size ``[*B, T]``, or ``TD1``, the λ-return of λ = 1; the name of one (``"td0"``), its
+                class, or an instance, whose discount and λ count.
+            hyperparams: ``gamma``, and ``lmbda`` for ``TDLambda``; not with an instance.
+
+        Raises:
+            NotImplementedError: for another estimator.
+            ValueError: for settings of an estimator that would change targets.
+        """
+        value_type = self.default_value_estimator if value_type is None else value_type
+        defaults = {"gamma": self._init_gamma, "device": self._default_device}
+        self._value_estimator = make_estimator(value_type, defaults, hyperparams)
+        self.value_type = type(value_type) if isinstance(value_type, ValueEstimatorBase) else value_type
+        self._in_keys = None
+        return self
+
+    def _estimated_target(self, tensordict: TensorDictBase, batch: GroupBatch, next_value: Tensor) -> Tensor:
+        return estimated_target(
+            self.value_estimator, tensordict, batch, next_value, steps_key=self.tensor_keys.steps_to_next_obs
+        )
+
+    # -- the batch -----------------------------------------------------------------------------------------------------
+
+    def _set_batch_size(self, tensordict: TensorDictBase) -> None:
+        """Give data without a batch size (a call with keyword tensors) the one of its actions ``[*B, N, ...]``."""
+        action = get_entry(tensordict, self.tensor_keys.action, type(self).__name__)
+        batch_dims = action.ndim - 1 - self._action_dims(action)
+        if tensordict.batch_dims == 0 and batch_dims > 0:
+            tensordict.batch_size = action.shape[:batch_dims]  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def _shape_advice(self) -> str:
+        return "Give the TensorDict the batch size of its rows (not of its agents), or the loss the right n_agents."
+
+    @property
+    def _min_action_dims(self) -> int:
+        """The least number of dimensions one agent's action may have."""
+        return 1
+
+    def _action_dims(self, action: Tensor) -> int:
+        """The number of dimensions of one agent's action, in data without a batch size."""
+        return 1
+
+    def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
+        keys = self.tensor_keys
+        action = get_entry(tensordict, keys.action, type(self).__name__)
+        batch_dims = tensordict.batch_dims
+        n_agents = action.shape[batch_dims] if action.ndim >= batch_dims + 1 + self._min_action_dims else None
+        if n_agents is None or (self.n_agents is not None and n_agents != self.n_agents):
+            raise ValueError(
+                f"the action at {keys.action!r} must have shape "
+                f"{[*tensordict.batch_size, self.n_agents or 'N', '...']} for batch size "
+                f"{list(tensordict.batch_size)}; got {list(action.shape)}. "
+                f"{self._shape_advice}"
+            )
+        if tensordict.batch_size.numel() == 0:
+            raise ValueError(
+                f"the batch must hold at least one row; got batch size {list(tensordict.batch_size)}. "
+                "Sample once the replay buffer holds something."
+            )
+        return read_group_batch(
+            tensordict,
+            group=self.group,
+            n_agents=n_agents,
+            reward_key=keys.reward,
+            terminated_key=keys.terminated,
+            mask_key=keys.agent_mask,
+            done_key=keys.done,
+            rows=self._read_row_mask(tensordict),
+            rules=self.end_rules,
+        )
+
+    def _valid_entries(self, tensordict: TensorDictBase, batch: GroupBatch) -> ValidEntries:
+        return ValidEntries(
+            current=tensordict,
+            alive=batch.alive,
+            group=self.group,
+            fill=self.terminal_fill,
+            all_alive=batch.all_alive,
+        )
+
+    @abc.abstractmethod
+    def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
+        """Raise ValueError unless the critics' values ``[K, *B, ...]`` have the right shape."""
+
+    # -- critics and reductions ----------------------------------------------------------------------------------------
+
+    def _make_vmap(self) -> None:
+        """Nothing to keep: the critics are mapped when they are called, so that copies and pickles have their own."""
+
+    def _q_values(self, inputs: TensorDictBase, params: TensorDictBase, n_agents: int) -> Tensor:
+        """The values of K critics, ``[K, *B, N, V]`` or ``[K, *B, 1]``, with their shape checked."""
+        critic_values = make_critic_values(
+            self.qvalue_network,
+            getattr(self.tensor_keys, self._value_name),
+            randomness=self.vmap_randomness,
+            deactivate_vmap=self.deactivate_vmap,
+        )
+        values = critic_values(inputs, params)
+        self._check_values(values, inputs.batch_size, n_agents)
+        return values
+
+    def _reduce(self, name: str, values: Tensor, mask: Tensor, weights: Tensor | None, batch: GroupBatch) -> Tensor:
+        """Mean or sum over the living, or the masked values as they are, of a term of that name."""
+        if weights is not None:
+            weights = weights.reshape(*batch.batch_size, *(1,) * (values.ndim - len(batch.batch_size)))
+        if self.reduction == "none":
+            return functional.masked_values(values, mask, weights).squeeze(-1)
+        living = None if batch.all_alive else mask
+        if self.reduction == "mean":
+            return self._mean(name, values, living, weights)
+        return functional.masked_sum(values, living, weights)
+
+    def _mean(self, name: str, values: Tensor, mask: Tensor | None, weights: Tensor | None = None) -> Tensor:
+        """A masked mean, and a note of what it is over."""
+        note_count((self.group, name), values, mask, weights)
+        return functional.masked_mean(values, mask, weights)
+
+    def _weights(self, tensordict: TensorDictBase) -> Tensor | None:
+        """The importance weights of prioritized replay, ``[*B]``, where present."""
+        if self.use_prioritized_weights is False:
+            return None
+        weights = tensordict.get(as_path(self.tensor_keys.priority_weight), None)
+        if weights is not None and weights.shape not in (tensordict.batch_size, (*tensordict.batch_size, 1)):
+            raise ValueError(
+                f"the weights at {self.tensor_keys.priority_weight!r} must have shape {list(tensordict.batch_size)}, "
+                f"one a row; got {list(weights.shape)}."
+            )
+        return weights
+
+
+def _check_one_action(actor: ProbabilisticTensorDictSequential) -> None:
+    """Raise ValueError unless the actor draws one tensor of actions."""
+    kinds = [m.distribution_class for m in actor.modules() if isinstance(m, ProbabilisticTensorDictModule)]
+    kinds = [kind.func if isinstance(kind, partial) else kind for kind in kinds]
+    composite = any(isinstance(kind, type) and issubclass(kind, CompositeDistribution) for kind in kinds)
+    if composite or len(actor.dist_sample_keys) > 1:
+        raise ValueError(
+            f"a composite action ({', '.join(map(repr, actor.dist_sample_keys))}) is not taken, because critics and "
+            "temperature are those of one action of an agent, [*B, N, d]; draw one tensor that holds all parts."
+        )
+
+
+def _fit_estimator_state(loss: GroupLossModule, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Load states saved before and after the value estimator was made (as in TorchRL, on first use)."""
+    saved = f"{prefix}_value_estimator."
+    if any(key.startswith(saved) for key in state):
+        loss.value_estimator  # noqa: B018  made on first access
+    elif loss._value_estimator is not None:
+        state.update({f"{saved}{name}": value for name, value in loss._value_estimator.named_buffers()})

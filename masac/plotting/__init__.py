@@ -1,0 +1,1 @@
+"""What `masac plot` draws, and the statistics in it."""

@@ -1,0 +1,1 @@
+"""What `masac render` draws."""

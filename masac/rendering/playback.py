@@ -1,0 +1,69 @@
+"""Episodes of a policy to look at, picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
+
+from masac.rendering.drawing import DrawnEnv, Picture
+from masac.training.episodes import living_rewards
+from masac.training.policies.policy import Policy
+
+
+class Playback:
+    """Plays episodes while it is iterated over: a picture of every first state, and one after every step.
+
+    Args:
+        policy: acts.
+        drawn: the environment; the first episode follows its seed, each other one the episode before.
+        episodes: how many.
+        max_steps: steps of an episode at most; None leaves its end to the environment.
+        stochastic: whether actions are drawn from the policy, which else acts without noise.
+
+    Attributes:
+        lengths: steps of the episodes so far.
+        returns: by group, the mean return of its agents in the episodes so far.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        drawn: DrawnEnv,
+        *,
+        episodes: int = 1,
+        max_steps: int | None = None,
+        stochastic: bool = False,
+    ) -> None:
+        self.policy = policy
+        self.drawn = drawn
+        self.episodes = episodes
+        self.max_steps = max_steps
+        self.exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
+        self.lengths: list[int] = []
+        self.returns: dict[str, list[float]] = {group.name: [] for group in policy.groups}
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Play all episodes."""
+        for _ in range(self.episodes):
+            yield from self._play_one()
+
+    def _play_one(self) -> Iterator[Picture]:
+        with torch.no_grad():
+            data = self.drawn.env.reset()
+        yield self.drawn.draw()
+        self.lengths.append(0)
+        for returns in self.returns.values():
+            returns.append(0.0)
+        done = False
+        while not done and self.lengths[-1] != self.max_steps:
+            # Not step_and_maybe_reset: the picture of a last state would be that of the next episode's first one.
+            with torch.no_grad(), set_exploration_type(self.exploration):
+                stepped = self.drawn.env.step(self.policy(data))
+            for group in self.policy.groups:
+                self.returns[group.name][-1] += living_rewards(stepped, group).mean().item()
+            self.lengths[-1] += 1
+            done = bool(stepped["next", "done"].all())
+            data = step_mdp(stepped)
+            yield self.drawn.draw()

@@ -1,0 +1,195 @@
+"""Going on with a run: its state from a checkpoint, under a config that does not contradict it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from yaml import YAMLError
+
+from masac.errors import ConfigError
+from masac.files.integrity import DamagedError
+from masac.training.checkpointing.checkpoints import Checkpoint, Checkpoints, found_in, read_checkpoint
+from masac.training.checkpointing.random_state import random_state, set_random_state
+from masac.training.checkpointing.run_files import installed_versions
+from masac.training.config import ExperimentConfig, known_part, read_config
+from masac.training.distributed.ranks import Rank
+from masac.training.episodes import EpisodeTracker
+from masac.training.learner import Learner
+from masac.training.policies.policy import Policy
+from masac.training.reward_scaling import RewardScaling
+
+MAY_CHANGE = (
+    *("run_dir", "logging", "evaluation.every_frames", "evaluation.solved_at", "checkpoint.keep"),
+    *("task.num_workers", "task.horizon", "collector"),
+    *("training.total_frames", "training.device", "training.checkpoint_every"),
+    *("training.compile", "training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
+    *("training.sync_check_every", "training.threads"),
+)
+"""The keys (or parts of the config) that a resumed run may change: what was learned stays true under them."""
+
+
+def read_run_config(run_dir: Path, *, known_only: bool = False) -> ExperimentConfig:
+    """The config of a run.
+
+    Args:
+        run_dir: the run's folder.
+        known_only: leave out keys that this version of masac does not have, which are an error otherwise.
+
+    Raises:
+        ConfigError: if there is none, or it is damaged.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"a run must be a folder with a config.yaml that masac train wrote; {str(run_dir)!r} has none."
+        )
+    try:
+        config = OmegaConf.load(path)
+        if known_only and isinstance(saved := OmegaConf.to_container(config), dict):
+            return read_config(known_part(saved)[0])  # pyright: ignore[reportArgumentType]
+        return read_config(config)  # pyright: ignore[reportArgumentType]
+    except ConfigError as error:
+        raise ConfigError(f"{str(path)!r} must be a config of this version of masac: {error}") from None
+    except (OmegaConfBaseException, YAMLError, OSError, AssertionError) as error:
+        raise ConfigError(f"{str(path)!r} must be a config that masac wrote; got {error}") from None
+
+
+def contradictions(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which a config contradicts that of the run it is to go on with.
+
+    Args:
+        new: the config, by dotted keys.
+        old: that of the run.
+
+    Returns:
+        Of every key what the config has, and what the run had.
+    """
+    return {
+        key: (new.get(key), old.get(key))
+        for key in {**old, **new}
+        if new.get(key) != old.get(key) and not _may_change(key)
+    }
+
+
+def load_newest(
+    checkpoints: Checkpoints,
+    config: ExperimentConfig,
+    load: Callable[[Checkpoint], None],
+    *,
+    warn: Callable[[str], None],
+) -> Checkpoint | None:
+    """Load the newest whole checkpoint of a run; None if there is none at all.
+
+    Args:
+        checkpoints: the run's.
+        config: what to go on with.
+        load: loads one, all or nothing; raises :class:`DamagedError` if it cannot.
+        warn: is told of every checkpoint that is passed over.
+
+    Raises:
+        ConfigError: if there are checkpoints, but none that is whole.
+    """
+    folders = found_in(checkpoints.folder)
+    for folder in folders:
+        try:
+            checkpoint = read_checkpoint(folder)
+            foreign = contradictions(flat(asdict(config)), flat(asdict(_read(checkpoint.config))))
+            if foreign:
+                raise DamagedError(f"it is of another run: {', '.join(foreign)} differ")
+            load(checkpoint)
+        except DamagedError as error:
+            warn(f"the checkpoint {folder} cannot be used: {error}")
+            continue
+        checkpoints.go_on_from(checkpoint)
+        now = installed_versions()
+        for name in sorted({*now, *checkpoint.versions}):
+            before, here = checkpoint.versions.get(name), now.get(name)
+            if before != here:
+                warn(f"the checkpoint was written with {name} {before}, here is {here}: numbers may differ")
+        return checkpoint
+    if folders:
+        raise ConfigError(f"a run must have a whole checkpoint to go on from; none in {str(checkpoints.folder)!r} is.")
+    return None
+
+
+def state_of(learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker) -> dict[str, Tensor]:
+    """All that learning depends on besides the buffer, as tensors by name."""
+    parts = {
+        "learner": learner.state(),
+        "normalizers": dict(policy.normalizers.state_dict()),
+        "rewards": rewards.state(),
+        "episodes": episodes.state(),
+        _random_of(learner.rank.index): random_state(),
+    }
+    return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+
+def set_state(
+    state: Mapping[str, Tensor], learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker
+) -> None:
+    """Go on from :func:`state_of`, but for the random numbers, which come last: :func:`set_random_state_from`.
+
+    Raises:
+        DamagedError: if the state is of other networks.
+    """
+    try:
+        learner.set_state(_part(state, "learner"))
+        policy.normalizers.load_state_dict(_part(state, "normalizers"))
+        rewards.set_state(_part(state, "rewards"))
+        episodes.set_state(_part(state, "episodes"))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise DamagedError(f"its state does not fit this run ({str(error).splitlines()[-1].strip()})") from None
+
+
+def random_states(rank: Rank) -> dict[str, Tensor]:
+    """The random numbers of all ranks but this one, as tensors by name, for rank 0 to keep beside its own."""
+    states = rank.gather(random_state())
+    return {
+        f"{_random_of(index)}/{name}": value
+        for index, state in enumerate(states)
+        if index != rank.index
+        for name, value in state.items()
+    }
+
+
+def set_random_state_from(state: Mapping[str, Tensor], rank: Rank) -> bool:
+    """Go on with the random numbers that a rank had; returns whether they are there."""
+    mine = _part(state, _random_of(rank.index))
+    if mine:
+        set_random_state(mine)
+    return bool(mine)
+
+
+def _random_of(index: int) -> str:
+    return f"random{index}" if index else "random"
+
+
+def _read(config: Mapping[str, Any]) -> ExperimentConfig:
+    try:
+        return read_config(known_part(config)[0])
+    except ConfigError as error:
+        raise DamagedError(f"its config cannot be read: {error}") from None
+
+
+def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config by dotted keys, values as JSON has them (lists for tuples)."""
+    found: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(config)).items():
+        key = f"{prefix}{name}"
+        found |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return found
+
+
+def _may_change(key: str) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in MAY_CHANGE)

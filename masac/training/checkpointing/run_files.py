@@ -1,0 +1,253 @@
+"""What a run leaves behind: config.yaml, metrics.csv, summary.json, policy.pt, learning_curve.png."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import itertools
+import json
+import os
+import platform
+import shlex
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDictBase
+
+from masac.errors import ConfigError, RunFailedError
+from masac.files.atomic_write import disk_is_full, flush_names, write_atomically
+from masac.files.versions import installed_version
+from masac.keys import as_path
+from masac.training.checkpointing.checkpoints import FOLDER, found_in
+from masac.training.config import ExperimentConfig
+from masac.training.distributed.ranks import OtherRankFailedError, RankLostError
+from masac.training.policies.policy import Policy
+from masac.training.policies.saved_policy import save_policy
+
+PACKAGES = ("masac", "torch", "torchrl", "tensordict", "numpy", "vmas", "pettingzoo", "mpe2")
+"""The packages whose versions a summary and a checkpoint record, where they are installed."""
+
+
+class RunFiles:
+    """The files of one run.
+
+    Args:
+        run_dir: their folder, made if need be.
+        writes: whether this process is the one that writes; the methods of another do nothing.
+        resumes: whether the folder is to hold a run already.
+
+    Raises:
+        ConfigError: if a run is there already, and should not be.
+    """
+
+    def __init__(self, run_dir: Path, *, writes: bool = True, resumes: bool = False) -> None:
+        self.run_dir = run_dir
+        self.writes = writes
+        if not writes:
+            return
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            self._unlock = weakref.finalize(self, os.close, _lock(run_dir))
+            if not resumes and (found_in(run_dir / FOLDER) or self._worth_keeping()):
+                self._unlock()
+                raise ConfigError(
+                    f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=..., or go on with "
+                    f"{self.resume_command}"
+                )
+            flush_names(run_dir.parent)
+            (run_dir / "error.log").unlink(missing_ok=True)  # of an earlier start
+        except OSError as error:
+            step = "Make it so, or resume a copy of it" if resumes else "Change it with run_dir=..."
+            raise ConfigError(
+                f"run_dir must be a folder that can be written to; got {str(run_dir)!r}: {error}. {step}"
+            ) from None
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        return f"masac train --resume {shlex.quote(str(self.run_dir))}"
+
+    def explain(self, error: BaseException, *, newest: Path | None) -> RunFailedError | None:
+        """What to raise in the place of an error that a run may end with by no fault of anybody's code; else None.
+
+        Args:
+            error: what was raised.
+            newest: the last whole checkpoint.
+        """
+        if disk_is_full(error):
+            return RunFailedError(
+                f"the disk must have room for what a run writes; there is none left below {self.run_dir}. The last "
+                f"whole checkpoint is {newest or 'none'}. Make room, then go on with {self.resume_command}",
+                says_how_to_go_on=True,
+            )
+        if isinstance(error, RankLostError | OtherRankFailedError):
+            return RunFailedError(f"{error} Go on with {self.resume_command}", says_how_to_go_on=True)
+        return None
+
+    def check_barely_begun(self) -> None:
+        """Raise ConfigError if there is something to lose by beginning a run without checkpoints again."""
+        if self.writes and (name := self._worth_keeping()):
+            raise ConfigError(
+                f"a run must have checkpoints to go on from; {str(self.run_dir)!r} has a {name} and none. Begin "
+                "another run with another run_dir=..."
+            )
+
+    def _worth_keeping(self) -> str | None:
+        """What a run that got anywhere left in the folder. One that failed before leaves nothing to lose."""
+        return next((name for name in ("summary.json", "policy.pt") if (self.run_dir / name).exists()), None)
+
+    def close(self) -> None:
+        """Let another process go on with the run."""
+        if self.writes:
+            self._unlock()
+
+    def write_config(self, config: ExperimentConfig) -> None:
+        """Write ``config.yaml``, which ``masac`` can read back."""
+        if not self.writes:
+            return
+        text = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+        write_atomically(self.run_dir / "config.yaml", lambda file: file.write(text.encode()))
+
+    def open_metrics(
+        self, columns: list[str], *, frames: int, warn: Callable[[str], None] = lambda line: None
+    ) -> Metrics:
+        """Start ``metrics.csv``, or go on with it from ``frames``.
+
+        Args:
+            columns: its header.
+            frames: of a run that goes on; 0 for one that begins.
+            warn: is told where the numbers of an earlier run are kept, of which there is nothing else.
+        """
+        if not self.writes:
+            return Metrics(Path(os.devnull), columns)
+        path = self.run_dir / "metrics.csv"
+        if frames:
+            cut_metrics(path, columns, frames)
+        elif has_updates(path):
+            kept = next(name for n in itertools.count(1) if not (name := path.with_name(f"metrics-{n}.csv")).exists())
+            path.rename(kept)
+            warn(f"an earlier run in {self.run_dir} left no checkpoint; its metrics.csv is kept as {kept.name}")
+        return Metrics(path, columns, append=frames > 0)
+
+    def first_success(self, rate: float) -> dict[str, int | float | None]:
+        """Frames and seconds of the first evaluation with a success rate of ``rate`` or more, by ``metrics.csv``."""
+        path = self.run_dir / "metrics.csv"
+        if path.is_file():
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    if row.get("eval/success_rate") and float(row["eval/success_rate"]) >= rate:
+                        return {"solved_frames": int(row["frames"]), "solved_s": float(row["wall_time_s"])}
+        return {"solved_frames": None, "solved_s": None}
+
+    def write_policy(self, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
+        """Write ``policy.pt``."""
+        if self.writes:
+            save_policy(self.run_dir / "policy.pt", policy, config, frames=frames)
+
+    def write_batch(self, batch: TensorDictBase) -> Path:
+        """Write ``nonfinite_batch.pt``, a batch's tensors by name."""
+        path = self.run_dir / "nonfinite_batch.pt"
+        tensors = {"/".join(as_path(key)): value.detach().cpu() for key, value in batch.items(True, True)}
+        if self.writes:
+            write_atomically(path, lambda file: torch.save(tensors, file))
+        return path
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        if not self.writes:
+            return
+        text = json.dumps({**summary, "versions": installed_versions()}, indent=2)
+        write_atomically(self.run_dir / "summary.json", lambda file: file.write(f"{text}\n".encode()))
+
+
+class Metrics:
+    """A CSV file with one row an iteration.
+
+    Args:
+        path: the file.
+        columns: its header.
+    """
+
+    def __init__(self, path: Path, columns: list[str], *, append: bool = False) -> None:
+        self._file = path.open("a" if append else "w", newline="", buffering=1)
+        self._writer = csv.DictWriter(self._file, columns)
+        if not append:
+            self._writer.writeheader()
+
+    def write(self, row: Mapping[str, float | int | None]) -> None:
+        """Append a row; what is None stays empty."""
+        self._writer.writerow({name: _text(value) for name, value in row.items()})
+
+    def flush(self) -> None:
+        """Have all rows on the disk."""
+        self._file.flush()
+        with suppress(OSError):  # os.devnull has no disk
+            os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of the packages that decide what a run does, and of Python."""
+    found = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def has_updates(path: Path) -> bool:
+    """Whether a ``metrics.csv`` is of a run that learned, rather than of a start that failed."""
+    if not path.is_file():
+        return False
+    with path.open(newline="") as file:
+        return any((row.get("updates") or "0") != "0" for row in csv.DictReader(file))
+
+
+def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
+    """Keep the rows of ``metrics.csv`` up to ``frames``: those beyond are of what a resumed run does again."""
+    kept: list[dict[str, str]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            # A row that was cut short by the end of the process is one beyond, or has too few numbers.
+            rows = [row for row in csv.DictReader(file) if None not in row.values() and row["frames"].isdigit()]
+            kept = [{name: row.get(name, "") for name in columns} for row in rows if int(row["frames"]) <= frames]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(kept)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _lock(run_dir: Path) -> int:
+    """Keep other processes from training in a folder until the descriptor that is returned is closed."""
+    descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+                return descriptor
+            os.close(descriptor)
+            raise ConfigError(
+                f"a run must be trained by one process at a time; another one is at {str(run_dir)!r}. Wait for it, or "
+                "end it"
+            ) from None
+    return descriptor
+
+
+def _text(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

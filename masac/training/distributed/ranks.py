@@ -1,0 +1,230 @@
+"""Which of several processes this one is, and what they say to each other.
+
+``torchrun`` starts the processes and tells each of them where the others are; ``torch.distributed`` connects them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from masac.errors import ConfigError, RunFailedError
+
+T = TypeVar("T")
+
+IN_STEP = timedelta(minutes=30)
+"""How long a sum may take. Ranks begin it within the difference of their steps."""
+
+PATIENCE = timedelta(days=7)
+"""How long ranks wait for one that evaluates, writes or collects. The end of a process is noticed at once."""
+
+
+class RankLostError(RunFailedError):
+    """Another rank cannot be reached any more."""
+
+
+class OtherRankFailedError(RunFailedError):
+    """Another rank said that it cannot go on."""
+
+    def __init__(self) -> None:
+        super().__init__("every rank must go on to the end of the run; another one failed, which says why.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """One of ``world_size`` processes. Rank 0 evaluates, prints and writes files.
+
+    Without a connection it can only be alone.
+
+    Args:
+        index: which one.
+        world_size: how many there are.
+        local_index: which one on its machine.
+        local_world_size: how many there are on its machine.
+        link: the connection to the others.
+    """
+
+    index: int = 0
+    world_size: int = 1
+    local_index: int = 0
+    local_world_size: int = 1
+    link: Link | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process evaluates and writes files."""
+        return self.index == 0
+
+    def seed(self, seed: int, *more: int) -> int:
+        """A seed of this rank's own, and of what else tells it from others."""
+        return int(np.random.SeedSequence([seed, self.index, *more]).generate_state(1)[0] % 2**31)
+
+    def device(self, device: str) -> str:
+        """Of a kind of device, ``cuda`` or ``cpu``, this rank's own.
+
+        Raises:
+            ConfigError: if there are fewer than ranks, or all ranks are to take the same one of several.
+        """
+        if self.link is None or torch.device(device).type != "cuda":
+            return device
+        there, here = torch.cuda.device_count(), self.local_world_size
+        if device == "cuda":
+            if here > there:
+                raise ConfigError(
+                    f"every rank must have a GPU of its own; got {here} ranks on a machine with {there}. Start fewer "
+                    "with torchrun --nproc-per-node=..., have all take one with training.device=cuda:0, or change it "
+                    "with training.device=cpu"
+                )
+            device = f"cuda:{self.local_index}"
+        elif 1 < here <= there:
+            raise ConfigError(
+                f"training.device must be cuda, for a GPU a rank; got {device!r} for {here} ranks. Change it with "
+                "training.device=cuda"
+            )
+        torch.cuda.set_device(device)
+        return device
+
+    def add(self, values: Tensor) -> None:
+        """Add up a tensor over all ranks, in place: the same bits in all of them."""
+        if self.link is not None:
+            with _connected():
+                dist.all_reduce(values, group=self.link.sums)
+
+    def share(self, value: T) -> T:
+        """What rank 0 gives, in all of them."""
+        if self.link is None:
+            return value
+        values: list[Any] = [value if self.writes else None]
+        with _connected():
+            dist.broadcast_object_list(values, src=0, group=self.link.words)
+        return values[0]
+
+    def gather(self, value: T) -> list[T]:
+        """What every rank gives, in order, in all of them."""
+        if self.link is None:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        with _connected():
+            dist.all_gather_object(values, value, group=self.link.words)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so, in all of them."""
+        if self.link is None:
+            return flag
+        flags = torch.tensor(int(flag))
+        with _connected():
+            dist.all_reduce(flags, group=self.link.words)
+        return bool(flags)
+
+    def meet(self, *, failed: bool = False) -> None:
+        """Wait for all ranks.
+
+        Args:
+            failed: whether this one cannot go on.
+
+        Raises:
+            OtherRankFailedError: if another one cannot.
+        """
+        if self.any(failed) and not failed:
+            raise OtherRankFailedError
+
+    def send(self, value: object, to: int) -> None:
+        """Give one other rank something."""
+        assert self.link is not None
+        with _connected():
+            dist.send_object_list([value], dst=to, group=self.link.words)
+
+    def receive(self, source: int) -> Any:
+        """What another rank gives this one."""
+        assert self.link is not None
+        values: list[Any] = [None]
+        with _connected():
+            dist.recv_object_list(values, src=source, group=self.link.words)
+        return values[0]
+
+    def leave(self) -> None:
+        """Let go of the others. Nothing can be said to them any more."""
+        if self.link is not None:
+            self.link.cut()
+
+    def is_first_to_say(self, message: str) -> bool:
+        """Whether no other rank said the same before."""
+        if self.link is None or self.link.store is None:
+            return True
+        with suppress(RuntimeError):  # whoever kept count may be gone
+            return self.link.store.add(f"masac/said/{hashlib.sha256(message.encode()).hexdigest()}", 1) == 1
+        return True
+
+
+@dataclass(kw_only=True)
+class Link:
+    """The connection of a rank to the others.
+
+    Args:
+        sums: the group in which tensors are added up: NCCL's for those on GPUs.
+        words: the group in which all else is said, by way of the CPU.
+        store: what is kept for all.
+    """
+
+    sums: dist.ProcessGroup | None
+    words: dist.ProcessGroup | None
+    store: Any
+
+    def cut(self) -> None:
+        """End the connection and its threads, which live as long as anybody holds the groups or the store."""
+        if self.store is not None:
+            self.sums = self.words = self.store = None
+            dist.destroy_process_group()
+
+
+ALONE = Rank()
+
+
+def current_rank() -> Rank:
+    """The rank that torchrun gave this process, connected to the others; 0 of 1 without it."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    return _connect() if several else ALONE
+
+
+@cache
+def _connect() -> Rank:
+    from torch.distributed.rendezvous import rendezvous  # imported where it is used: not every PyTorch has it
+
+    store, index, world_size = next(rendezvous("env://", timeout=IN_STEP))
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    # Ranks that share a GPU cannot use NCCL; gloo takes tensors there too.
+    nccl = dist.is_nccl_available() and torch.cuda.device_count() >= local_world_size
+    backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
+    dist.init_process_group(backend, store=store, rank=index, world_size=world_size, timeout=IN_STEP)
+    words: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
+    rank = Rank(
+        index=index,
+        world_size=world_size,
+        local_index=int(os.environ.get("LOCAL_RANK", index)),
+        local_world_size=local_world_size,
+        link=Link(sums=dist.group.WORLD, words=words, store=store),
+    )
+    # Its threads abort the process if they still run while the interpreter is taken down.
+    atexit.register(rank.leave)
+    return rank
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # all that torch.distributed raises
+        raise RankLostError("every rank must live until the end of the run; this one lost another one.") from error

@@ -1,0 +1,1 @@
+"""Policies that act, their files and their inputs."""

@@ -1,0 +1,140 @@
+"""The policy that acts: an actor a group, the normalization of what it sees, and random actions where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType, exploration_type
+from torchrl.modules import ProbabilisticActor
+
+from masac import functional
+from masac.errors import ConfigError
+from masac.groups import GroupSpec
+from masac.training.policies.normalization import RunningNormalizer
+from masac.training.policies.tanh_normal import TanhNormalActions
+
+
+class Policy(TensorDictModuleBase):
+    """Writes the actions of all groups into the data, and nothing else.
+
+    Args:
+        groups: all groups of the environment.
+        actors: of the groups that have one, from the (normalized) observation to the action; the other groups act
+            uniformly at random.
+        normalizers: of observations, for the groups that have one.
+
+    Attributes:
+        random_groups: the groups that act uniformly at random (among their legal actions) for now, actor or not.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[GroupSpec],
+        actors: Mapping[str, ProbabilisticActor],
+        normalizers: Mapping[str, RunningNormalizer],
+    ) -> None:
+        super().__init__()
+        self.groups = tuple(groups)
+        self.actors = nn.ModuleDict(dict(actors))
+        self.normalizers = nn.ModuleDict(dict(normalizers))
+        self.random_groups: frozenset[str] = frozenset()
+        self._plain = {
+            group.name: TanhNormalActions(actor, group)
+            for group in groups
+            for name, actor in actors.items()
+            if name == group.name and TanhNormalActions.fits(actor)
+        }
+        masked = [group for group in groups if group.has_action_mask]
+        self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
+            *(group.observation_key for group in groups),
+            *((group.name, "action_mask") for group in masked),
+        ]
+        self.out_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
+            (group.name, "action") for group in groups
+        ]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Act on data of batch size ``*B``."""
+        seen = self.normalize(tensordict.select(*self.in_keys))
+        for group in self.groups:
+            key = (group.name, "action")
+            if group.name in self.random_groups or group.name not in self.actors:
+                tensordict.set(key, random_action(group, seen))
+            else:
+                tensordict.set(key, self._act(group, seen))
+        return tensordict
+
+    def _act(self, group: GroupSpec, seen: TensorDictBase) -> Tensor:
+        """The action of the group's actor, of the exploration type of TorchRL's context."""
+        how = exploration_type()
+        if group.name in self._plain and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
+            return self._plain[group.name](seen.get(group.observation_key), noisy=how == ExplorationType.RANDOM)
+        return self.actors[group.name](seen).get((group.name, "action"))
+
+    @property
+    def group_names(self) -> frozenset[str]:
+        """The names of all groups."""
+        return frozenset(group.name for group in self.groups)
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions to act in one environment, counted as if all agents shared every weight."""
+        agents = {group.name: group.n_agents for group in self.groups}
+        sizes = {name: sum(p.numel() for p in actor.parameters()) for name, actor in self.actors.items()}
+        return sum(2 * size * agents[name] for name, size in sizes.items())
+
+    def normalize(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The data with its observations (those at ``next`` too) normalized, if that is switched on; a shallow copy."""
+        if not self.normalizers:
+            return tensordict
+        out = tensordict.copy()
+        for group in self.groups:
+            if group.name in self.normalizers:
+                for state in (out, out.get("next", None)):
+                    if state is not None:
+                        observation = state.get(group.observation_key)
+                        state.set(group.observation_key, self.normalizers[group.name](observation))
+        return out
+
+
+def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:
+    """A uniformly random action of every agent, among its legal ones.
+
+    Args:
+        group: whose actions.
+        tensordict: the state, batch size ``*B``.
+
+    Returns:
+        ``[*B, N, ...]`` in the form of the group's action spec.
+    """
+    observation = tensordict.get(group.observation_key)
+    lead = observation.shape[:-1]
+    spec = group.action_spec
+    if group.discrete is None:
+        return spec.expand(torch.Size([*tensordict.batch_size, *spec.shape])).to(observation.device).rand()
+    sizes = group.discrete.sizes or ()
+    legal = tensordict.get((group.name, "action_mask"), None)
+    logits = torch.zeros(*lead, sum(sizes), device=observation.device)
+    _, probs, _ = functional.discrete_policy(logits, legal, sizes)
+    return group.discrete.from_one_hot(functional.draw_one_hot(probs, sizes), sizes).to(spec.dtype)
+
+
+def learning_groups(groups: list[GroupSpec], names: tuple[str, ...] | None) -> list[GroupSpec]:
+    """The groups that learn: those named, or all.
+
+    Raises:
+        ConfigError: for a name that no group has.
+    """
+    if names is None:
+        return groups
+    known = [group.name for group in groups]
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"training.learning_groups must name groups of the task; got {name!r}. There are: {', '.join(known)}."
+            )
+    return [group for group in groups if group.name in names]

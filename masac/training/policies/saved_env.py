@@ -1,0 +1,50 @@
+"""The environment of a run that was trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torchrl.envs import EnvBase
+
+from masac.envs.config import TaskConfig
+from masac.envs.import_path import look_in_working_directory
+from masac.envs.registry import make_env
+from masac.errors import ConfigError
+from masac.training.checkpointing.resume import read_run_config
+from masac.training.policies.saved_policy import find_policy, read_saved_config
+
+
+def load_env(
+    run_dir: str | Path, *, num_envs: int | None = None, seed: int = 0, device: str | torch.device = "cpu"
+) -> EnvBase:
+    """The environment of a run: its task with its keywords and horizon, in this process.
+
+    An environment of your own is looked for in the working directory, too.
+
+    Args:
+        run_dir: the run's folder.
+        num_envs: environments stepped at once; None for as many as the run had (``task.num_envs``).
+        seed: of everything random in them.
+        device: where its data is; where VMAS computes.
+
+    Returns:
+        A TorchRL environment with batch size ``[num_envs]``. ``env.rollout(steps, policy)`` stops where the first of
+        them ends; with ``break_when_any_done=False`` those that end begin a new episode.
+
+    Raises:
+        ConfigError: if the folder holds no run, or its environment cannot be built here.
+    """
+    look_in_working_directory()
+    task = _task_of(Path(run_dir))
+    if num_envs is not None and num_envs < 1:
+        raise ConfigError(f"num_envs must be at least 1; got {num_envs}. Pass how many environments step at once.")
+    return make_env(replace(task, num_workers=0), num_envs=num_envs or task.num_envs, seed=seed, device=str(device))
+
+
+def _task_of(run_dir: Path) -> TaskConfig:
+    """The task of a run of any version of masac, as its folder or else its policy says."""
+    if (run_dir / "config.yaml").is_file():
+        return read_run_config(run_dir, known_only=True).task
+    return read_saved_config(find_policy(run_dir)).task

@@ -1,0 +1,165 @@
+"""Trained policies on disk: plain tensors and JSON, which load without running code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from masac.algorithm import make_actor
+from masac.envs.import_path import look_in_working_directory
+from masac.envs.registry import make_env
+from masac.errors import ConfigError
+from masac.files.atomic_write import write_atomically
+from masac.groups import GroupSpec, read_groups
+from masac.training.checkpointing.checkpoints import FOLDER, best_of, newest_of
+from masac.training.config import ExperimentConfig, known_part, read_config
+from masac.training.policies.normalization import RunningNormalizer
+from masac.training.policies.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPolicy:
+    """A policy from disk.
+
+    Args:
+        policy: acts; in evaluation mode, on the CPU.
+        config: of the run that trained it.
+        frames: the environment frames it was trained with.
+        file: where it comes from.
+        unknown_keys: of its config, which this version of masac does not have; left out.
+    """
+
+    policy: Policy
+    config: ExperimentConfig
+    frames: int
+    file: Path
+    unknown_keys: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> tuple[GroupSpec, ...]:
+        """All groups of its environment."""
+        return self.policy.groups
+
+
+def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Policy:
+    """The policy of a run, ready for ``env.rollout(steps, policy, break_when_any_done=False)``.
+
+    It acts without noise unless told otherwise: ``torchrl.envs.utils.set_exploration_type(ExplorationType.RANDOM)``.
+    Its parameters want no gradients, so that rollouts carry none; ``policy.requires_grad_()`` has them back. An
+    environment of your own is looked for in the working directory, too.
+
+    Args:
+        run_dir: the run's folder.
+        checkpoint: ``"last"``, ``"best"`` (by evaluation return), the name of one of the run's checkpoints, or the
+            path of a policy file or checkpoint folder.
+
+    Returns:
+        A TensorDictModule that writes ``(group, "action")`` for every group, in evaluation mode, on the CPU.
+
+    Raises:
+        ConfigError: if there is no such policy, or it is damaged.
+    """
+    look_in_working_directory()
+    return read_policy(find_policy(run_dir, checkpoint=checkpoint)).policy.requires_grad_(False)
+
+
+def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path:
+    """The file of a run's policy; see :func:`load_policy`."""
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise ConfigError(f"a run must be a folder that masac train wrote; {str(run_dir)!r} is none.")
+    if checkpoint not in ("last", "best"):
+        path = next(
+            (one for one in (Path(checkpoint), run_dir / FOLDER / checkpoint) if one.exists()), Path(checkpoint)
+        )
+        path = path / "policy.pt" if path.is_dir() else path
+        if not path.is_file():
+            raise ConfigError(f"checkpoint must be last, best or a path; there is no file {str(path)!r}.")
+        return path
+    found = best_of(run_dir) if checkpoint == "best" else newest_of(run_dir)
+    path = run_dir / "policy.pt" if found is None else found.folder / "policy.pt"
+    if not path.is_file() or (checkpoint == "best" and found is None):
+        rule = "a checkpoint with an evaluation" if checkpoint == "best" else "a policy.pt or a checkpoint"
+        raise ConfigError(f"a run must have {rule} for its {checkpoint} policy; {str(run_dir)!r} has none.")
+    return path
+
+
+def save_policy(path: Path, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
+    """Write a policy, loadable with ``torch.load(weights_only=True)``."""
+    tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
+    groups = [
+        {"name": group.name, "n_agents": group.n_agents, "learned": group.name in policy.actors}
+        for group in policy.groups
+    ]
+    about = json.dumps({"groups": groups, "config": asdict(config), "frames": frames})
+    write_atomically(path, lambda file: torch.save({"policy": tensors, "about": about}, file))
+
+
+def read_policy(path: Path) -> SavedPolicy:
+    """The policy in a file that :func:`save_policy` wrote.
+
+    Raises:
+        ConfigError: if the file is damaged, is no policy, or does not fit the environment that is installed.
+    """
+    tensors, about = _read(path)
+    config, unknown = _config_of(about, path)
+    env = make_env(config.task, num_envs=1, seed=0)
+    try:
+        groups = read_groups(env)
+    finally:
+        env.close(raise_if_closed=False)
+    learned = [group for group, saved in zip(groups, about["groups"], strict=False) if saved["learned"]]
+    policy = make_policy(groups, learned, config)
+    try:
+        policy.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the policy in {str(path)!r} must fit the environment {config.task.suite}/{config.task.name} as it is "
+            f"installed here; {str(error).splitlines()[-1].strip()}"
+        ) from None
+    return SavedPolicy(
+        policy=policy.eval(), config=config, frames=int(about["frames"]), file=path, unknown_keys=tuple(unknown)
+    )
+
+
+def read_saved_config(path: Path) -> ExperimentConfig:
+    """The config of the run that trained the policy in a file, without keys that this version of masac does not have.
+
+    Raises:
+        ConfigError: if the file is damaged, or is no policy.
+    """
+    return _config_of(_read(path)[1], path)[0]
+
+
+def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:
+    """A new policy, with actors and (if switched on) normalizers for the groups that learn."""
+    actors = {group.name: make_actor(group, config.algorithm, config.model) for group in learning}
+    normalized = learning if config.training.normalize_observations else []
+    return Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
+
+
+def _config_of(about: Mapping[str, Any], path: Path) -> tuple[ExperimentConfig, list[str]]:
+    """The config saved with a policy, and the keys of it that are left out."""
+    known, unknown = known_part(about["config"])
+    try:
+        return read_config(known), unknown
+    except ConfigError as error:
+        raise ConfigError(f"the policy {str(path)!r} must be of this version of masac: {error}") from None
+
+
+def _read(path: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        return saved["policy"], json.loads(saved["about"])
+    except OSError as error:
+        raise ConfigError(f"the policy {str(path)!r} must be readable: {error}") from None
+    except Exception as error:  # what PyTorch raises for a damaged file is not specified
+        raise ConfigError(
+            f"{str(path)!r} must be a policy that masac wrote; it is damaged or something else "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        ) from None

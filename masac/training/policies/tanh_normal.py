@@ -1,0 +1,79 @@
+"""Actions of masac's own actors from plain tensors, without what acting does not need (log-probabilities, say)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical
+from torchrl.data import Bounded
+from torchrl.modules import (
+    MaskedCategorical,
+    MaskedOneHotCategorical,
+    OneHotCategorical,
+    ProbabilisticActor,
+    TanhNormal,
+)
+
+from masac.actions.multi_categorical import MultiCategorical
+from masac.groups import GroupSpec, action_bounds
+from masac.networks.actors import ActorNetwork, TanhNormalNetwork
+
+KNOWN = {
+    TanhNormalNetwork: (TanhNormal,),
+    ActorNetwork: (
+        Categorical,
+        OneHotCategorical,
+        MaskedCategorical,
+        MaskedOneHotCategorical,
+        MultiCategorical,
+    ),
+}
+"""The networks whose actions are known, and the distributions that may follow them."""
+
+
+def read_network(actor: object) -> ActorNetwork | None:
+    """The network of an actor that masac made; None for another."""
+    if isinstance(actor, ProbabilisticActor) and len(actor) == 2:
+        network = getattr(actor[0], "module", None)
+        if isinstance(network, ActorNetwork) and actor[-1].distribution_class in KNOWN.get(type(network), ()):
+            return network
+    return None
+
+
+class TanhNormalActions:
+    """What a tanh-normal actor draws, to the bit.
+
+    Args:
+        actor: of the group.
+        group: who acts.
+    """
+
+    def __init__(self, actor: ProbabilisticActor, group: GroupSpec) -> None:
+        self.network = cast(TanhNormalNetwork, read_network(actor))
+        low, high = action_bounds(cast(Bounded, group.action_spec))
+        if bool((low == low[:1]).all() and (high == high[:1]).all()):
+            low, high = low[0], high[0]  # of every agent, however many there are
+        self.middle, self.half = (high + low) / 2, (high - low) / 2
+
+    @staticmethod
+    def fits(actor: object) -> bool:
+        """Whether an actor is one of masac's tanh-normal ones."""
+        return isinstance(read_network(actor), TanhNormalNetwork)
+
+    def __call__(self, observation: Tensor, *, noisy: bool) -> Tensor:
+        """``[*B, N, F]`` to actions ``[*B, N, d]``.
+
+        Args:
+            observation: as the network takes it.
+            noisy: draw them; else the mean of the normal distribution, through tanh.
+        """
+        mean, std = self.network(observation)
+        return squash(mean + torch.randn_like(mean) * std if noisy else mean, self.middle, self.half)
+
+
+def squash(value: Tensor, middle: Tensor, half: Tensor) -> Tensor:
+    """Through tanh into bounds, given the middle between them and half their distance."""
+    limit = 1.0 - torch.finfo(value.dtype).resolution  # TorchRL's TanhNormal stays this far inside of its bounds
+    return middle + half * torch.tanh(value).clamp(-limit, limit)

@@ -1,0 +1,114 @@
+"""The replay buffers of all ranks as rank 0 sees them, which alone reads and writes files.
+
+Every rank keeps its own rows. Where rank 0 saves or restores all buffers, the others do what it asks of theirs, so no
+disk needs to be shared, and no rank holds more than its own rows and a segment of another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from masac.keys import as_path
+from masac.training.distributed.ranks import Rank
+from masac.training.replay.buffer import Replay
+
+
+class RemoteReplay:
+    """The replay buffer of another rank.
+
+    Args:
+        own: this rank's, which has the same kind of rows.
+        rank: this one.
+        index: the other one.
+    """
+
+    def __init__(self, own: Replay, rank: Rank, index: int) -> None:
+        self.own = own
+        self.rank = rank
+        self.index = index
+        self.size = own.size
+        self.rank.send(("numbers",), index)
+        self.written, self._rows = rank.receive(index)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def rows(self, first: int, end: int) -> TensorDictBase:
+        """See :meth:`Replay.rows`."""
+        self.rank.send(("rows", first, end), self.index)
+        return self.rows_from(self.rank.receive(self.index))
+
+    def rows_from(self, tensors: Mapping[str, Tensor]) -> TensorDictBase:
+        """See :meth:`Replay.rows_from`."""
+        return self.own.rows_from(tensors)
+
+    def begin(self, written: int, held: int) -> None:
+        """See :meth:`Replay.begin`."""
+        self.rank.send(("begin", written, held), self.index)
+
+    def put(self, rows: TensorDictBase) -> None:
+        """See :meth:`Replay.put`."""
+        self.rank.send(("put", as_tensors(rows)), self.index)
+
+
+AnyReplay = Replay | RemoteReplay
+
+
+@contextmanager
+def all_replays(own: Replay, rank: Rank) -> Iterator[Sequence[AnyReplay]]:
+    """On rank 0 the buffers of all ranks; on another one nothing, once rank 0 is done with its buffer."""
+    if not rank.writes:
+        _serve(own, rank)
+        yield []
+        return
+    others = range(1, rank.world_size)
+    yield [own, *(RemoteReplay(own, rank, index) for index in others)]
+    for index in others:  # not after an error, which ends this rank: the others notice that
+        rank.send(("done",), index)
+
+
+def whole_batch(batch: TensorDictBase, rank: Rank) -> TensorDictBase:
+    """The rows of all ranks."""
+    return torch.cat(rank.gather(batch.cpu())) if rank.world_size > 1 else batch  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def as_tensors(rows: TensorDictBase) -> dict[str, Tensor]:
+    """Rows as tensors on the CPU by name, for :meth:`Replay.rows_from`."""
+    return {"/".join(as_path(key)): value.cpu() for key, value in rows.items(True, True)}
+
+
+def deal(rows: TensorDictBase, replays: Sequence[AnyReplay], first: int) -> int:
+    """Put rows into buffers in turn; returns whose turn is next.
+
+    Args:
+        rows: any number.
+        replays: the buffers.
+        first: whose turn it is.
+    """
+    ranks = len(replays)
+    for index, replay in enumerate(replays):
+        mine = rows[(index - first) % ranks :: ranks]
+        if len(mine):  # not numel(), which is 1 for no rows
+            replay.put(mine)  # pyright: ignore[reportArgumentType]
+    return (first + len(rows)) % ranks
+
+
+def _serve(own: Replay, rank: Rank) -> None:
+    """Do with this rank's buffer what rank 0 asks."""
+    while True:
+        what, *about = rank.receive(0)
+        if what == "done":
+            return
+        if what == "numbers":
+            rank.send((own.written, len(own)), 0)
+        elif what == "rows":
+            rank.send(as_tensors(own.rows(*about)), 0)
+        elif what == "begin":
+            own.begin(*about)
+        else:
+            own.put(own.rows_from(*about))

@@ -1,0 +1,195 @@
+"""Environments that train, but hardly as meant: ignored seeds and keywords, hidden deaths, long waits."""
+
+import copy
+import random
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from masac.envs.config import TaskConfig
+from masac.envs.environment_warnings import warn_of_ignored_seed, warn_of_wrappers
+from masac.envs.pettingzoo_wrapper import wrap
+from masac.envs.registry import make_env
+from masac.envs.unused_keywords import check_used, watched
+from masac.envs.vmas import make_vmas_env
+from masac.envs.vmas_env import VmasVectorEnv
+from masac.errors import ConfigError, EnvironmentWarning
+from tests.envs.misbehaving import Walkers
+from tests.envs.scripted import ScriptedDeaths
+
+MISBEHAVING = "tests.envs.misbehaving"
+SCENARIOS = "tests.envs.named_scenario"
+
+
+def pettingzoo(factory, *, num_envs=2, **kwargs):
+    task = TaskConfig(
+        suite="pettingzoo", scenario=None, factory=f"{MISBEHAVING}:{factory}", kwargs=kwargs, horizon=None
+    )
+    return make_env(task, num_envs=num_envs, seed=3, warns=True)
+
+
+def vmas(scenario, *, warns=True, **kwargs):
+    task = TaskConfig(scenario=f"{SCENARIOS}:{scenario}", kwargs=kwargs, horizon=5)
+    return make_env(task, num_envs=2, seed=3, warns=warns)
+
+
+# --- seeds
+
+
+def test_an_environment_that_ignores_its_seed_is_warned_of_in_both_suites():
+    with pytest.warns(
+        EnvironmentWarning, match=r"task.factory=.*:deaf ignores its seed: two episodes begun with the same one"
+    ):
+        pettingzoo("deaf")
+    with pytest.warns(EnvironmentWarning, match=r":forgetful ignores its seed"):
+        pettingzoo("forgetful")
+    with pytest.warns(EnvironmentWarning, match=r"the scenario '.*:Deaf' ignores its seed"):
+        vmas("Deaf", names=["agent_0"])
+
+
+def test_looking_for_ignored_seeds_leaves_random_numbers_alone():
+    def state():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+    of_steps, of_vmas = pettingzoo("walkers"), vmas("Named", names=["agent_0"])
+    before = state()
+    warn_of_ignored_seed(of_steps, "walkers")
+    assert not of_vmas.ignores_seed(3)
+    assert state() == before
+
+
+def test_a_vmas_environment_begins_as_if_its_seed_had_not_been_looked_at():
+    looked_at = make_vmas_env(TaskConfig(horizon=5), num_envs=3, seed=3, warns=True)
+    plain = VmasVectorEnv("navigation", num_envs=3, horizon=5, seed=3)
+    for env in (looked_at, plain):
+        torch.manual_seed(0)
+        env.begun = env.rollout(7, break_when_any_done=False)
+    assert (looked_at.begun == plain.begun).all()
+
+
+# --- hidden deaths
+
+
+def test_wrappers_that_hide_the_dead_are_named():
+    supersuit = pytest.importorskip("supersuit")
+    hidden = supersuit.black_death_v3(ScriptedDeaths())
+    with pytest.warns(EnvironmentWarning, match=r"the wrapper black_death_par \(supersuit.* hides who is dead"):
+        warn_of_wrappers(supersuit.dtype_v0(hidden, np.float32))
+    # What it does: a_0 dies at step 2 and the others are cut short at step 5; nobody is seen to die, and all terminate.
+    data = wrap(hidden).rollout(6, break_when_any_done=False)
+    assert data["a", "mask"].all()
+    assert data["next", "a", "terminated"].squeeze(-1).sum(1).tolist() == [0, 0, 0, 0, 0, 3]
+
+
+def test_wrappers_of_no_harm_are_not_warned_of(recwarn):
+    pettingzoo("walkers")
+    supersuit = pytest.importorskip("supersuit")
+    warn_of_wrappers(supersuit.pad_observations_v0(supersuit.frame_stack_v2(ScriptedDeaths())))
+    assert not [one for one in recwarn if issubclass(one.category, EnvironmentWarning)]
+
+
+# --- keywords that nobody looks at
+
+
+def test_keywords_are_used_where_they_are_looked_up():
+    def take(first, *, third=0, **kwargs):
+        kwargs.pop("second")
+        kwargs.get("second")
+        return "fourth" in kwargs, kwargs["fifth"]
+
+    kwargs = watched({"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5})
+    take(**kwargs)
+    check_used(kwargs, "take", [take])
+    message = r"must be keywords of it; got size, which it never looks at. It looks at: fifth, first, second, third\."
+    with pytest.raises(ConfigError, match=message):
+        check_used(watched({"size": 6}), "it", [take])
+
+
+def test_a_keyword_that_may_be_used_in_ways_that_are_not_seen_is_not_refused():
+    def copies(**kwargs):
+        return copy.deepcopy(kwargs)
+
+    def collects(first, **kwargs):
+        return {str(name): value for name, value in kwargs.items()}
+
+    def keeps(first, **kwargs):
+        return locals()
+
+    for function in (copies, collects, keeps, lambda **kwargs: 0, dict):
+        check_used(watched({"size": 6}), "it", [function])
+
+
+@pytest.mark.parametrize("scenario", ["Attributes", "Later"])
+def test_keywords_that_a_scenario_keeps_are_used(scenario):
+    assert vmas(scenario, n_agents=3, **({"may_end": False} if scenario == "Later" else {})).n_agents == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: vmas("Named", nmaes=["b_0"], names=["a_0"]), "got nmaes, which it never looks at. Did you mean names"),
+        (lambda: vmas("Named", od="a_0", names=["a_0"], warns=False), "got od, which it never looks at. Did you mean"),
+        (lambda: pettingzoo("walkers", stepz=3), "task.kwargs must fit task.factory=.*'stepz': 3.*unexpected keyword"),
+    ],
+)
+def test_a_keyword_that_nobody_can_look_at_is_an_error(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: vmas("Later", n_agent=3, may_end=True),
+            "scenario '.*:Later' seems not to use n_agent of task.kwargs. Did you mean n_agents",
+        ),
+        (lambda: vmas("Attributes", n_agents=1, speed=3), "seems not to use speed"),
+        (
+            lambda: pettingzoo("takes_anything", stepz=3),
+            "task.factory=.*:takes_anything seems not to use stepz of task.kwargs",
+        ),
+        (lambda: pettingzoo("takes_any_attribute", stepz=3), "seems not to use stepz"),
+    ],
+)
+def test_a_keyword_that_seems_to_be_used_by_nobody_is_warned_of(make, message):
+    with pytest.warns(EnvironmentWarning, match=message):
+        make()
+
+
+def test_keywords_that_a_factory_takes_are_used():
+    pettingzoo("takes_anything", steps=3)
+    pettingzoo("takes_any_attribute", steps=3)
+    pettingzoo("reads_its_config_in_reset", steps=3)
+
+
+def test_nothing_is_reset_to_look_for_faults_where_nobody_asked(monkeypatch):
+    monkeypatch.setattr(VmasVectorEnv, "ignores_seed", None)
+    monkeypatch.setattr("masac.envs.environment_warnings._begin", None)
+    vmas("Deaf", names=["agent_0"], warns=False)
+    task = TaskConfig(suite="pettingzoo", scenario=None, factory=f"{MISBEHAVING}:deaf", horizon=None)
+    make_env(task, num_envs=2, seed=3)
+
+
+# --- long waits
+
+
+def test_an_environment_that_does_not_begin_is_named_with_what_to_change(monkeypatch, capsys):
+    monkeypatch.setattr("masac.envs.slow_start_warning.SECONDS", 0.05)
+    reset = Walkers.reset
+
+    def slow_reset(self, seed=None, options=None):
+        time.sleep(0.1)
+        return reset(self, seed, options)
+
+    monkeypatch.setattr(Walkers, "reset", slow_reset)
+    pettingzoo("walkers")
+    said = capsys.readouterr().err
+    assert said.startswith("warning: pettingzoo/walkers has not begun its first episode after 0 s, and is waited for.")
+    assert "task.num_envs" in said
+    assert len(said.splitlines()) == 1
+    monkeypatch.setattr("masac.envs.slow_start_warning.SECONDS", 60)
+    pettingzoo("walkers")
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,146 @@
+"""Several processes that train together: what they learn, what they divide, what they keep."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from masac.envs.config import TaskConfig
+from masac.errors import ConfigError
+from masac.training.checkpointing.replay_files import ReplayFiles
+from masac.training.collectors.config import CollectorConfig
+from masac.training.config import ExperimentConfig, TrainingConfig
+from masac.training.distributed.rank_config import share_of
+from masac.training.distributed.ranks import Rank
+from masac.training.replay.buffer import Replay
+from masac.training.update import UpdateStep
+from tests.losses.common import N, make_batch, noisy_actor, noisy_loss, our_critic
+from tests.training.distributed.ranked import all_cases, alone, in_ranks, threads_at_exit, trouble
+from tests.training.test_parts import GROUP
+
+
+@pytest.mark.slow
+def test_ranks_with_a_part_of_the_batch_each_learn_what_one_learns_from_all_of_it(tmp_path, float64):
+    first, second = in_ranks(all_cases, tmp_path)
+    for case, (expected, expected_said) in alone().items():
+        learned, said = first[case]
+        for name, value in expected.items():
+            torch.testing.assert_close(learned[name], value, rtol=1e-9, atol=1e-12, msg=f"{case}: {name}")
+            assert torch.equal(learned[name], second[case][0][name]), f"{case}: {name} differs between ranks"
+        for one, other in zip(said, expected_said, strict=True):
+            assert one.keys() == other.keys()
+            for name, value in other.items():
+                torch.testing.assert_close(one[name].to(value), value, rtol=1e-5, atol=1e-6, msg=f"{case}: {name}")
+
+
+@pytest.mark.slow
+def test_what_is_wrong_on_one_rank_is_an_error_on_all(tmp_path):
+    for said in in_ranks(trouble, tmp_path):
+        assert "loss_qvalue" in said["not finite"]
+        assert said["applied"] == "False"
+        assert (
+            "must be the same in all ranks; got another alpha on rank 1 than on rank 0, after update 7" in said["drift"]
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux")
+def test_a_process_ends_its_connection_before_the_interpreter_goes(tmp_path):
+    # A thread of gloo that is left then aborts the process, once in a while.
+    for before, after in in_ranks(threads_at_exit, tmp_path):
+        assert before
+        assert not after
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"task": TaskConfig(num_envs=9)},
+            r"task.num_envs must be a multiple of 2, .*; got 9. Change it with task.num",
+        ),
+        ({"training": TrainingConfig(batch_size=33)}, r"training.batch_size must be a multiple of 2, .*; got 33"),
+        ({"training": TrainingConfig(buffer_size=999)}, r"training.buffer_size must be a multiple of 2, .*; got 999"),
+        (
+            {"collector": CollectorConfig(kind="processes", num_workers=2)},
+            r"collector.kind must be local where there are several ranks .*; got 'processes'",
+        ),
+    ],
+)
+def test_what_ranks_cannot_divide_is_an_error(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        share_of(ExperimentConfig(**wrong), Rank(index=1, world_size=2))
+
+
+def test_a_rank_has_its_part_of_environments_batch_and_buffer_and_all_frames():
+    config = ExperimentConfig()
+    own = share_of(config, Rank(index=1, world_size=4))
+    assert 4 * own.task.num_envs == config.task.num_envs
+    assert 4 * own.training.batch_size == config.training.batch_size
+    assert 4 * own.training.buffer_size == config.training.buffer_size
+    assert own.training.total_frames == config.training.total_frames
+    assert own.training.updates_per_frame == config.training.updates_per_frame
+    assert share_of(config, Rank()) == config
+
+
+def filled(number, *, size, rows):
+    """A buffer in which row i of buffer ``number`` has reward ``100 * number + i``."""
+    replay = Replay([GROUP], size=size, batch_size=2, device="cpu")
+    for row in range(rows):
+        batch = make_batch(batch=(1,))
+        batch["next", "agents", "reward"][:] = 100 * number + row
+        replay.extend(batch.unsqueeze(0))
+    return replay
+
+
+def rewards(replay):
+    """From the oldest row to the newest."""
+    held = replay.rows(replay.written - len(replay), replay.written)
+    return held["next", "agents", "reward"][:, 0, 0].tolist()
+
+
+def written_of(replays):
+    return {"written": [replay.written for replay in replays], "held": [len(replay) for replay in replays]}
+
+
+@pytest.mark.parametrize("rows", [(4, 3), (13, 6), (13, 17)])
+def test_buffers_go_to_as_many_ranks_as_they_were_and_to_more_or_fewer_in_order(tmp_path, rows):
+    replays = [filled(number, size=6, rows=count) for number, count in enumerate(rows)]
+    files = ReplayFiles(tmp_path)
+    segments = files.save(replays)
+    again = [filled(0, size=6, rows=0) for _ in replays]
+    ReplayFiles(tmp_path).load(segments, again, **written_of(replays))
+    assert [rewards(replay) for replay in again] == [rewards(replay) for replay in replays]
+
+    for ranks in (1, 3):
+        dealt = [filled(0, size=12 // ranks, rows=0) for _ in range(ranks)]
+        other = ReplayFiles(tmp_path)
+        other.load(segments, dealt, **written_of(replays))
+        before = [row for replay in replays for row in rewards(replay)]
+        assert sorted(row for replay in dealt for row in rewards(replay)) == sorted(before)
+        assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+        # They go on, and are saved beside what other checkpoints need.
+        for replay in dealt:
+            replay.extend(make_batch(batch=(2,), seed=5).unsqueeze(0))
+        saved = other.save(dealt)
+        assert not {one.file for one in saved} & {one.file for one in segments}
+        restored = [filled(0, size=12 // ranks, rows=0) for _ in range(ranks)]
+        ReplayFiles(tmp_path).load(saved, restored, **written_of(dealt))
+        assert [rewards(replay) for replay in restored] == [rewards(replay) for replay in dealt]
+
+
+@pytest.mark.usefixtures("float64")
+def test_processes_that_hold_unlike_many_masked_rows_find_what_one_finds():
+    loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), skip_done_states="fill")
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    alone, ranked = (UpdateStep(loss, optimizer, tau=0.1, mode="eager", rank=Rank(world_size=size)) for size in (1, 2))
+    batch = make_batch(batch=(8,), mask=torch.rand(8, N, 1) < 0.7, terminated=torch.rand(8, N, 1) < 0.3)
+    batch["agents", "mask"][0] = False
+    batch["collector", "mask"] = torch.tensor([1, 1, 0, 1, 0, 0, 1, 0]).bool()
+    expected = alone._evaluate(batch)
+    share = sum(ranked._evaluate_share(rows)["share"] for rows in batch.split(4))
+    got = ranked._join(TensorDict({"share": share}))
+    assert set(got) == set(expected) - {"priority"}
+    for name, value in got.items():
+        torch.testing.assert_close(value, expected[name], check_dtype=False)

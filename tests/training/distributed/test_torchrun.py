@@ -1,0 +1,126 @@
+"""``torchrun -m masac train``: whole runs of two processes."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from masac.training.checkpointing.checkpoints import newest_of
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = (
+    *("task=vmas/navigation", "task.num_envs=16", "task.horizon=20", "task.kwargs.n_agents=2", "model.hidden=[16]"),
+    *("training.warmup_frames=64", "training.batch_size=32", "training.buffer_size=512", "training.compile=false"),
+    *("training.sync_check_every=1", "training.checkpoint_every=256", "training.normalize_observations=true"),
+    *("evaluation.every_frames=256", "evaluation.episodes=2", "logging.loggers=[]", "logging.progress=plain"),
+    "training.updates_per_frame=0.03125",
+)
+
+
+def start(*arguments, ranks=2):
+    """``masac train`` in so many processes."""
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    return subprocess.Popen(
+        [sys.executable, *several, "-m", "masac", "train", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process, *, code=0, timeout=120):
+    output = process.communicate(timeout=timeout)[0]
+    assert process.returncode == code, output
+    return output
+
+
+def rows(run_dir):
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def rank_1_of(process):
+    (found,) = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
+    return found
+
+
+def wait_for_a_checkpoint(process, run_dir):
+    deadline = time.monotonic() + 90
+    while newest_of(run_dir) is None and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert newest_of(run_dir) is not None, process.communicate(timeout=90)[0]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_ranks_is_one_run_and_goes_on_with_one_and_with_two(tmp_path):
+    run_dir = tmp_path / "run"
+    output = finish(start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=384"))
+    assert output.count("2 ranks: each has 1/2 of the environments") == 1
+    assert output.count("next: masac evaluate") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    frames = [int(row["frames"]) for row in rows(run_dir)]
+    assert frames == list(range(64, 385, 64))
+    assert [int(row["updates"]) for row in rows(run_dir)] == [(count - 64) // 32 for count in frames]
+    assert [int(row["buffer/rows"]) for row in rows(run_dir)] == frames
+    newest = newest_of(run_dir)
+    assert {segment.shard for segment in newest.segments or ()} == {0, 1}
+    state = newest.tensors()
+    assert not state["random/torch"].equal(state["random1/torch"])
+    assert state["normalizers/agents.count"] == 384 * 2
+
+    output = finish(start("--resume", run_dir, "training.total_frames=640", ranks=1))
+    assert "replay buffers of 2 ranks are dealt out to 1" in output
+    assert [int(row["buffer/rows"]) for row in rows(run_dir)] == [64, 128, 192, 256, 320, 384, 448, 512, 512, 512]
+    output = finish(start("--resume", run_dir, "training.total_frames=768"))
+    assert "replay buffers of 1 ranks are dealt out to 2" in output
+    assert [int(row["frames"]) for row in rows(run_dir)] == list(range(64, 769, 64))
+    assert newest_of(run_dir).updates == (768 - 64) // 32
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_others_and_the_run_goes_on(tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000")
+    wait_for_a_checkpoint(process, run_dir)
+    rank_1_of(process).send_signal(signal.SIGKILL)
+    output = finish(process, code=1, timeout=60)
+    assert f"this one lost another one. Go on with masac train --resume {run_dir}" in output
+    frames = newest_of(run_dir).frames
+    assert "going on from" in finish(start("--resume", run_dir, f"training.total_frames={frames + 128}"))
+
+
+@pytest.mark.slow
+def test_a_signal_ends_all_ranks_after_the_same_iteration_with_a_checkpoint(tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000")
+    wait_for_a_checkpoint(process, run_dir)
+    rank_1_of(process).send_signal(signal.SIGTERM)
+    output = finish(process)
+    assert "interrupted" in output
+    assert newest_of(run_dir).frames == int(rows(run_dir)[-1]["frames"])
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_on_one_rank_says_why_and_leaves_a_checkpoint(tmp_path):
+    run_dir = tmp_path / "run"
+    settings = [word for word in SETTINGS if not word.startswith(("task.horizon", "task.kwargs", "task="))]
+    task = ("task=vmas/custom", "task.scenario=tests.envs.failing_scenario:Scenario")
+    process = start(*task, *settings, "task.horizon=20", f"run_dir={run_dir}", "training.checkpoint_every=null")
+    output = finish(process, code=1, timeout=60)
+    assert "the scenario of rank 1 fails" in output
+    assert "another one failed" in output
+    assert newest_of(run_dir).frames > 0
+
+
+@pytest.mark.slow
+def test_several_ranks_do_not_sweep(tmp_path):
+    output = finish(start("-m", "seed=0,1", f"run_dir={tmp_path}"), code=1)
+    assert output.count("a sweep (-m) must be begun without torchrun") == 1
