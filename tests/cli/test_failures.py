@@ -124,7 +124,7 @@ def test_a_key_of_another_version_does_not_stop_evaluation_and_is_named_with_its
 ):
     code, _, err = masac("train", *SMALL, "task.factory=flock:failing", "task.kwargs.fixed=true", "run_dir=out")
     assert (code, err) == (0, "")
-    from masac.training import saved_policy
+    from masac.training.policies import saved_policy
 
     read = saved_policy._read
 

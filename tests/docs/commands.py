@@ -19,7 +19,7 @@ from masac.training.config import read_config
 from tests.docs.pages import ROOT
 
 NOT_OURS = [
-    *("[", "apt-get", "cd", "docker", "export", "git", "sleep", "source", "ssh"),
+    *("[", "apt-get", "cd", "docker", "du", "export", "git", "sleep", "source", "ssh"),
     *("mlflow", "ray", "sbatch", "scontrol", "tensorboard", "wandb"),
 ]
 TOOLS = (".ci/run", ".ci/versions", "mkdocs", "pre-commit", "pyright", "pytest", "ruff")

@@ -113,7 +113,7 @@ def test_a_hangup_that_is_ignored_stays_ignored():
 
 STUCK = """
     import ctypes, time
-    from masac import stop_signals
+    from masac.process import stop_signals
     stop_signals.PATIENCE_S = 0.5
     with stop_signals.stop_on_signals(lambda line: print(line, flush=True)) as stop, stop.cutting("the steps at hand"):
         print("begun", flush=True)
