@@ -318,7 +318,7 @@ def update_times(rows: Sequence[int]) -> tuple[list[float], int]:
             learner = Learner(loss, trainer.config.training, tau=0.005, mode="graph", rank=rank)
             batch = trainer.replay.sample()
             times.append(_milliseconds(lambda learner=learner, batch=batch: learner.update(batch.copy())))
-            share = learner.step._evaluate_share(batch)["share"]
+            share = learner.step._evaluate_packed(batch)["packed"]
             sent = share.numel() * share.element_size()
     return times, sent
 

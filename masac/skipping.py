@@ -99,21 +99,21 @@ class ValidEntries:
         alive: bool ``[*B, N, 1]``, who acted there.
         group: where the agents' entries live.
         fill: ``"current"``, a number (for floating-point entries; others take the current ones), or a function.
-        all_alive: that ``alive`` is True everywhere, where the caller knows.
+        has_no_mask: that ``alive`` is True everywhere, where the caller knows.
     """
 
     current: TensorDictBase
     alive: Tensor
     group: NestedKey
     fill: TerminalFill
-    all_alive: bool
+    has_no_mask: bool
 
     def __call__(self, key: NestedKey, value: Tensor) -> Tensor:
         """The valid entry at ``key``, of the shape of ``value`` or one that broadcasts to it."""
         if isinstance(self.fill, int | float) and value.is_floating_point():
             return torch.full_like(value, self.fill)
         current = get_entry(self.current, key, "terminal_fill='current'")
-        if not self.all_alive:
+        if not self.has_no_mask:
             current = _replace_by_living(current, self.alive if in_group(key, self.group) else self.alive.any(dim=-2))
         if not callable(self.fill):
             return current
@@ -131,7 +131,7 @@ def act_on_pairs(
     tensordict: TensorDictBase,
     keys: Iterable[NestedKey],
     group: NestedKey,
-    goes_on: Tensor,
+    continues: Tensor,
     *,
     pack_rows: bool,
 ) -> list[Tensor]:
@@ -142,15 +142,15 @@ def act_on_pairs(
         tensordict: the next state, batch size ``*B``.
         keys: the entries the actor reads.
         group: where the agents' entries live.
-        goes_on: bool ``[*B, N, 1]``, True somewhere.
+        continues: bool ``[*B, N, 1]``, True somewhere.
         pack_rows: repack the pairs into rows of N, for a module that insists on an agent axis. The last row is filled
             up with copies of the first pair.
 
     Returns:
         The actor's tensors ``[*B, N, ...]``, zero for the other pairs.
     """
-    n_agents = goes_on.shape[-2]
-    pairs = goes_on.reshape(-1).nonzero().squeeze(-1)
+    n_agents = continues.shape[-2]
+    pairs = continues.reshape(-1).nonzero().squeeze(-1)
     n_pairs = pairs.numel()
     if pack_rows:
         pairs = torch.cat([pairs, pairs[:1].expand(-n_pairs % n_agents)])
@@ -165,9 +165,9 @@ def act_on_pairs(
                 f"got {list(result.shape)}. Pass actor_layout='per_agent'."
             )
         flat = result.flatten(0, len(lead) - 1)
-        out = flat.new_zeros(goes_on.numel(), *flat.shape[1:])
+        out = flat.new_zeros(continues.numel(), *flat.shape[1:])
         out[pairs] = flat[:n_pairs]
-        scattered.append(out.view(*goes_on.shape[:-1], *flat.shape[1:]))
+        scattered.append(out.view(*continues.shape[:-1], *flat.shape[1:]))
     return scattered
 
 
@@ -180,10 +180,10 @@ def why_not_on_pairs(
     *,
     pack_rows: bool,
 ) -> str | None:
-    """Whether an actor says the same of (row, agent) pairs out of their rows as of rows of agents.
+    """Whether an actor treats (row, agent) pairs out of their rows as it treats rows of agents.
 
     Args:
-        fingerprint: what the actor says of its inputs, ``[*B, N, ...]``, the same every time.
+        fingerprint: what tells policies apart, ``[*B, N, ...]``, the same every time.
         tensordict: valid inputs of at least two rows, batch size ``*B``.
         keys: the entries the fingerprint reads.
         group: where the agents' entries live.
@@ -195,9 +195,9 @@ def why_not_on_pairs(
     """
     n_pairs = tensordict.batch_size.numel() * n_agents
     # Every pair in another place, beside others: rows start one agent later.
-    said = fingerprint(tensordict).flatten(0, tensordict.batch_dims)
-    pairs = torch.arange(n_pairs, device=said.device).roll(-1)
-    expected = said[pairs]
+    in_rows = fingerprint(tensordict).flatten(0, tensordict.batch_dims)
+    pairs = torch.arange(n_pairs, device=in_rows.device).roll(-1)
+    expected = in_rows[pairs]
     lead = (n_pairs // n_agents, n_agents) if pack_rows else (n_pairs,)
     try:
         got = fingerprint(_select_pairs(tensordict, keys, group, pairs, lead, n_agents)).flatten(0, len(lead) - 1)
@@ -206,8 +206,8 @@ def why_not_on_pairs(
     if got.shape == expected.shape and torch.allclose(got, expected, 1e-3, 1e-4, equal_nan=True):
         return None
     return (
-        "it says something else of the same action to pairs than to rows of agents (its weights or the place of an "
-        "agent matter, it mixes agents, or it is random)"
+        "it gives pairs other results than rows of agents (its weights or an agent's place matter, it mixes agents, or it "
+        "is random)"
     )
 
 

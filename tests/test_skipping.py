@@ -165,7 +165,7 @@ def test_an_actor_that_only_looks_shared_is_run_on_rows_of_agents(network):
                 loss.actor_network.get_dist(state).deterministic_sample,
                 torch.zeros(*state[GROUP].batch_size, 1),
             )
-            actions.append(loss._act_next(batch, loss._read_batch(batch)).policy[0])
+            actions.append(loss._act_next(batch, loss._read_signals(batch)).policy[0])
     on = ~MIXED[:, 0, 0]
     torch.testing.assert_close(actions[1][on], actions[0][on])
 

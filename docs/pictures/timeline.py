@@ -1,6 +1,6 @@
 """Draws docs/pictures/timeline.png, one episode of three agents: python -m docs.pictures.timeline [-o FILE].
 
-The episode is a batch, and what is drawn of it is what ``GroupSACLoss`` and ``read_group_batch`` say. Every state is
+The episode is a batch, and what is drawn of it is what ``GroupSACLoss`` and ``read_group_signals`` say. Every state is
 worth 10 to the critic, and NaN to a critic or actor that sees what it must not see: an observation that means nothing.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchrl.data import Bounded
 
 from masac import GroupSACLoss, ModelConfig, make_tanh_normal_actor
-from masac.losses.group_signals import EndRules, read_group_batch
+from masac.losses.group_signals import EndRules, read_group_signals
 
 STEPS, GAMMA, VALUE = 7, 0.9, 10.0
 DIES, ARRIVES = 3, 5
@@ -49,7 +49,7 @@ class Timeline:
         mask: who lives, as the data has it.
         terminated: whose own end it is, as the data has it.
         truncated: whose episode is cut short, as the data has it.
-        acts_next: who acts in the next state, as the loss says.
+        alive_next: who acts in the next state, as the loss says.
         target: the critic target.
         weighs: whether the loss of the critic is any but 0.
     """
@@ -57,7 +57,7 @@ class Timeline:
     mask: Tensor
     terminated: Tensor
     truncated: Tensor
-    acts_next: Tensor
+    alive_next: Tensor
     target: Tensor
     weighs: Tensor
 
@@ -107,7 +107,7 @@ def timeline(batch: TensorDict) -> Timeline:
         skip_done_states="fill",
         reduction="none",
     )
-    read = read_group_batch(
+    read = read_group_signals(
         batch,
         group="agents",
         n_agents=3,
@@ -123,7 +123,7 @@ def timeline(batch: TensorDict) -> Timeline:
         mask=batch["agents", "mask"],
         terminated=flags["terminated"].squeeze(-1),
         truncated=flags["truncated"].squeeze(-1),
-        acts_next=read.acts_next.squeeze(-1),
+        alive_next=read.alive_next.squeeze(-1),
         target=loss.target_value(batch).squeeze(-1),
         # A target that is the value, 10, leaves no loss: ask at another value.
         weighs=_with_value(loss, VALUE + 1)(batch)["loss_qvalue"] != 0,
@@ -153,12 +153,12 @@ def _draw_agent(axis: Axes, said: Timeline, agent: int) -> None:
         alive, ends, cut = (bool(flag[step, agent]) for flag in (said.mask, said.terminated, said.truncated))
         colour = GONE if not alive else ENDS if ends else CUT if cut else GOES_ON
         target = float(said.target[step, agent])
-        bootstraps = alive and bool(said.acts_next[step, agent])
+        bootstraps = alive and bool(said.alive_next[step, agent])
         cells = [
             str(alive),
             str(ends) if alive else "(any)",
             str(cut) if alive else "(any)",
-            "acted on" if said.acts_next[step, agent] else "never seen",
+            "acted on" if said.alive_next[step, agent] else "never seen",
             f"r + γV' = {target:.1f}" if bootstraps else f"r = {target:.1f}" if alive else "none",
             "yes" if said.weighs[step, agent] else "no",
         ]

@@ -1,8 +1,8 @@
-"""Checks of values, at once or put off.
+"""Checks of values, at once or deferred.
 
-To look at a value is to wait for the device it is on, and a graph of tensor operations cannot look at all. So a check
-may be put off: it leaves a flag, and whoever finds a flag set runs what failed again, to get its error. In a user's own
-``torch.compile`` there is nobody to look at a flag: there a check becomes an operation of the graph that fails itself.
+Reading a value waits for its device, and a graph of tensor operations cannot read it at all. So a check may be
+deferred: it leaves a flag, and the caller that finds a flag set runs the loss again to raise its error. Inside a user's
+own ``torch.compile`` no caller reads flags: there a check becomes an assertion in the graph.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _put_off: ContextVar[list[Tensor] | None] = ContextVar("put_off", default=None)
 
 
 @contextmanager
-def checks_put_off() -> Iterator[list[Tensor]]:
-    """Within it :func:`any_fault` is always False; the list holds a bool scalar a check, True for a fault."""
+def defer_checks() -> Iterator[list[Tensor]]:
+    """Within it :func:`deferred_any` is always False; the list holds a bool scalar a check, True for a fault."""
     flags: list[Tensor] = []
     token = _put_off.set(flags)
     try:
@@ -33,7 +33,7 @@ def checks_put_off() -> Iterator[list[Tensor]]:
         _put_off.reset(token)
 
 
-def any_fault(wrong: Tensor) -> bool:
+def deferred_any(wrong: Tensor) -> bool:
     """Whether any entry of a bool tensor is True; False in a graph that ``torch.compile`` makes, which fails later.
 
     On CUDA that is a device-side assert: the process cannot use the GPU any more.

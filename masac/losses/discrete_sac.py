@@ -19,10 +19,10 @@ from masac.actions.multi_categorical import MultiCategorical
 from masac.compat import parameters_in
 from masac.keys import as_path
 from masac.layouts import StackedCritic
-from masac.losses.base import GroupLoss, Move
-from masac.losses.deferred_checks import any_fault
-from masac.losses.group_signals import GroupBatch
-from masac.losses.network_inputs import Actions, OtherGroups
+from masac.losses.base import GroupLoss, PolicyOutput, Terms
+from masac.losses.deferred_checks import deferred_any
+from masac.losses.group_signals import GroupSignals
+from masac.losses.network_inputs import OtherGroups
 from masac.losses.torchrl_arguments import TorchRLArguments
 from masac.skipping import TerminalFill
 
@@ -42,6 +42,11 @@ class ActionDistribution(NamedTuple):
     log_probs: Tensor
     probs: Tensor
     legal: Tensor
+
+    @property
+    def log_prob(self) -> Tensor:
+        """``Σ_a π(a|s) log π(a|s)``, ``[*B, N, 1]``: minus the entropy."""
+        return functional.expectation(self.probs, self.log_probs)
 
 
 class GroupDiscreteSACLoss(GroupLoss):
@@ -110,6 +115,44 @@ class GroupDiscreteSACLoss(GroupLoss):
     target_entropy: Tensor
     _value_name = "action_value"
     _keys_in_group = (*GroupLoss._keys_in_group, "action_value", "action_mask")
+
+    policy_type = ActionDistribution
+
+    def _terms(
+        self,
+        tensordict: TensorDictBase,
+        signals: GroupSignals,
+        policy: PolicyOutput | None,
+        next_policy: PolicyOutput | None,
+        others: OtherGroups,
+    ) -> Terms:
+        """Discrete Soft Actor-Critic for every agent (Christodoulou 2019, arXiv 1910.07207)."""
+        terms, alpha = Terms(), self._per_pair(self.alpha)
+        if next_policy is not None:
+            # Critics: y = r + γ (1 - d) Σ_a' π(a'|s') (min_k Q'_k(s', a') - α log π(a'|s')).
+            probs, log_probs = next_policy.policy.probs, next_policy.policy.log_probs
+            next_q_values = self._smallest_target_critic(tensordict, signals, next_policy, others)
+            next_value = functional.discrete_soft_state_value(next_q_values, log_probs, probs, alpha)
+            if self.end_rules.posthumous:
+                of_the_dead = functional.expectation(self._first_choice(next_q_values), next_q_values)
+                next_value = torch.where(signals.alive_next, next_value, of_the_dead)
+            terms.target = self._critic_target(tensordict, signals, next_value)
+            executed = self._executed(tensordict, signals)
+            q_values = self._critics(tensordict, signals, executed, others.executed)
+            assert executed.action is not None
+            terms.q_values = functional.expectation(executed.action.to(q_values.dtype), q_values)
+            terms.critic_loss = functional.critic_loss(terms.q_values, terms.target, self.loss_function)
+        if policy is not None:
+            # Actor: Σ_a π(a|s) (α log π(a|s) - min_k Q_k(s, a)).
+            probs, log_probs = policy.policy.probs, policy.policy.log_probs
+            with torch.no_grad():
+                q_values = self._critics(tensordict, signals, policy.actions, others.current).amin(0)
+            terms.actor_loss = functional.discrete_actor_loss(q_values, log_probs, probs, alpha)
+            # Temperature: -log α (Σ_a π(a|s) log π(a|s) + target entropy).
+            terms.log_prob = log_prob = policy.policy.log_prob
+            terms.target_entropy = self._target_entropy_per_agent(policy.policy)
+            terms.temperature_loss = self._temperature_loss(log_prob, terms.target_entropy, signals)
+        return terms
 
     def __init__(
         self,
@@ -200,10 +243,6 @@ class GroupDiscreteSACLoss(GroupLoss):
         """How actions are written, by TorchRL's names."""
         return TORCHRL_NAMES[self.actions.encoding]
 
-    @property
-    def _entropy_goal(self) -> Tensor:
-        return self.target_entropy
-
     def _set_group_keys(self) -> None:
         super()._set_group_keys()
         masks = [
@@ -246,51 +285,25 @@ class GroupDiscreteSACLoss(GroupLoss):
     def _fingerprint(self, state: TensorDictBase) -> Tensor:
         return self._act(state).log_probs
 
-    def _policy_from(self, tensors: Sequence[Tensor]) -> ActionDistribution:
-        return ActionDistribution(*tensors)
-
-    def _log_prob(self, policy: ActionDistribution) -> Tensor:
-        return functional.expectation(policy.probs, policy.log_probs)
-
-    def _aimed_entropy(self, policy: ActionDistribution) -> Tensor:
+    def _target_entropy_per_agent(self, policy: ActionDistribution) -> Tensor:
         if not self.auto_target_entropy:
             return self.target_entropy
         most = functional.max_entropy(torch.ones_like(policy.legal), self._sizes)
         # One choice only has no entropy to aim at, and none to divide by.
         return self.target_entropy * functional.max_entropy(policy.legal, self._sizes) / most.clamp_min(1e-12)
 
-    def _drawn_action(self, policy: ActionDistribution) -> Tensor | None:
+    def _action_for_critics(self, policy: ActionDistribution) -> Tensor | None:
         return functional.draw_one_hot(policy.probs.detach(), self._sizes) if self.draws_actions else None
 
-    def _executed_action(self, action: Tensor, batch: GroupBatch) -> Tensor:
-        alive = batch.alive.reshape(*batch.alive.shape[:-1], *(1,) * (action.ndim - batch.alive.ndim + 1))
+    def _executed_action(self, action: Tensor, signals: GroupSignals) -> Tensor:
+        alive = signals.alive.reshape(*signals.alive.shape[:-1], *(1,) * (action.ndim - signals.alive.ndim + 1))
         action = torch.where(alive, action, torch.zeros_like(action))
-        lead = batch.alive.shape[:-1]
+        lead = signals.alive.shape[:-1]
         vectors = self.actions.one_hot(action, lead, self._sizes, torch.get_default_dtype())
         if self.validate_actions:
-            self._check_executed(vectors, action, batch)
+            self._check_executed(vectors, action, signals)
         # A dead agent's first choice stands for having none: what its value is looked up at, posthumously.
-        return vectors if batch.all_alive else torch.where(batch.alive, vectors, self._first_choice(vectors))
-
-    def _executed_value(self, q_values: Tensor, executed: Actions) -> Tensor:
-        assert executed.action is not None
-        return functional.expectation(executed.action.to(q_values.dtype), q_values)
-
-    def _soft_value(self, q_value: Tensor, policy: ActionDistribution, batch: GroupBatch) -> Tensor:
-        alpha = self._per_pair(self.alpha)
-        value = functional.discrete_soft_state_value(q_value, policy.log_probs, policy.probs, alpha)
-        if not self.end_rules.posthumous:
-            return value
-        return torch.where(batch.acts_next, value, functional.expectation(self._first_choice(q_value), q_value))
-
-    def _actor_term(self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, others: OtherGroups) -> Tensor:
-        policy = self._policy_from(current.policy)
-        inputs = self._critic_inputs(tensordict, tensordict, batch, current.actions, others.current)
-        with torch.no_grad():
-            q_value = self._q_values(inputs, self.qvalue_network_params, batch.n_agents).amin(0)
-        alpha = self._per_pair(self.alpha)
-        loss = functional.discrete_actor_loss(q_value, policy.log_probs, policy.probs, alpha)
-        return self._reduce("loss_actor", loss, batch.alive, self._weights(tensordict), batch)
+        return vectors if signals.has_no_mask else torch.where(signals.alive, vectors, self._first_choice(vectors))
 
     def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
         if tuple(values.shape[1:]) == (*batch_size, n_agents, sum(self._sizes)):
@@ -302,8 +315,8 @@ class GroupDiscreteSACLoss(GroupLoss):
             "of the agents' actions: use reward_reduction='mean' with a centralized critic instead."
         )
 
-    def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
-        batch = super()._read_batch(tensordict)
+    def _read_signals(self, tensordict: TensorDictBase) -> GroupSignals:
+        signals = super()._read_signals(tensordict)
         mask = as_path(self.tensor_keys.action_mask)
         found = [tensordict.get(key, None) is not None for key in (mask, ("next", *mask))]
         if found[0] != found[1]:
@@ -313,9 +326,9 @@ class GroupDiscreteSACLoss(GroupLoss):
                 "with set_keys(action_mask=...)."
             )
         if self.validate_actions:
-            self._check_legal(tensordict, batch.alive, "")
-            self._check_legal(tensordict.get("next"), batch.acts_next, "the next state of ")
-        return batch
+            self._check_legal(tensordict, signals.alive, "")
+            self._check_legal(tensordict.get("next"), signals.alive_next, "the next state of ")
+        return signals
 
     @property
     def _shape_advice(self) -> str:
@@ -362,16 +375,16 @@ class GroupDiscreteSACLoss(GroupLoss):
                 acts.squeeze(-1) & ~part.any(-1), f"must have a legal action in {where}row", "check the action mask"
             )
 
-    def _check_executed(self, vectors: Tensor, action: Tensor, batch: GroupBatch) -> None:
+    def _check_executed(self, vectors: Tensor, action: Tensor, signals: GroupSignals) -> None:
         rule = f"must have taken one of the {list(self._sizes)} actions in row"
         for part in vectors.split(list(self._sizes), -1):
             one = (part == 1).sum(-1) == 1
-            wrong = batch.alive.squeeze(-1) & ~(one & (part != 0).sum(-1).eq(1))
+            wrong = signals.alive.squeeze(-1) & ~(one & (part != 0).sum(-1).eq(1))
             self._raise_for_first(wrong, rule, "check action_space and num_actions", action)
 
     def _raise_for_first(self, wrong: Tensor, rule: str, advice: str, got: Tensor | None = None) -> None:
         """Name the first wrong (row, agent) of a bool ``[*B, N]``."""
-        if any_fault(wrong):
+        if deferred_any(wrong):
             *row, agent = wrong.nonzero()[0].tolist()
             value = "none" if got is None else got[(*row, agent)].tolist()
             shown = row[0] if len(row) == 1 else row

@@ -49,15 +49,15 @@ class EndRules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupBatch:
+class GroupSignals:
     """The aligned signals of a batch.
 
     Args:
         batch_size: ``*B``.
         n_agents: ``N``.
         alive: who acts at the current state, bool ``[*B, N, 1]``.
-        all_alive: that there is neither an agent mask nor a row mask, so that ``alive`` is known to be True everywhere.
-        acts_next: who acts at the next state (alive and not ended), bool ``[*B, N, 1]``.
+        has_no_mask: whether there is neither an agent mask nor a row mask: then ``alive`` is True everywhere.
+        alive_next: who acts at the next state (alive and not ended), bool ``[*B, N, 1]``.
         rows: the rows that count, bool ``[*B, 1]``; None if all do. In the others nobody is alive.
         terminated: as the data has it.
         reward: as the data has it.
@@ -68,8 +68,8 @@ class GroupBatch:
     batch_size: torch.Size
     n_agents: int
     alive: Tensor
-    all_alive: bool
-    acts_next: Tensor
+    has_no_mask: bool
+    alive_next: Tensor
     rows: Tensor | None
     terminated: Tensor
     reward: Tensor
@@ -85,6 +85,15 @@ class GroupBatch:
     def team_shape(self) -> tuple[int, ...]:
         """The shape of a value for the team, ``[*B, 1]``."""
         return (*self.batch_size, 1)
+
+    @property
+    def living(self) -> Tensor | None:
+        """:attr:`alive`, or None where everybody is known to be alive: a mask that masks nothing costs time."""
+        return None if self.has_no_mask else self.alive
+
+    def alive_like(self, like: Tensor) -> Tensor:
+        """Who is alive, bool of the shape of ``like``: of a team, ``[*B, 1]``, whether any of its members is."""
+        return self.alive.any(dim=-2) if like.shape == self.team_shape else self.alive
 
     def trained(self, like: Tensor) -> Tensor:
         """Whose value is trained: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
@@ -107,7 +116,7 @@ class GroupBatch:
             )
         return _ends_per_agent(self.terminated, self.alive, self.batch_size, self.n_agents, how)
 
-    def cuts(self, like: Tensor) -> Tensor:
+    def ends_trajectory(self, like: Tensor) -> Tensor:
         """After which steps of trajectories ``[..., T]`` no other step follows: bool of the shape of ``like``.
 
         An agent's value goes on to the agent's end, a team's (and a posthumous one) to that of the last member.
@@ -163,7 +172,7 @@ class GroupBatch:
             raise
 
 
-def read_group_batch(
+def read_group_signals(
     tensordict: TensorDictBase,
     *,
     group: NestedKey,
@@ -174,7 +183,7 @@ def read_group_batch(
     done_key: NestedKey,
     rows: Tensor | None,
     rules: EndRules,
-) -> GroupBatch:
+) -> GroupSignals:
     """Read the signals of a group: from the group where present, else from the root.
 
     ``alive`` is the agent mask at the root (all True without one) in the rows that count, and False in the others, of
@@ -198,12 +207,12 @@ def read_group_batch(
         alive = alive & rows.unsqueeze(-1)
     own_end = expand_to_agents(terminated, batch_size, n_agents, name="terminated")
     team_end = _ends_per_agent(terminated, alive, batch_size, n_agents, rules.terminated_reduction)
-    return GroupBatch(
+    return GroupSignals(
         batch_size=batch_size,
         n_agents=n_agents,
         alive=alive,
-        all_alive=mask is None and rows is None,
-        acts_next=alive & ~own_end & ~team_end,
+        has_no_mask=mask is None and rows is None,
+        alive_next=alive & ~own_end & ~team_end,
         rows=rows,
         terminated=terminated,
         reward=reward,

@@ -13,9 +13,9 @@ from torchrl.objectives import LossModule, ValueEstimators
 
 from masac.groups import group_name
 from masac.keys import as_path, in_group
-from masac.losses.base import ALONE, GroupLoss, Move
-from masac.losses.group_signals import GroupBatch
-from masac.losses.network_inputs import Actions, OtherGroups
+from masac.losses.base import NO_OTHER_GROUPS, GroupLoss, PolicyOutput
+from masac.losses.group_signals import GroupSignals
+from masac.losses.network_inputs import GroupActions, OtherGroups
 
 CriticSees = Literal["group", "all_groups"]
 TARGETS = "target_qvalue_network_params"
@@ -148,7 +148,7 @@ class MultiGroupLoss(LossModule):
         out, priorities = TensorDict({}, batch_size=[]), []
         total: Tensor | None = None
         for view in self._views(tensordict):
-            losses, td_error = view.loss._losses(tensordict, view.batch, view.current, view.following, view.others)
+            losses, td_error = view.loss._losses(tensordict, view.signals, view.policy, view.next_policy, view.others)
             out.set(group_name(view.loss.group), losses)
             priorities.append(td_error)
             for name in ("loss_actor", "loss_qvalue", "loss_alpha"):
@@ -165,7 +165,7 @@ class MultiGroupLoss(LossModule):
         """The critic targets of a batch, without gradient, an entry a group; see :meth:`GroupSACLoss.target_value`."""
         targets = TensorDict({}, batch_size=tensordict.batch_size)
         for view in self._views(tensordict):
-            target = view.loss._target_value(tensordict, view.batch, view.following, view.others)
+            target = view.loss._target_value(tensordict, view.signals, view.next_policy, view.others)
             targets.set(group_name(view.loss.group), target)
         return targets
 
@@ -173,29 +173,31 @@ class MultiGroupLoss(LossModule):
         """What every group's loss is computed from, each group's actions computed once."""
         losses = self.group_losses
         losses[0]._set_batch_size(tensordict)
-        batches = [loss._read_batch(tensordict) for loss in losses]
-        followings = [loss._act_next(tensordict, batch) for loss, batch in zip(losses, batches, strict=True)]
-        currents = [loss._act_now(tensordict, batch) for loss, batch in zip(losses, batches, strict=True)]
+        signals = [loss._read_signals(tensordict) for loss in losses]
+        next_policies = [loss._act_next(tensordict, own) for loss, own in zip(losses, signals, strict=True)]
+        policies = [loss._act_now(tensordict, own) for loss, own in zip(losses, signals, strict=True)]
         if self.critic_sees == "group":
-            everyone = [ALONE] * len(losses)
+            others = [NO_OTHER_GROUPS] * len(losses)
         else:
-            executed = [loss._executed(tensordict, batch) for loss, batch in zip(losses, batches, strict=True)]
-            everyone = [
+            executed = [loss._executed(tensordict, own) for loss, own in zip(losses, signals, strict=True)]
+            current = [_detached(policy.actions) for policy in policies]
+            # Whatever its own critics see, to other groups an agent that ended is not there.
+            following = [
+                replace(policy.actions, acts=own.alive_next, everyone_acts=False)
+                for policy, own in zip(next_policies, signals, strict=True)
+            ]
+            others = [
                 OtherGroups(
                     executed=_without(executed, index),
-                    current=[_detached(move.actions) for move in _without(currents, index)],
-                    following=[
-                        # Whatever its own critics see, to other groups an agent that ended is not there.
-                        replace(move.actions, acts=batch.acts_next, known=False)
-                        for move, batch in zip(_without(followings, index), _without(batches, index), strict=True)
-                    ],
+                    current=_without(current, index),
+                    next=_without(following, index),
                 )
                 for index in range(len(losses))
             ]
         return [
-            _GroupView(loss=loss, batch=batch, current=current, following=following, others=others)
-            for loss, batch, current, following, others in zip(
-                losses, batches, currents, followings, everyone, strict=True
+            _GroupView(loss=loss, signals=own, policy=policy, next_policy=next_policy, others=other)
+            for loss, own, policy, next_policy, other in zip(
+                losses, signals, policies, next_policies, others, strict=True
             )
         ]
 
@@ -222,9 +224,9 @@ class _GroupView:
     """What one group's loss is computed from."""
 
     loss: GroupLoss
-    batch: GroupBatch
-    current: Move
-    following: Move
+    signals: GroupSignals
+    policy: PolicyOutput
+    next_policy: PolicyOutput
     others: OtherGroups
 
 
@@ -232,7 +234,7 @@ def _without(items: Sequence[Any], index: int) -> list[Any]:
     return [*items[:index], *items[index + 1 :]]
 
 
-def _detached(actions: Actions) -> Actions:
+def _detached(actions: GroupActions) -> GroupActions:
     return replace(actions, action=None if actions.action is None else actions.action.detach())
 
 

@@ -17,7 +17,7 @@ from masac.skipping import replace_entries, zero_substitute
 
 
 @dataclass(frozen=True, kw_only=True)
-class Actions:
+class GroupActions:
     """Who of a group acts in a state, and with which action, as a critic sees it.
 
     Args:
@@ -26,7 +26,7 @@ class Actions:
         alive_key: where a critic looks for who acts.
         action: ``[*B, N, A]``; what it holds where nobody acts does not matter. None if no critic looks.
         acts: bool ``[*B, N, 1]``.
-        known: that ``acts`` is known to be True everywhere.
+        everyone_acts: whether ``acts`` is known to be True everywhere.
     """
 
     group: NestedKey
@@ -34,7 +34,7 @@ class Actions:
     alive_key: NestedKey
     action: Tensor | None
     acts: Tensor
-    known: bool
+    everyone_acts: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,12 @@ class OtherGroups:
     Args:
         executed: in the current state, as the data has it.
         current: in the current state, by their current policies, detached.
-        following: in the next state, by their current policies.
+        next: in the next state, by their current policies.
     """
 
-    executed: Sequence[Actions] = ()
-    current: Sequence[Actions] = ()
-    following: Sequence[Actions] = ()
+    executed: Sequence[GroupActions] = ()
+    current: Sequence[GroupActions] = ()
+    next: Sequence[GroupActions] = ()
 
 
 def actor_inputs(
@@ -78,8 +78,8 @@ def actor_inputs(
 def critic_inputs(
     state: TensorDictBase,
     keys: Sequence[NestedKey],
-    own: Actions,
-    others: Sequence[Actions],
+    own: GroupActions,
+    others: Sequence[GroupActions],
     valid: Callable[[NestedKey, Tensor], Tensor],
 ) -> TensorDict:
     """The entries a critic sees: of its own group's agents that do not act ``valid`` ones, of another group's zeros.
@@ -103,7 +103,7 @@ def critic_inputs(
 
 
 def _check_sight(
-    state: TensorDictBase, keys: Sequence[tuple[str, ...]], own: Actions, others: Sequence[Actions]
+    state: TensorDictBase, keys: Sequence[tuple[str, ...]], own: GroupActions, others: Sequence[GroupActions]
 ) -> None:
     groups = [actions.group for actions in (own, *others)]
     for key in keys:
@@ -119,14 +119,14 @@ def _set_group(
     inputs: TensorDict,
     state: TensorDictBase,
     keys: Sequence[tuple[str, ...]],
-    actions: Actions,
+    actions: GroupActions,
     substitute: Callable[[NestedKey, Tensor], Tensor],
 ) -> None:
     """Add the entries ``keys`` of one group (and of the row)."""
     acts = actions.acts
     told = {as_path(actions.action_key), as_path(actions.alive_key)}
     entries = [key for key in keys if key not in told]
-    if actions.known:
+    if actions.everyone_acts:
         inputs.set(actions.group, TensorDict({}, batch_size=acts.shape[:-1], device=state.device))
         for key in entries:
             inputs.set(key, get_entry(state, key, "the critic"))
@@ -134,7 +134,7 @@ def _set_group(
         inputs.update(replace_entries(state, entries, actions.group, acts, substitute))
     action = actions.action
     if as_path(actions.action_key) in keys and action is not None:
-        if not actions.known:
+        if not actions.everyone_acts:
             keep = acts.reshape(*acts.shape[:-1], *(1,) * (action.ndim - acts.ndim + 1))
             action = torch.where(keep, action, torch.zeros_like(action))
         inputs.set(actions.action_key, action)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,10 +17,10 @@ from masac import functional
 from masac.compat import parameters_in, rsample_and_log_prob
 from masac.keys import as_path, get_entry
 from masac.layouts import StackedCritic
-from masac.losses.base import GroupLoss, Move
+from masac.losses.base import GroupLoss, PolicyOutput, Terms
 from masac.losses.critic_values import own_gradient
-from masac.losses.group_signals import GroupBatch
-from masac.losses.network_inputs import Actions, OtherGroups
+from masac.losses.group_signals import GroupSignals
+from masac.losses.network_inputs import OtherGroups
 from masac.losses.target_entropy import auto_target_entropy
 from masac.losses.torchrl_arguments import TorchRLArguments
 from masac.skipping import TerminalFill
@@ -118,6 +117,43 @@ class GroupSACLoss(GroupLoss):
     _value_name = "state_action_value"
     _keys_in_group = (*GroupLoss._keys_in_group, "state_action_value")
 
+    policy_type = SampledAction
+
+    def _terms(
+        self,
+        tensordict: TensorDictBase,
+        signals: GroupSignals,
+        policy: PolicyOutput | None,
+        next_policy: PolicyOutput | None,
+        others: OtherGroups,
+    ) -> Terms:
+        """Soft Actor-Critic for every agent (Haarnoja et al. 2018, arXiv 1812.05905)."""
+        terms, alpha = Terms(), self._per_pair(self.alpha)
+        if next_policy is not None:
+            # Critics: y = r + γ (1 - d) (min_k Q'_k(s', a') - α log π(a'|s')), the value of what the policies do next.
+            next_q_value = self._smallest_target_critic(tensordict, signals, next_policy, others)
+            next_log_prob = next_policy.policy.log_prob
+            if next_q_value.shape == signals.team_shape:
+                next_value = functional.team_soft_state_value(next_q_value, next_log_prob, alpha, signals.alive_next)
+            else:  # the dead have no entropy; their value counts only posthumously
+                next_log_prob = torch.where(signals.alive_next, next_log_prob, torch.zeros_like(next_log_prob))
+                next_value = functional.soft_state_value(next_q_value, next_log_prob, alpha)
+            terms.target = self._critic_target(tensordict, signals, next_value)
+            terms.q_values = self._critics(tensordict, signals, self._executed(tensordict, signals), others.executed)
+            terms.critic_loss = functional.critic_loss(terms.q_values, terms.target, self.loss_function)
+        if policy is not None:
+            # Actor: α log π(a|s) - min_k Q_k(s, a).
+            terms.log_prob = log_prob = policy.policy.log_prob
+            q_value = self._value_of_own_action(tensordict, signals, policy, others)
+            if q_value.shape == signals.team_shape:
+                terms.actor_loss = functional.team_actor_loss(log_prob, q_value, alpha, signals.alive)
+            else:
+                terms.actor_loss = functional.actor_loss(log_prob, q_value, alpha)
+            # Temperature: -log α (log π(a|s) + target entropy).
+            terms.target_entropy = self.target_entropy
+            terms.temperature_loss = self._temperature_loss(log_prob, terms.target_entropy, signals)
+        return terms
+
     def __init__(
         self,
         actor_network: ProbabilisticTensorDictSequential,
@@ -187,7 +223,7 @@ class GroupSACLoss(GroupLoss):
         self.register_load_state_dict_pre_hook(_fit_target_entropy)
 
     @property
-    def target_entropy(self) -> Tensor:
+    def target_entropy(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The entropy the temperature holds each agent's policy to, in nats.
 
         Raises:
@@ -200,10 +236,6 @@ class GroupSACLoss(GroupLoss):
     @property
     def target_entropy_buffer(self) -> Tensor:
         """TorchRL's other name of :attr:`target_entropy`."""
-        return self.target_entropy
-
-    @property
-    def _entropy_goal(self) -> Tensor:
         return self.target_entropy
 
     @property
@@ -261,58 +293,19 @@ class GroupSACLoss(GroupLoss):
             action = get_entry(state, self.tensor_keys.action, "the loss")
             return self.actor_network.get_dist(state).log_prob(action)
 
-    def _policy_from(self, tensors: Sequence[Tensor]) -> SampledAction:
-        return SampledAction(*tensors)
-
-    def _log_prob(self, policy: SampledAction) -> Tensor:
-        return policy.log_prob
-
-    def _aimed_entropy(self, policy: SampledAction) -> Tensor:
-        return self.target_entropy
-
-    def _drawn_action(self, policy: SampledAction) -> Tensor:
-        return policy.action
-
-    def _executed_action(self, action: Tensor, batch: GroupBatch) -> Tensor:
-        return action
-
-    def _executed_value(self, q_values: Tensor, executed: Actions) -> Tensor:
-        return q_values
-
-    def _soft_value(self, q_value: Tensor, policy: SampledAction, batch: GroupBatch) -> Tensor:
-        alpha = self._per_pair(self.alpha)
-        if q_value.shape == batch.team_shape:
-            return functional.team_soft_state_value(q_value, policy.log_prob, alpha, batch.acts_next)
-        # The dead have no entropy; their value counts only posthumously.
-        entropy_term = torch.where(batch.acts_next, policy.log_prob, torch.zeros_like(policy.log_prob))
-        return functional.soft_state_value(q_value, entropy_term, alpha)
-
-    def _actor_term(self, tensordict: TensorDictBase, batch: GroupBatch, current: Move, others: OtherGroups) -> Tensor:
-        policy = self._policy_from(current.policy)
-        inputs = self._critic_inputs(tensordict, tensordict, batch, current.actions, others.current)
+    def _value_of_own_action(
+        self, tensordict: TensorDictBase, signals: GroupSignals, policy: PolicyOutput, others: OtherGroups
+    ) -> Tensor:
+        """``min_k Q_k`` of the policies' actions, the critics held fixed; see ``actor_gradient``."""
+        inputs = self._critic_inputs(tensordict, tensordict, signals, policy.actions, others.current)
         params = self.qvalue_network_params.detach()
         own = self.actor_gradient == "own" and self.centralized_critic
         if own and isinstance(self.qvalue_network, StackedCritic):
-            q_value = self.qvalue_network.stacked_values(inputs, params, own_gradient=True).amin(0)
-        else:
-            q_value = self._q_values(inputs, params, batch.n_agents).amin(0)
-            if own and q_value.shape == batch.value_shape and q_value.requires_grad:
-                q_value = own_gradient(q_value, policy.action)
-        alpha = self._per_pair(self.alpha)
-        if q_value.shape == batch.team_shape:
-            loss = functional.team_actor_loss(policy.log_prob, q_value, alpha, batch.alive)
-            mask = batch.alive.any(dim=-2)
-        else:
-            loss = functional.actor_loss(policy.log_prob, q_value, alpha)
-            mask = batch.alive
-        return self._reduce("loss_actor", loss, mask, self._weights(tensordict), batch)
-
-    def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
-        if tuple(values.shape[1:]) not in ((*batch_size, n_agents, 1), (*batch_size, 1)):
-            raise ValueError(
-                f"a critic must write {self.tensor_keys.state_action_value!r} of shape {[*batch_size, n_agents, 1]} (a "
-                f"value an agent) or {[*batch_size, 1]} (one for the team); got {list(values.shape[1:])}."
-            )
+            return self.qvalue_network.stacked_values(inputs, params, own_gradient=True).amin(0)
+        q_value = self._q_values(inputs, params, signals.n_agents).amin(0)
+        if own and q_value.shape == signals.value_shape and q_value.requires_grad:
+            return own_gradient(q_value, policy.policy.action)
+        return q_value
 
 
 def _fit_target_entropy(loss: GroupSACLoss, state: dict[str, Any], prefix: str, *_: Any) -> None:

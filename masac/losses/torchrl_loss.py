@@ -28,8 +28,8 @@ from masac import functional
 from masac.keys import as_path, get_entry, in_group
 from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
 from masac.losses.critic_values import make_critic_values
-from masac.losses.denominators import note_count
-from masac.losses.group_signals import EndRules, GroupBatch, read_group_batch
+from masac.losses.denominators import record_denominator
+from masac.losses.group_signals import EndRules, GroupSignals, read_group_signals
 from masac.losses.row_mask import RowMaskedLoss
 from masac.losses.temperature import clamped_alpha, register_temperature
 from masac.losses.torchrl_arguments import check_torchrl_arguments
@@ -76,6 +76,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     alpha_init: Tensor
     min_log_alpha: Tensor | None
     max_log_alpha: Tensor | None
+    target_entropy: Tensor
 
     # What TorchRL's losses say of networks that are not here.
     delay_actor = False
@@ -315,15 +316,10 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         """TorchRL's name of :attr:`alpha`, which its warnings tell users to read."""
         return self.alpha
 
-    @property
-    @abc.abstractmethod
-    def _entropy_goal(self) -> Tensor:
-        """The target entropy of one agent, ``[]``, whatever the state."""
-
     def alpha_loss(self, log_prob: Tensor) -> Tensor:
         """The temperature's loss of every agent, not reduced, from log-probabilities ``[*B, N]`` or ``[*B, N, 1]``."""
         log_alpha = self._per_pair(self.log_alpha) if log_prob.shape[-1] == 1 else self.log_alpha
-        return functional.temperature_loss(log_alpha, log_prob, self._entropy_goal)
+        return functional.temperature_loss(log_alpha, log_prob, self.target_entropy)
 
     def _per_pair(self, temperature: Tensor) -> Tensor:
         """``[]`` or ``[N]`` so that it broadcasts against ``[*B, N, 1]``."""
@@ -351,9 +347,9 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         self._in_keys = None
         return self
 
-    def _estimated_target(self, tensordict: TensorDictBase, batch: GroupBatch, next_value: Tensor) -> Tensor:
+    def _estimated_target(self, tensordict: TensorDictBase, signals: GroupSignals, next_value: Tensor) -> Tensor:
         return estimated_target(
-            self.value_estimator, tensordict, batch, next_value, steps_key=self.tensor_keys.steps_to_next_obs
+            self.value_estimator, tensordict, signals, next_value, steps_key=self.tensor_keys.steps_to_next_obs
         )
 
     # -- the batch -----------------------------------------------------------------------------------------------------
@@ -378,7 +374,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         """The number of dimensions of one agent's action, in data without a batch size."""
         return 1
 
-    def _read_batch(self, tensordict: TensorDictBase) -> GroupBatch:
+    def _read_signals(self, tensordict: TensorDictBase) -> GroupSignals:
         keys = self.tensor_keys
         action = get_entry(tensordict, keys.action, type(self).__name__)
         batch_dims = tensordict.batch_dims
@@ -395,7 +391,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
                 f"the batch must hold at least one row; got batch size {list(tensordict.batch_size)}. "
                 "Sample once the replay buffer holds something."
             )
-        return read_group_batch(
+        return read_group_signals(
             tensordict,
             group=self.group,
             n_agents=n_agents,
@@ -407,18 +403,23 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
             rules=self.end_rules,
         )
 
-    def _valid_entries(self, tensordict: TensorDictBase, batch: GroupBatch) -> ValidEntries:
+    def _valid_entries(self, tensordict: TensorDictBase, signals: GroupSignals) -> ValidEntries:
         return ValidEntries(
             current=tensordict,
-            alive=batch.alive,
+            alive=signals.alive,
             group=self.group,
             fill=self.terminal_fill,
-            all_alive=batch.all_alive,
+            has_no_mask=signals.has_no_mask,
         )
 
-    @abc.abstractmethod
     def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
         """Raise ValueError unless the critics' values ``[K, *B, ...]`` have the right shape."""
+        if tuple(values.shape[1:]) not in ((*batch_size, n_agents, 1), (*batch_size, 1)):
+            raise ValueError(
+                f"a critic must write {getattr(self.tensor_keys, self._value_name)!r} of shape "
+                f"{[*batch_size, n_agents, 1]} (a value per agent) or {[*batch_size, 1]} (one for the team); got "
+                f"{list(values.shape[1:])}."
+            )
 
     # -- critics and reductions ----------------------------------------------------------------------------------------
 
@@ -437,20 +438,20 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         self._check_values(values, inputs.batch_size, n_agents)
         return values
 
-    def _reduce(self, name: str, values: Tensor, mask: Tensor, weights: Tensor | None, batch: GroupBatch) -> Tensor:
+    def _reduce(self, name: str, values: Tensor, mask: Tensor, weights: Tensor | None, signals: GroupSignals) -> Tensor:
         """Mean or sum over the living, or the masked values as they are, of a term of that name."""
         if weights is not None:
-            weights = weights.reshape(*batch.batch_size, *(1,) * (values.ndim - len(batch.batch_size)))
+            weights = weights.reshape(*signals.batch_size, *(1,) * (values.ndim - len(signals.batch_size)))
         if self.reduction == "none":
             return functional.masked_values(values, mask, weights).squeeze(-1)
-        living = None if batch.all_alive else mask
+        living = None if signals.has_no_mask else mask
         if self.reduction == "mean":
             return self._mean(name, values, living, weights)
         return functional.masked_sum(values, living, weights)
 
     def _mean(self, name: str, values: Tensor, mask: Tensor | None, weights: Tensor | None = None) -> Tensor:
         """A masked mean, and a note of what it is over."""
-        note_count((self.group, name), values, mask, weights)
+        record_denominator((self.group, name), values, mask, weights)
         return functional.masked_mean(values, mask, weights)
 
     def _weights(self, tensordict: TensorDictBase) -> Tensor | None:

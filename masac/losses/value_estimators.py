@@ -17,7 +17,7 @@ from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimat
 from masac import functional
 from masac.compat import registered_value_estimator
 from masac.keys import as_path
-from masac.losses.group_signals import GroupBatch
+from masac.losses.group_signals import GroupSignals
 
 ESTIMATORS: dict[ValueEstimators, type[ValueEstimatorBase]] = {
     ValueEstimators.TD0: TD0Estimator,
@@ -104,43 +104,45 @@ def is_lambda_return(estimator: nn.Module) -> bool:
 
 
 def estimated_target(
-    estimator: nn.Module, tensordict: TensorDictBase, batch: GroupBatch, next_value: Tensor, *, steps_key: NestedKey
+    estimator: nn.Module, tensordict: TensorDictBase, signals: GroupSignals, next_value: Tensor, *, steps_key: NestedKey
 ) -> Tensor:
     """The critic target of the shape of ``next_value``, ``[*B, N, 1]`` or ``[*B, 1]``; anything for the dead.
 
     Args:
         estimator: of :func:`make_estimator`.
         tensordict: the data; its ``steps_key`` may say how many steps lie before the next state.
-        batch: its signals.
+        signals: of the data.
         next_value: soft values of the next states.
         steps_key: where that is, ``[*B]``.
     """
     gamma = estimator.get_buffer("gamma")
     steps = tensordict.get(as_path(steps_key), None)
-    reward, ends = batch.reward_for(next_value), batch.ends(next_value)
+    reward, ends = signals.reward_for(next_value), signals.ends(next_value)
     if not is_lambda_return(estimator):
-        return functional.soft_td_target(reward, ends, next_value, _discount(gamma, steps, batch, next_value))
+        return functional.soft_td_target(reward, ends, next_value, _discount(gamma, steps, signals, next_value))
     if steps is not None:
         raise ValueError(
             f"λ-returns must be given data of single steps; got the entry {steps_key!r} of n-step data. "
             "Leave out the n-step transform, or make_value_estimator(ValueEstimators.TD0)."
         )
-    if len(batch.batch_size) < 2:
+    if len(signals.batch_size) < 2:
         raise ValueError(
-            f"λ-returns must be given whole trajectories, batch size [..., T]; got {list(batch.batch_size)}. "
+            f"λ-returns must be given whole trajectories, batch size [..., T]; got {list(signals.batch_size)}. "
             "Sample slices (TorchRL's SliceSampler) and reshape them to [B, T], or "
             "make_value_estimator(ValueEstimators.TD0)."
         )
     lmbda = estimator.get_buffer("lmbda") if isinstance(estimator, TDLambdaEstimator) else torch.ones_like(gamma)
-    time_dim = len(batch.batch_size) - 1
-    return functional.soft_td_lambda_target(reward, ends, batch.cuts(next_value), next_value, gamma, lmbda, time_dim)
+    time_dim = len(signals.batch_size) - 1
+    return functional.soft_td_lambda_target(
+        reward, ends, signals.ends_trajectory(next_value), next_value, gamma, lmbda, time_dim
+    )
 
 
-def _discount(gamma: Tensor, steps: Tensor | None, batch: GroupBatch, like: Tensor) -> Tensor:
+def _discount(gamma: Tensor, steps: Tensor | None, signals: GroupSignals, like: Tensor) -> Tensor:
     """γ, or γ^n a row for n-step data, broadcastable to ``like``."""
     if steps is None:
         return gamma
-    batch_size = batch.batch_size
+    batch_size = signals.batch_size
     if steps.shape not in (batch_size, (*batch_size, 1)):
         raise ValueError(
             f"steps_to_next_obs must have shape {list(batch_size)} or {[*batch_size, 1]}, a number of steps a row; "

@@ -37,7 +37,7 @@ class CompileError(GraphError):
     """A graph cannot be compiled; it can be replayed."""
 
 
-class Graph:
+class TracedFunction:
     """A function of a TensorDict that runs as a graph of tensor operations.
 
     The first call with a new kind of input (names, shapes, strides, dtypes, devices) traces the function; calls after
@@ -100,11 +100,11 @@ class _Traced:
     """One trace of a function.
 
     Args:
-        function: see :class:`Graph`.
+        function: see :class:`TracedFunction`.
         example: an input.
         keys: its entries.
-        compile: see :class:`Graph`.
-        around_compiling: see :class:`Graph`.
+        compile: see :class:`TracedFunction`.
+        around_compiling: see :class:`TracedFunction`.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class _Traced:
         with torch.random.fork_rng(devices=cuda):  # tracing computes, and draws random numbers
             self.run = module = _traced(flat, examples, lambda: function(example))
             self.constants, self.guards = _split_reads(module.graph, reads, len(self.names))
-            _drop_idle(module.graph)
+            _drop_dead_code(module.graph)
             self.held = _lift_held(module)
             if compile:
                 with around_compiling():
@@ -329,7 +329,7 @@ def _compiled(module: fx.GraphModule, examples: Sequence[Tensor]) -> Callable[..
         raise CompileError(_reason("compile a graph", error)) from error
 
 
-def _drop_idle(graph: fx.Graph) -> None:
+def _drop_dead_code(graph: fx.Graph) -> None:
     """Remove what computes nothing: results that nobody uses, and detaching, as a graph records no gradients."""
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.detach.default:

@@ -21,12 +21,12 @@ from masac.errors import RunFailedError
 from masac.groups import group_name
 from masac.keys import as_path
 from masac.losses.base import GroupLoss
-from masac.losses.deferred_checks import checks_put_off
-from masac.losses.denominators import counts_noted
+from masac.losses.deferred_checks import defer_checks
+from masac.losses.denominators import recording_denominators
 from masac.losses.multi_group import MultiGroupLoss
-from masac.training.distributed.gradient_sum import Found, Shares
+from masac.training.distributed.gradient_sum import Gradients, GradientSum
 from masac.training.distributed.ranks import ALONE, Rank
-from masac.training.tracing import CompileError, Graph, GraphError, Results
+from masac.training.tracing import CompileError, GraphError, Results, TracedFunction
 
 UpdateMode = Literal["eager", "graph", "compile"]
 
@@ -110,13 +110,15 @@ class UpdateStep:
             self._terms = ["loss_actor", "loss_qvalue", "loss_alpha"]
         if rank.world_size > 1 and any(one.reduction != "mean" for one in self._groups.values()):
             raise ValueError("losses whose batches several ranks share must have reduction='mean'; got another one.")
-        self._shares = Shares(rank.world_size, self._terms_of_parameters()) if rank.world_size > 1 else None
+        self._gradient_sum = GradientSum(rank.world_size, self._terms_of_parameters()) if rank.world_size > 1 else None
         self.mode: UpdateMode = mode
         self._results = self._function_of(mode)
         if mode != "eager" and any(one.skip_mode == "drop" for one in self._groups.values()):
             self._change_mode("eager", "with skip_done_states='drop' the shapes of tensors depend on their values.")
         # Not compiled: a handful of sums and factors, and the same numbers in all processes.
-        self._joined = self._join if mode == "eager" else Graph(self._join, compile=False)
+        self._unpacked = (
+            self._unpack_reduced if mode == "eager" else TracedFunction(self._unpack_reduced, compile=False)
+        )
         self._target_update = get_ema_multi_avg_fn(1 - tau)
         SoftUpdate(loss, tau=tau)  # begins with targets equal to the critics, and stops the loss's reminder of it
         self._critics = _tensors(self._groups.values(), "qvalue_network_params")
@@ -143,20 +145,20 @@ class UpdateStep:
             ValueError: if parameters were replaced, frozen or unfrozen since the step was made.
         """
         self._check_parameters()
-        return self._find_results(batch)
+        return self._computed(batch)
 
     def apply(self, batch: TensorDictBase, results: Results) -> dict[str, Tensor]:
         """Take the step that :meth:`compute` computed for a batch; returns and raises what the call does."""
         batch.set(self.loss.tensor_keys.priority, results.pop("priority"))
-        if self._shares is not None:
-            share = results["share"]
+        if self._gradient_sum is not None:
+            share = results["packed"]
             self.rank.add(share)
-            results = self._joined(TensorDict({"share": share}))
+            results = self._unpacked(TensorDict({"packed": share}))
         gradients = [results.pop(("gradient", index), None) for index in range(len(self.parameters))]
-        if not bool(results.pop("sound")):  # one look, as it waits for the device
+        if not bool(results.pop("all_finite")):  # one look, as it waits for the device
             self.loss(batch.copy())  # raises the error of a check that was put off
             terms = [name for name, value in results.items() if not bool(value.isfinite())]
-            if not terms and self._shares is not None:
+            if not terms and self._gradient_sum is not None:
                 raise RunFailedError(
                     "a batch must pass the checks of its values on every rank; it failed one on another rank than "
                     f"{self.rank.index}, which says what."
@@ -177,14 +179,14 @@ class UpdateStep:
                     "optimizer and UpdateStep."
                 )
 
-    def _find_results(self, batch: TensorDictBase) -> Results:
+    def _computed(self, batch: TensorDictBase) -> Results:
         try:
             return self._results(batch)
         except CompileError as error:
             self._change_mode("graph", error)
         except GraphError as error:
             self._change_mode("eager", error)
-        return self._find_results(batch)
+        return self._computed(batch)
 
     def _change_mode(self, mode: UpdateMode, cause: object) -> None:
         what = "replayed instead of compiled" if mode == "graph" else "computed by Python every time"
@@ -192,10 +194,10 @@ class UpdateStep:
         self.mode, self._results = mode, self._function_of(mode)
 
     def _function_of(self, mode: UpdateMode) -> Callable[[TensorDictBase], Results]:
-        evaluate = self._evaluate if self._shares is None else self._evaluate_share
+        evaluate = self._evaluate if self._gradient_sum is None else self._evaluate_packed
         if mode == "eager":
             return evaluate
-        return Graph(evaluate, compile=mode == "compile", around_compiling=self._tell_of_compiling)
+        return TracedFunction(evaluate, compile=mode == "compile", around_compiling=self._tell_of_compiling)
 
     @contextmanager
     def _tell_of_compiling(self) -> Iterator[None]:
@@ -207,32 +209,34 @@ class UpdateStep:
     def _evaluate(self, batch: TensorDictBase) -> Results:
         """Everything up to the optimizer: what is logged, the priority, the gradients, and whether all is in order."""
         batch = batch.copy()
-        found = self._find(batch)
-        return {**self._judge(found), "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
+        found = self._compute_gradients(batch)
+        return {**self._clip_and_check(found), "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
 
-    def _evaluate_share(self, batch: TensorDictBase) -> Results:
+    def _evaluate_packed(self, batch: TensorDictBase) -> Results:
         """What this process's rows of the batch have to say, as a flat tensor, and their priority."""
-        assert self._shares is not None
+        assert self._gradient_sum is not None
         batch = batch.copy()
-        with counts_noted() as counts:
-            found = self._find(batch)
+        with recording_denominators() as denominators:
+            found = self._compute_gradients(batch)
         prefixes = {loss.group: prefix for prefix, loss in self._groups.items()}
-        share = self._shares.pack(found, {f"{prefixes[group]}{name}": n for (group, name), n in counts.items()})
-        return {"share": share, "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
+        share = self._gradient_sum.pack(
+            found, {f"{prefixes[group]}{name}": n for (group, name), n in denominators.items()}
+        )
+        return {"packed": share, "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
 
-    def _join(self, shares: TensorDictBase) -> Results:
+    def _unpack_reduced(self, packed: TensorDictBase) -> Results:
         """What :meth:`_evaluate` returns, priorities apart, from the sum of all processes' shares."""
-        assert self._shares is not None
-        return self._judge(self._shares.unpack(shares.get("share")))
+        assert self._gradient_sum is not None
+        return self._clip_and_check(self._gradient_sum.unpack(packed.get("packed")))
 
-    def _find(self, batch: TensorDictBase) -> Found:
+    def _compute_gradients(self, batch: TensorDictBase) -> Gradients:
         """Losses and gradients; writes the priority into the batch."""
-        with checks_put_off() as faults:
+        with defer_checks() as failed_checks:
             losses = self.loss(batch)
-        said: dict[str, Tensor] = {}
+        logged: dict[str, Tensor] = {}
         for prefix in self._groups:
             of_group = losses[prefix.removesuffix("/")] if prefix else losses
-            said |= {f"{prefix}{name}": value.detach().mean() for name, value in of_group.items()}
+            logged |= {f"{prefix}{name}": value.detach().mean() for name, value in of_group.items()}
         # An actor's loss holds the critics fixed and a critic's the actors, so one backward pass serves all terms.
         total = torch.stack([losses[key] for key in self._terms]).sum()
         computed = torch.autograd.grad(total, self.parameters, allow_unused=True)
@@ -241,18 +245,18 @@ class UpdateStep:
             for parameter, gradient in zip(self.parameters, computed, strict=True)
             if gradient is not None
         }
-        return Found(said=said, total=total.detach(), gradients=gradients, faults=faults)
+        return Gradients(logged=logged, total=total.detach(), gradients=gradients, failed_checks=failed_checks)
 
-    def _judge(self, found: Found) -> Results:
+    def _clip_and_check(self, found: Gradients) -> Results:
         """What is logged, the gradients, clipped, and whether all is in order."""
         gradients = dict(found.gradients)
         norms = self._clip(gradients)
-        sound = torch.stack([found.total, *norms.values()]).isfinite().all()
-        for fault in found.faults:
-            sound = sound & ~fault
-        results: Results = {**found.said}
+        all_finite = torch.stack([found.total, *norms.values()]).isfinite().all()
+        for fault in found.failed_checks:
+            all_finite = all_finite & ~fault
+        results: Results = {**found.logged}
         results |= {name: norm for name, norm in norms.items() if not name.endswith("alpha")}
-        results["sound"] = sound
+        results["all_finite"] = all_finite
         for index, parameter in enumerate(self.parameters):
             if parameter in gradients:
                 results["gradient", index] = gradients[parameter]

@@ -19,7 +19,7 @@ def test_the_dead_of_the_timeline_are_in_no_loss_and_ends_are_not_acted_on():
     said = timeline(episode())
     assert torch.equal(said.weighs, said.mask)
     assert said.mask.sum(0).tolist() == [3, 5, 7]
-    assert said.acts_next.sum(0).tolist() == [2, 4, 7]
+    assert said.alive_next.sum(0).tolist() == [2, 4, 7]
     assert said.truncated[-1].tolist() == [True, True, True]  # of the dead the flags say anything
     assert not bool(said.terminated[-1, 2])
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from masac import GroupDiscreteSACLoss, GroupSACLoss, MultiGroupLoss
 from masac.losses.base import GroupLoss
-from masac.losses.deferred_checks import checks_put_off
-from masac.training.tracing import Graph, Results
+from masac.losses.deferred_checks import defer_checks
+from masac.training.tracing import Results, TracedFunction
 
 Forward = Callable[..., Any]
 
@@ -44,7 +44,7 @@ def losses_as(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def as_graph(forward: Forward, *, compile: bool) -> Forward:
     """The forward pass of a loss whose values and gradients come from a graph."""
-    graphs: WeakKeyDictionary[Any, Graph] = WeakKeyDictionary()
+    graphs: WeakKeyDictionary[Any, TracedFunction] = WeakKeyDictionary()
 
     def on_graph(loss: Any, tensordict: TensorDictBase | None = None, **entries: Tensor) -> Any:
         if tensordict is None:
@@ -54,7 +54,7 @@ def as_graph(forward: Forward, *, compile: bool) -> Forward:
             return forward(loss, tensordict)
         parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         if loss not in graphs:
-            graphs[loss] = Graph(lambda batch: evaluate(forward, loss, parameters, batch), compile=compile)
+            graphs[loss] = TracedFunction(lambda batch: evaluate(forward, loss, parameters, batch), compile=compile)
         results = graphs[loss](tensordict)
         if bool(results.pop("fault")):
             return forward(loss, tensordict)
@@ -73,7 +73,7 @@ def evaluate(forward: Forward, loss: Any, parameters: list[Tensor], batch: Tenso
     """What the loss returns, the gradients of every term, and the priority."""
     batch = batch.copy()
     results: Results = {}
-    with checks_put_off() as faults:
+    with defer_checks() as faults:
         out = forward(loss, batch)
     for key, value in out.items(True, True):
         results["out", key] = value

@@ -218,7 +218,7 @@ def test_a_posthumous_value_is_that_of_the_first_action_without_entropy():
     blank = TensorDict({GROUP: TensorDict({"observation": torch.zeros(1, N, F)}, [1, N])}, [1])
     first = loss._q_values(blank, loss.target_qvalue_network_params, N).amin(0)[0, 1, 0]
     torch.testing.assert_close(warm[0, 1, 0], reward + 0.5 * first)
-    assert loss._executed(batch, loss._read_batch(batch)).action[0, 1].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert loss._executed(batch, loss._read_signals(batch)).action[0, 1].tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_priorities_are_the_largest_error_of_the_living():
@@ -320,7 +320,7 @@ def test_the_temperature_aims_at_a_share_of_the_entropy_of_the_legal_actions():
     batch = discrete_batch(action_mask=True)
     policy = loss._act(batch)
     legal = batch[GROUP, "action_mask"].sum(-1, keepdim=True)
-    torch.testing.assert_close(loss._aimed_entropy(policy), 0.5 * legal.float().log())
+    torch.testing.assert_close(loss._target_entropy_per_agent(policy), 0.5 * legal.float().log())
     assert loss.target_entropy.item() == pytest.approx(0.5 * math.log(D))
     two = loss_of(True, "independent", encoding="multi-discrete", target_entropy_weight=0.5)
     assert two.target_entropy.item() == pytest.approx(0.5 * (math.log(3) + math.log(2)))
@@ -598,7 +598,7 @@ def test_the_dead_are_looked_up_at_their_first_action_whatever_the_encoding():
     batch = discrete_batch(encoding="one-hot", mask=mask)
     batch[GROUP, "action"][0, 1] = 0
     loss._act(batch)
-    assert loss._executed(batch, loss._read_batch(batch)).action[0, 1].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert loss._executed(batch, loss._read_signals(batch)).action[0, 1].tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_drawn_choices_of_a_factor_follow_its_probabilities():

@@ -362,7 +362,7 @@ def test_an_ended_agent_is_not_there_to_others_whatever_its_own_critic_sees():
     loss = both("all_groups")
     loss.losses["sheep"].centralized_critic = False
     views = loss._views(batch)
-    (following,) = views[0].others.following
+    (following,) = views[0].others.next
     assert following.group == "sheep"
     assert not following.acts[:, 0].any()
 

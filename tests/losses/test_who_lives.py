@@ -135,14 +135,14 @@ def test_a_centralized_critic_sees_zeros_and_a_flag_for_those_who_do_not_act():
     mask = alive_mask()
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"))
     batch = make_batch(mask=mask, terminated=flags((1, 0)))
-    signals = loss._read_batch(batch)
+    signals = loss._read_signals(batch)
     seen = loss._critic_inputs(batch, batch, signals, loss._executed(batch, signals), ())
     dead = ~mask.squeeze(-1)
     assert (seen[GROUP, "observation"][dead] == 0).all()
     assert (seen[GROUP, "action"][dead] == 0).all()
     assert torch.equal(seen[GROUP, "observation"][~dead], batch[GROUP, "observation"][~dead])
     assert torch.equal(seen[GROUP, "alive"], mask)
-    assert not signals.acts_next[1, 0]
+    assert not signals.alive_next[1, 0]
 
 
 @pytest.mark.parametrize("group_flags", [False, True], ids=["root-flags", "group-flags"])
@@ -242,9 +242,9 @@ def test_a_dead_agents_stale_flag_ends_no_team_and_keeps_none_going(how):
     # row 0: the dead one's flag is set, nobody else's; row 1: the living ended, the dead one's flag is not set
     loss = team_loss(terminated_reduction=how)
     batch = make_batch(mask=mask, terminated=flags((0, 1), (1, 0), (1, 2)))
-    signals = loss._read_batch(batch)
+    signals = loss._read_signals(batch)
     assert signals.ends(torch.zeros(B, 1))[:2].tolist() == [[False], [True]]
-    assert signals.acts_next[0].tolist() == [[True], [False], [True]]
+    assert signals.alive_next[0].tolist() == [[True], [False], [True]]
 
 
 @pytest.mark.usefixtures("float64")
@@ -328,7 +328,7 @@ def test_priorities_are_the_largest_error_of_the_living():
     batch = make_batch(mask=mask)
     loss(batch)
     target = loss.target_value(batch)
-    signals = loss._read_batch(batch)
+    signals = loss._read_signals(batch)
     inputs = loss._critic_inputs(batch, batch, signals, loss._executed(batch, signals), ())
     error = (loss._q_values(inputs, loss.qvalue_network_params, N) - target).abs()
     for row in range(B):

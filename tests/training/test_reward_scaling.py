@@ -9,7 +9,7 @@ from tensordict import TensorDict
 from torchrl.data import Bounded
 
 from masac.groups import GroupSpec
-from masac.losses.group_signals import EndRules, read_group_batch
+from masac.losses.group_signals import EndRules, read_group_signals
 from masac.training.reward_scaling import ReturnSpread, RewardScaling
 from tests.training.test_trainer import rows, run, tiny
 
@@ -91,7 +91,7 @@ def test_the_rewards_that_are_followed_are_those_that_the_losses_take(reduction,
 
     rules = EndRules(terminated_reduction="none", reward_reduction=reduction, posthumous=False)
     keys = {f"{name}_key": ("agents", name) for name in ("reward", "terminated", "mask", "done")}
-    batch = read_group_batch(data, group="agents", n_agents=2, rows=None, rules=rules, **keys)
+    batch = read_group_signals(data, group="agents", n_agents=2, rows=None, rules=rules, **keys)
     taken = batch.reward_for(torch.empty(*shape, 2, 1))[batch.alive]
     assert scaling.factors["agents"] == pytest.approx(1 / taken.std(unbiased=False).item(), rel=1e-5)
 

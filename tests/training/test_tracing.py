@@ -6,8 +6,8 @@ from tensordict import TensorDict
 from torch import nn
 from torchrl.modules import TanhDelta, TanhNormal, TruncatedNormal
 
-from masac.training import tracing as graphs
-from masac.training.tracing import CompileError, Graph, GraphError
+from masac.training import tracing
+from masac.training.tracing import CompileError, GraphError, TracedFunction
 
 
 def batch(rows=4):
@@ -23,7 +23,7 @@ def test_a_graph_returns_what_its_function_does_with_gradients_inside(compile):
         (gradient,) = torch.autograd.grad(loss, linear.weight)
         return {"loss": loss, ("gradient", 0): gradient}
 
-    graph = Graph(function, compile=compile)
+    graph = TracedFunction(function, compile=compile)
     for _ in range(2):  # the first call traces, the second replays
         data = batch()
         expected = function(data)
@@ -36,7 +36,7 @@ def test_a_graph_returns_what_its_function_does_with_gradients_inside(compile):
 
 def test_parameters_are_read_anew_in_every_call():
     weight = nn.Parameter(torch.ones(3))
-    graph = Graph(lambda data: {"out": (data["x"] * weight).sum()}, compile=False)
+    graph = TracedFunction(lambda data: {"out": (data["x"] * weight).sum()}, compile=False)
     data = batch()
     assert graph(data)["out"] == data["x"].sum()
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_parameters_are_read_anew_in_every_call():
 
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_random_numbers_are_those_of_the_seed_and_new_in_every_call(compile):
-    graph = Graph(lambda data: {"out": data["x"] + torch.randn(4, 3)}, compile=compile)
+    graph = TracedFunction(lambda data: {"out": data["x"] + torch.randn(4, 3)}, compile=compile)
     data = batch()
     torch.manual_seed(5)
     first, second = graph(data)["out"], graph(data)["out"]
@@ -62,7 +62,7 @@ def test_every_kind_of_batch_is_traced_once():
         calls.append(data.shape)
         return {"out": data["x"].sum()}
 
-    graph = Graph(function, compile=False)
+    graph = TracedFunction(function, compile=False)
     for rows in (4, 4, 6, 4, 6):
         data = batch(rows)
         torch.testing.assert_close(graph(data)["out"], data["x"].sum())
@@ -71,13 +71,13 @@ def test_every_kind_of_batch_is_traced_once():
 
 
 def test_other_strides_are_another_kind_of_batch():
-    graph = Graph(lambda data: {"out": data["x"].reshape(-1) * torch.arange(12)}, compile=False)
+    graph = TracedFunction(lambda data: {"out": data["x"].reshape(-1) * torch.arange(12)}, compile=False)
     for data in (batch(), TensorDict({"x": torch.randn(3, 4).t()}, [4])):
         assert torch.equal(graph(data)["out"], data["x"].reshape(-1) * torch.arange(12))
 
 
 def test_what_python_decides_by_values_holds_as_long_as_it_decides_the_same_and_is_an_error_then():
-    graph = Graph(lambda data: {"out": data["x"] if data["x"].sum() > 0 else -data["x"]}, compile=False)
+    graph = TracedFunction(lambda data: {"out": data["x"] if data["x"].sum() > 0 else -data["x"]}, compile=False)
     for sign in (1, 1):
         data = batch()
         data["x"] = sign * data["x"].abs()
@@ -88,7 +88,7 @@ def test_what_python_decides_by_values_holds_as_long_as_it_decides_the_same_and_
 
 
 def test_an_error_of_the_function_is_its_own():
-    graph = Graph(lambda data: {"out": data["z"]}, compile=False)
+    graph = TracedFunction(lambda data: {"out": data["z"]}, compile=False)
     with pytest.raises(KeyError, match="z"):
         graph(batch())
 
@@ -96,7 +96,7 @@ def test_an_error_of_the_function_is_its_own():
 def test_entries_that_are_no_tensors_are_passed_over():
     data = batch()
     data.set_non_tensor("note", "hello")
-    assert torch.equal(Graph(lambda data: {"out": data["x"]}, compile=False)(data)["out"], data["x"])
+    assert torch.equal(TracedFunction(lambda data: {"out": data["x"]}, compile=False)(data)["out"], data["x"])
 
 
 # -- what Python looks at ----------------------------------------------------------------------------------------------
@@ -104,7 +104,9 @@ def test_entries_that_are_no_tensors_are_passed_over():
 
 def test_python_may_look_at_what_stays_as_it_is():
     low, high = torch.tensor([-1.0, -2.0, 0.0]), torch.tensor([1.0, 2.0, 5.0])
-    graph = Graph(lambda data: {"out": data["x"] * (high - low) if (high > low).all() else data["x"]}, compile=False)
+    graph = TracedFunction(
+        lambda data: {"out": data["x"] * (high - low) if (high > low).all() else data["x"]}, compile=False
+    )
     for _ in range(2):
         data = batch()
         assert torch.equal(graph(data)["out"], data["x"] * (high - low))
@@ -113,7 +115,7 @@ def test_python_may_look_at_what_stays_as_it_is():
 
 def test_what_python_looked_at_must_stay_as_it_is():
     high = torch.ones(3)
-    graph = Graph(lambda data: {"out": data["x"] * 2 if (high > 0).all() else data["x"]}, compile=False)
+    graph = TracedFunction(lambda data: {"out": data["x"] * 2 if (high > 0).all() else data["x"]}, compile=False)
     graph(batch())
     high.copy_(torch.ones(3))  # a state loaded again
     graph(batch())
@@ -137,7 +139,7 @@ WEIGHT = nn.Parameter(torch.zeros(3))
     ],
 )
 def test_python_must_not_decide_by_what_changes(look):
-    graph = Graph(lambda data: {"out": data["x"] if look(data) else -data["x"]}, compile=False)
+    graph = TracedFunction(lambda data: {"out": data["x"] if look(data) else -data["x"]}, compile=False)
     graph(batch() * 0)
     torch.rand(())
     with torch.no_grad():
@@ -151,19 +153,19 @@ def test_python_must_not_decide_by_what_changes(look):
 
 @pytest.mark.parametrize("pick", [lambda x: x[x > 0], lambda x: x.nonzero(), lambda x: x.masked_select(x > 0)])
 def test_shapes_must_not_depend_on_values(pick):
-    graph = Graph(lambda data: {"out": pick(data["x"]).sum()}, compile=False)
+    graph = TracedFunction(lambda data: {"out": pick(data["x"]).sum()}, compile=False)
     with pytest.raises(GraphError, match="must have shapes that do not depend on values"):
         graph(batch())
 
 
 def test_an_index_of_numbers_is_a_graph():
-    graph = Graph(lambda data: {"out": data["x"][torch.tensor([1, 0])]}, compile=False)
+    graph = TracedFunction(lambda data: {"out": data["x"][torch.tensor([1, 0])]}, compile=False)
     data = batch()
     assert torch.equal(graph(data)["out"], data["x"][:2].flip(0))
 
 
 def test_an_error_of_pytorch_that_the_function_has_without_a_graph_is_its_own():
-    graph = Graph(lambda data: {"out": data["x"] @ data["x"]}, compile=False)
+    graph = TracedFunction(lambda data: {"out": data["x"] @ data["x"]}, compile=False)
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
         graph(batch())
 
@@ -186,7 +188,7 @@ def test_distributions_of_torchrl_with_tensors_for_bounds_are_graphs(distributio
         action = made.rsample()
         return {"out": action, "log_prob": made.log_prob(action)}
 
-    graph, data = Graph(draw, compile=False), batch()
+    graph, data = TracedFunction(draw, compile=False), batch()
     for _ in range(2):
         torch.manual_seed(0)
         expected = draw(data)
@@ -198,7 +200,7 @@ def test_what_cannot_be_compiled_says_why(monkeypatch):
     def compile_operations(*_):
         raise ImportError("c.so: file too short\nand more")
 
-    monkeypatch.setattr(graphs, "compile_operations", compile_operations)
-    graph = Graph(lambda data: {"out": data["x"]}, compile=True)
+    monkeypatch.setattr(tracing, "compile_operations", compile_operations)
+    graph = TracedFunction(lambda data: {"out": data["x"]}, compile=True)
     with pytest.raises(CompileError, match=r"must be able to compile a graph; got ImportError: c.so: file too short$"):
         graph(batch())

@@ -9,8 +9,8 @@ from torch import nn
 from torchrl.objectives import SoftUpdate
 
 from masac import GroupDiscreteSACLoss, MultiGroupLoss
-from masac.training import tracing as graphs
-from masac.training.tracing import Graph
+from masac.training import tracing
+from masac.training.tracing import TracedFunction
 from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import N, clone_loss, make_batch, noisy_loss, our_actor, our_critic
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic
@@ -123,7 +123,7 @@ def test_batches_of_one_kind_are_traced_once():
     update = step(losses(), "graph")
     for _ in range(4):
         update(make_batch(batch=(16,)))
-    assert isinstance(update._results, Graph)
+    assert isinstance(update._results, TracedFunction)
     assert update._results.traces == 1
 
 
@@ -177,14 +177,14 @@ def test_code_in_a_folder_called_torch_is_the_users(tmp_path):
     file.write_text("def place(find):\n    return find()\n")
     code: dict = {}
     exec(compile(file.read_text(), str(file), "exec"), code)
-    assert f"in place ({file}:2)" == code["place"](graphs._place)
+    assert f"in place ({file}:2)" == code["place"](tracing._place)
 
 
 def test_what_cannot_be_compiled_is_replayed_and_says_why(monkeypatch):
     def compile_operations(*_):
         raise ImportError("c.so: file too short")
 
-    monkeypatch.setattr(graphs, "compile_operations", compile_operations)
+    monkeypatch.setattr(tracing, "compile_operations", compile_operations)
     warned, told = [], []
     update = step(losses(), "compile", warn=warned.append, tell=told.append)
     for _ in range(2):
@@ -197,7 +197,7 @@ def test_what_cannot_be_compiled_is_replayed_and_says_why(monkeypatch):
 
 
 def test_it_tells_when_compiling_begins_and_how_long_it_took(monkeypatch):
-    monkeypatch.setattr(graphs, "compile_operations", lambda module, *_: module)
+    monkeypatch.setattr(tracing, "compile_operations", lambda module, *_: module)
     told = []
     update = step(losses(), "compile", tell=told.append)
     for _ in range(2):

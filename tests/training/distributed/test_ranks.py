@@ -139,8 +139,8 @@ def test_processes_that_hold_unlike_many_masked_rows_find_what_one_finds():
     batch["agents", "mask"][0] = False
     batch["collector", "mask"] = torch.tensor([1, 1, 0, 1, 0, 0, 1, 0]).bool()
     expected = alone._evaluate(batch)
-    share = sum(ranked._evaluate_share(rows)["share"] for rows in batch.split(4))
-    got = ranked._join(TensorDict({"share": share}))
+    share = sum(ranked._evaluate_packed(rows)["packed"] for rows in batch.split(4))
+    got = ranked._unpack_reduced(TensorDict({"packed": share}))
     assert set(got) == set(expected) - {"priority"}
     for name, value in got.items():
         torch.testing.assert_close(value, expected[name], check_dtype=False)
