@@ -206,8 +206,8 @@ def why_not_on_pairs(
     if got.shape == expected.shape and torch.allclose(got, expected, 1e-3, 1e-4, equal_nan=True):
         return None
     return (
-        "it gives pairs other results than rows of agents (its weights or an agent's place matter, it mixes agents, or it "
-        "is random)"
+        "it gives pairs other results than rows of agents (its weights or an agent's place matter, it mixes agents, or "
+        "it is random)"
     )
 
 
