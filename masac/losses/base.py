@@ -22,6 +22,7 @@ from masac.keys import get_entry
 from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import GroupActions, OtherGroups, actor_inputs, critic_inputs
 from masac.losses.torchrl_loss import GroupLossModule
+from masac.losses.value_estimators import estimated_target
 from masac.skipping import PolicyTensors, act_on_pairs, scatter_rows, select_rows, why_not_on_pairs, zero_substitute
 
 NO_OTHER_GROUPS = OtherGroups()
@@ -323,7 +324,8 @@ class GroupLoss(GroupLossModule):
     @torch.no_grad()
     def _critic_target(self, tensordict: TensorDictBase, signals: GroupSignals, next_value: Tensor) -> Tensor:
         """``r + γ (1 - d) next_value``, n-step or λ-return where asked; 0 where no value is trained."""
-        target = self._estimated_target(tensordict, signals, next_value)
+        steps_key = self.tensor_keys.steps_to_next_obs
+        target = estimated_target(self.value_estimator, tensordict, signals, next_value, steps_key=steps_key)
         if signals.has_no_mask:
             return target
         return torch.where(signals.trained(next_value), target, torch.zeros_like(target))

@@ -33,7 +33,7 @@ from masac.losses.group_signals import EndRules, GroupSignals, read_group_signal
 from masac.losses.row_mask import RowMaskedLoss
 from masac.losses.temperature import clamped_alpha, register_temperature
 from masac.losses.torchrl_arguments import check_torchrl_arguments
-from masac.losses.value_estimators import ESTIMATORS, estimated_target, is_lambda_return, make_estimator
+from masac.losses.value_estimators import ESTIMATORS, is_lambda_return, make_estimator
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
 
 LOSS_OUT_KEYS = ["loss_actor", "loss_qvalue", "loss_alpha"]
@@ -346,11 +346,6 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         self.value_type = type(value_type) if isinstance(value_type, ValueEstimatorBase) else value_type
         self._in_keys = None
         return self
-
-    def _estimated_target(self, tensordict: TensorDictBase, signals: GroupSignals, next_value: Tensor) -> Tensor:
-        return estimated_target(
-            self.value_estimator, tensordict, signals, next_value, steps_key=self.tensor_keys.steps_to_next_obs
-        )
 
     # -- the batch -----------------------------------------------------------------------------------------------------
 
