@@ -350,17 +350,17 @@ def _sum(index: int, port: int, sizes: Sequence[int], folder: str) -> None:
     rank = current_rank()
 
     def talk() -> None:
-        rank.meet()
-        rank.gather((False, False, 100, []))
+        rank.barrier()
+        rank.all_gather((False, False, 100, []))
 
     sums = []
     for size in sizes:
         values = torch.zeros(size // 4)
-        sums.append(_milliseconds(lambda values=values: rank.add(values), count=200))
+        sums.append(_milliseconds(lambda values=values: rank.all_reduce(values), count=200))
     found = {"sums": sums, "talk": _milliseconds(talk, count=200)}
-    if rank.writes:
+    if rank.is_main:
         torch.save(found, Path(folder, "times.pt"))
-    rank.meet()
+    rank.barrier()
 
 
 def _trainer(folder: str, environments: int, rows: int) -> Trainer:

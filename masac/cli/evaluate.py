@@ -13,7 +13,7 @@ from masac.cli.saved import saved_policy, say
 from masac.errors import ConfigError
 
 if TYPE_CHECKING:
-    from masac.training.episodes import Evaluation
+    from masac.training.evaluator import Evaluation
     from masac.training.policies.saved_policy import SavedPolicy
 
 NUMBERS = ("mean", "std", "low", "high")
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from masac.envs.registry import make_env  # imported when needed: help is immediate without PyTorch
     from masac.process.threads import choose_threads, set_threads
-    from masac.training import episodes
+    from masac.training import evaluator
     from masac.training.evaluator import EvaluationProgress, said_of_limit, step_limit
 
     if options.episodes < 1:
@@ -82,7 +82,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     stochastic = evaluation.stochastic if options.stochastic is None else options.stochastic
     env = make_env(task, num_envs=options.episodes, seed=seed, one_episode=True)
     try:
-        found = episodes.evaluate(
+        found = evaluator.evaluate(
             saved.policy,
             env,
             seed=seed,

@@ -33,7 +33,7 @@ FEW_UPDATES = 2000
 
 def run_experiment(composed: DictConfig, run_dir: str) -> int | None:
     """Train as configured; writes into ``run_dir``. Returns the number of the signal that stopped it."""
-    run_dir = current_rank().share(run_dir)  # its name may tell the time
+    run_dir = current_rank().broadcast(run_dir)  # its name may tell the time
     return _run(replace(read_config(composed), run_dir=run_dir), resumes=False)
 
 
@@ -48,7 +48,9 @@ def resume_experiment(run_dir: Path, words: Sequence[str]) -> int | None:
         ConfigError: for an override that contradicts the run.
     """
     rank = current_rank()  # only rank 0 needs to have the files
-    config = rank.share(replace(read_run_config(run_dir), run_dir=str(run_dir)) if rank.writes else ExperimentConfig())
+    config = rank.broadcast(
+        replace(read_run_config(run_dir), run_dir=str(run_dir)) if rank.is_main else ExperimentConfig()
+    )
     return _run(changed(config, words) if words else config, resumes=True)
 
 
@@ -86,7 +88,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
         np.finfo(dtype)  # NumPy 1 and 2.2 look for the smallest number when first asked, and warn if it was flushed
     torch.set_flush_denormal(True)  # gradients and Adam's memory have many numbers below 1e-38, which CPUs are slow at
     assert config.run_dir is not None
-    quiet = not current_rank().writes
+    quiet = not current_rank().is_main
     console, shown_dir = Console(markup=False, highlight=False, quiet=quiet), _shown(config.run_dir)
 
     def say(line: str) -> None:

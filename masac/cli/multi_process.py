@@ -24,7 +24,7 @@ def among_ranks(value: T) -> T:
         return value
     from masac.training.distributed.ranks import current_rank
 
-    return current_rank().share(value)
+    return current_rank().broadcast(value)
 
 
 def signed(message: str) -> str | None:

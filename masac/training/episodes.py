@@ -1,4 +1,4 @@
-"""Returns of episodes: of the collected ones, and of the policy evaluated without noise.
+"""Returns of the episodes that are collected in training.
 
 An agent's return is the sum of its rewards over its own life: what the environment hands out for the dead is not its.
 """
@@ -6,19 +6,16 @@ An agent's return is the sum of its rewards over its own life: what the environm
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.groups import GroupSpec
 from masac.losses.group_signals import read_next_signal
 from masac.signals import expand_to_agents
-from masac.training.policies.policy import Policy
 
 RECENT_EPISODES = 100
 """How many of the last finished episodes the training return is the mean of."""
@@ -100,90 +97,6 @@ class EpisodeTracker:
     def returns(self, group: str) -> Tensor | None:
         """Mean return of every agent over the last finished episodes, ``[N]``; None before the first."""
         return torch.stack([one.returns[group] for one in self.finished]).mean(0) if self.finished else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What an evaluation found.
-
-    Args:
-        returns: by group, of every episode and agent, ``[E, N]``.
-        lives: by group, steps every agent lived, ``[E, N]``.
-        lengths: steps of every episode, ``[E]``.
-        successes: which episodes terminated before the horizon, ``[E]``, where that is a success; else None.
-        unfinished: episodes that had no end and were cut.
-    """
-
-    returns: Mapping[str, Tensor]
-    lives: Mapping[str, Tensor]
-    lengths: Tensor
-    successes: Tensor | None
-    unfinished: int = 0
-
-    def episode_returns(self, groups: Sequence[str]) -> Tensor:
-        """Of every episode, the mean return of all agents of these groups, ``[E]``."""
-        return torch.cat([self.returns[group] for group in groups], dim=1).mean(-1)
-
-
-@torch.no_grad()
-def evaluate(
-    policy: Policy,
-    env: EnvBase,
-    *,
-    seed: int,
-    success: str | None,
-    stochastic: bool = False,
-    max_steps: int | None = None,
-    after_step: Callable[[int, Tensor], None] | None = None,
-) -> Evaluation:
-    """Run one episode in every environment of ``env``, side by side.
-
-    Args:
-        policy: acts.
-        env: E vectorised environments, reset here with ``seed``.
-        seed: the same seed gives the same episodes.
-        success: ``"terminated"`` if that is a success, else None.
-        stochastic: whether actions are drawn from the policy, which else acts without noise.
-        max_steps: after which episodes are cut; None for as long as they last.
-        after_step: is told of every step: how many there were, and which episodes go on, bool.
-    """
-    env.set_seed(seed)
-    data = env.reset()
-    batch = data.batch_size
-    running = torch.ones(batch, dtype=torch.bool, device=data.device)
-    returns = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.float64) for group in policy.groups}
-    lives = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.int64) for group in policy.groups}
-    lengths = torch.zeros(batch, dtype=torch.int64)
-    terminated = torch.zeros(batch, dtype=torch.bool)
-    steps = 0
-    exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
-    cuda = [data.device] if data.device is not None and data.device.type == "cuda" else []
-    # Random numbers of its own: a seed always draws the same actions, and training goes on as if nothing was drawn.
-    with torch.random.fork_rng(cuda), set_exploration_type(exploration):
-        torch.manual_seed(seed)
-        while running.any() and steps != max_steps:
-            # Environments whose episode is over rest or start another; either counts for nothing.
-            stepped, data = env.step_and_maybe_reset(policy(data))
-            counted = running.cpu()
-            for group in policy.groups:
-                alive = alive_agents(stepped, group).cpu() & counted.unsqueeze(-1)
-                reward = living_rewards(stepped, group).double().cpu()
-                returns[group.name] += torch.where(alive, reward, torch.zeros_like(reward))
-                lives[group.name] += alive
-            lengths += counted
-            terminated |= counted & stepped["next", "terminated"].squeeze(-1).cpu()
-            running &= ~stepped["next", "done"].squeeze(-1)
-            steps += 1
-            if after_step is not None:
-                after_step(steps, running)
-    flat = len(batch) - 1
-    return Evaluation(
-        returns={name: value.flatten(0, flat) for name, value in returns.items()},
-        lives={name: value.flatten(0, flat) for name, value in lives.items()},
-        lengths=lengths.flatten(),
-        successes=terminated.flatten() if success == "terminated" else None,
-        unfinished=int(running.sum()),
-    )
 
 
 def living_rewards(data: TensorDictBase, group: GroupSpec) -> Tensor:

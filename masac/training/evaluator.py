@@ -1,18 +1,21 @@
-"""Evaluation in training: when, and on which episodes."""
+"""Evaluation: episodes in which the policy acts without noise, in training always the same ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
+from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.process.stop_signals import StoppedBySignal, StopRequest
 from masac.training.config import ExperimentConfig
-from masac.training.episodes import Evaluation, evaluate
+from masac.training.episodes import alive_agents, living_rewards
 from masac.training.policies.policy import Policy
 
 STEPS_WITHOUT_HORIZON = 1_000
@@ -115,6 +118,90 @@ class EvaluationProgress:
             self._said = now
             over, episodes = int((~running).sum()), running.numel()
             self.say(f"evaluating: {steps:,} steps, {over:,} of {episodes:,} episodes are over")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        returns: by group, of every episode and agent, ``[E, N]``.
+        lives: by group, steps every agent lived, ``[E, N]``.
+        lengths: steps of every episode, ``[E]``.
+        successes: which episodes terminated before the horizon, ``[E]``, where that is a success; else None.
+        unfinished: episodes that had no end and were cut.
+    """
+
+    returns: Mapping[str, Tensor]
+    lives: Mapping[str, Tensor]
+    lengths: Tensor
+    successes: Tensor | None
+    unfinished: int = 0
+
+    def episode_returns(self, groups: Sequence[str]) -> Tensor:
+        """Of every episode, the mean return of all agents of these groups, ``[E]``."""
+        return torch.cat([self.returns[group] for group in groups], dim=1).mean(-1)
+
+
+@torch.no_grad()
+def evaluate(
+    policy: Policy,
+    env: EnvBase,
+    *,
+    seed: int,
+    success: str | None,
+    stochastic: bool = False,
+    max_steps: int | None = None,
+    after_step: Callable[[int, Tensor], None] | None = None,
+) -> Evaluation:
+    """Run one episode in every environment of ``env``, side by side.
+
+    Args:
+        policy: acts.
+        env: E vectorised environments, reset here with ``seed``.
+        seed: the same seed gives the same episodes.
+        success: ``"terminated"`` if that is a success, else None.
+        stochastic: whether actions are drawn from the policy, which else acts without noise.
+        max_steps: after which episodes are cut; None for as long as they last.
+        after_step: is told of every step: how many there were, and which episodes go on, bool.
+    """
+    env.set_seed(seed)
+    data = env.reset()
+    batch = data.batch_size
+    running = torch.ones(batch, dtype=torch.bool, device=data.device)
+    returns = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.float64) for group in policy.groups}
+    lives = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.int64) for group in policy.groups}
+    lengths = torch.zeros(batch, dtype=torch.int64)
+    terminated = torch.zeros(batch, dtype=torch.bool)
+    steps = 0
+    exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
+    cuda = [data.device] if data.device is not None and data.device.type == "cuda" else []
+    # Random numbers of its own: a seed always draws the same actions, and training goes on as if nothing was drawn.
+    with torch.random.fork_rng(cuda), set_exploration_type(exploration):
+        torch.manual_seed(seed)
+        while running.any() and steps != max_steps:
+            # Environments whose episode is over rest or start another; either counts for nothing.
+            stepped, data = env.step_and_maybe_reset(policy(data))
+            counted = running.cpu()
+            for group in policy.groups:
+                alive = alive_agents(stepped, group).cpu() & counted.unsqueeze(-1)
+                reward = living_rewards(stepped, group).double().cpu()
+                returns[group.name] += torch.where(alive, reward, torch.zeros_like(reward))
+                lives[group.name] += alive
+            lengths += counted
+            terminated |= counted & stepped["next", "terminated"].squeeze(-1).cpu()
+            running &= ~stepped["next", "done"].squeeze(-1)
+            steps += 1
+            if after_step is not None:
+                after_step(steps, running)
+    flat = len(batch) - 1
+    return Evaluation(
+        returns={name: value.flatten(0, flat) for name, value in returns.items()},
+        lives={name: value.flatten(0, flat) for name, value in lives.items()},
+        lengths=lengths.flatten(),
+        successes=terminated.flatten() if success == "terminated" else None,
+        unfinished=int(running.sum()),
+    )
 
 
 def step_limit(task: TaskConfig) -> int | None:

@@ -124,7 +124,7 @@ class RewardScaling(nn.Module):
             assert isinstance(spread, ReturnSpread)
             rewards, alive = self._rewards(collected, group)
             found[group.name] = spread.follow(rewards.cpu(), alive.cpu(), done)
-        for of_rank in rank.gather(found):
+        for of_rank in rank.all_gather(found):
             for name, spread in self.spreads.items():
                 assert isinstance(spread, ReturnSpread)
                 spread.merge(*of_rank[name])

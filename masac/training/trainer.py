@@ -29,10 +29,10 @@ from masac.training.collectors.observations import check_observations
 from masac.training.compiling import choose_mode, update_operations
 from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.distributed.iteration_report import Report, together
-from masac.training.distributed.rank_config import share_of
+from masac.training.distributed.rank_config import rank_config
 from masac.training.distributed.ranks import OtherRankFailedError, RankLostError, current_rank
-from masac.training.episodes import EpisodeTracker, Evaluation, FinishedEpisode, alive_agents
-from masac.training.evaluator import Evaluator
+from masac.training.episodes import EpisodeTracker, FinishedEpisode, alive_agents
+from masac.training.evaluator import Evaluation, Evaluator
 from masac.training.learner import Learner, explain
 from masac.training.logging import metrics
 from masac.training.logging.loggers import Loggers, check_loggers
@@ -70,11 +70,11 @@ class Trainer:
     ) -> None:
         self.config = config
         self.rank = current_rank()
-        self.console = console or Console(markup=False, quiet=not self.rank.writes)
+        self.console = console or Console(markup=False, quiet=not self.rank.is_main)
         check_loggers(config.logging.loggers)
-        own = share_of(config, self.rank)
+        own = rank_config(config, self.rank)
         training, task, device = own.training, own.task, self.rank.device(resolve_device(config.training.device))
-        self.files = RunFiles(run_dir, writes=self.rank.writes, resumes=resumes)
+        self.files = RunFiles(run_dir, writes=self.rank.is_main, resumes=resumes)
         seed = self.rank.seed(config.seed)
         seed_everything(seed)
 
@@ -123,7 +123,7 @@ class Trainer:
         self.has_rows = False
         self.finished: list[FinishedEpisode] = []
         self.seconds_before = 0.0
-        self.evaluator = Evaluator(config, device=device, say=self._tell) if self.rank.writes else None
+        self.evaluator = Evaluator(config, device=device, say=self._tell) if self.rank.is_main else None
         self.collector = make_collector(own, self.env, self.policy, seed=seed, device=device, warn=self._warn)
         self.started = time.perf_counter()
         self.resumes = resumes
@@ -168,7 +168,7 @@ class Trainer:
             if self.frames and isinstance(error, ConfigError):  # what held until now is no mistake in the config
                 raise RunFailedError(str(error), traceback=error.traceback) from error
             raise
-        if self.stopped_by is None and not self.last_evaluation and self.rank.writes:
+        if self.stopped_by is None and not self.last_evaluation and self.rank.is_main:
             self._evaluation()  # the run was resumed after its end
             if self.failure is not None:
                 raise self.failure
@@ -181,7 +181,7 @@ class Trainer:
         void_from = self.frames + 1 if self.resumes else None
         with (
             self.files.open_metrics(self._columns(), frames=self.frames, warn=self._warn) as table,
-            Loggers(self.config, self.files.run_dir, void_from=void_from, writes=self.rank.writes) as loggers,
+            Loggers(self.config, self.files.run_dir, void_from=void_from, writes=self.rank.is_main) as loggers,
             self._display() as display,
             stop_on_signals(self._tell, ended_by_others=(RankLostError, OtherRankFailedError)) as self.stop,
         ):
@@ -215,18 +215,18 @@ class Trainer:
                 with self.stop.cutting("the steps at hand"):
                     collected = self.collector.collect()
                 if self.stop.now:
-                    self.rank.meet(failed=True)
+                    self.rank.barrier(failed=True)
                     self._save_what_is_new()
                     return
                 if self.config.training.check_observations:
                     check_observations(collected, self.groups, self.frames)
-                self.rank.meet()
+                self.rank.barrier()
                 yield collected
         except RankLostError:
             raise
         except (Exception, SystemExit) as error:
             if not isinstance(error, OtherRankFailedError):
-                self.rank.meet(failed=True)
+                self.rank.barrier(failed=True)
             self._save_what_is_new()
             raise
 
@@ -244,7 +244,7 @@ class Trainer:
                 assert isinstance(normalizer, RunningNormalizer)
                 seen, alive = collected[group.observation_key], alive_agents(collected, group).unsqueeze(-1)
                 number, mean, m2 = normalizer.moments(seen, alive)
-                for moments in self.rank.gather((number, mean.cpu(), m2.cpu())):
+                for moments in self.rank.all_gather((number, mean.cpu(), m2.cpu())):
                     normalizer.merge(*moments)
 
     def _warm_up(self) -> None:
@@ -339,7 +339,7 @@ class Trainer:
 
     def _agree(self, evaluation: metrics.Row) -> Report:
         """What this iteration comes to in all ranks; the others wait here for rank 0 to have evaluated."""
-        reports = self.rank.gather(
+        reports = self.rank.all_gather(
             Report(
                 stop=self.stop.number or 0,
                 failed=self.failure is not None,
@@ -357,7 +357,7 @@ class Trainer:
 
     def _checkpoint_due(self, evaluation: metrics.Row) -> bool:
         """Now and then, where an evaluation is the best so far or is to be the first, and whenever the run ends."""
-        if not self.rank.writes:
+        if not self.rank.is_main:
             return False
         training, (frames, when) = self.config.training, self.last_checkpoint
         frames_then = self.frames + self.schedule.frames_per_iteration
@@ -479,7 +479,7 @@ class Trainer:
         )
 
     def _finish(self) -> dict[str, object]:
-        if not self.rank.writes or not self.frames:  # stopped before anything was collected: nothing to keep
+        if not self.rank.is_main or not self.frames:  # stopped before anything was collected: nothing to keep
             return {}
         self.files.write_policy(self.policy, self.config, frames=self.frames)
         summary = summarize(

@@ -152,7 +152,7 @@ class UpdateStep:
         batch.set(self.loss.tensor_keys.priority, results.pop("priority"))
         if self._gradient_sum is not None:
             share = results["packed"]
-            self.rank.add(share)
+            self.rank.all_reduce(share)
             results = self._unpacked(TensorDict({"packed": share}))
         gradients = [results.pop(("gradient", index), None) for index in range(len(self.parameters))]
         if not bool(results.pop("all_finite")):  # one look, as it waits for the device

@@ -6,7 +6,7 @@ import torch
 from masac.envs.registry import make_env
 from masac.rendering.drawing import make_drawn_env
 from masac.rendering.playback import Playback
-from masac.training.episodes import evaluate
+from masac.training.evaluator import evaluate
 from tests.training.policies.common import pettingzoo, untrained
 
 COUNTING = pettingzoo(factory="tests.envs.pictured:counting")

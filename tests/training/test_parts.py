@@ -22,7 +22,8 @@ from masac.training.checkpointing.random_state import random_state, seed_everyth
 from masac.training.checkpointing.run_files import RunFiles
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 from masac.training.distributed.ranks import Rank
-from masac.training.episodes import EpisodeTracker, evaluate
+from masac.training.episodes import EpisodeTracker
+from masac.training.evaluator import evaluate
 from masac.training.learner import Learner
 from masac.training.logging import metrics
 from masac.training.policies.normalization import RunningNormalizer
@@ -243,8 +244,8 @@ def test_clipping_bounds_the_gradient():
 def test_ranks_have_seeds_of_their_own_and_rank_zero_writes():
     seeds = {Rank(index=index, world_size=4).seed(0) for index in range(4)} | {Rank().seed(1)}
     assert len(seeds) == 5
-    assert Rank().writes
-    assert not Rank(index=1, world_size=2).writes
+    assert Rank().is_main
+    assert not Rank(index=1, world_size=2).is_main
 
 
 def test_the_first_evaluation_that_solves_the_task_is_found_in_the_metrics(tmp_path):

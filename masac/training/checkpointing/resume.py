@@ -150,7 +150,7 @@ def set_state(
 
 def random_states(rank: Rank) -> dict[str, Tensor]:
     """The random numbers of all ranks but this one, as tensors by name, for rank 0 to keep beside its own."""
-    states = rank.gather(random_state())
+    states = rank.all_gather(random_state())
     return {
         f"{_random_of(index)}/{name}": value
         for index, state in enumerate(states)

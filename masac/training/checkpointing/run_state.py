@@ -61,7 +61,7 @@ class RunState:
         state = state_of(self.learner, self.policy, self.rewards, self.episodes)
         others = random_states(self.rank)
         with all_replays(self.replay, self.rank) as replays:
-            if self.rank.writes:
+            if self.rank.is_main:
                 self.checkpoints.save(
                     {**state, **others},
                     lambda path: save_policy(path, self.policy, self.config, frames=about["frames"]),
@@ -86,9 +86,9 @@ class RunState:
                 self.checkpoints.load_buffers(checkpoint, replays)
                 found = checkpoint, state
 
-            if self.rank.writes:
+            if self.rank.is_main:
                 load_newest(self.checkpoints, self.config, load, warn=warn)
-        return self.rank.share(found)
+        return self.rank.broadcast(found)
 
     def begin_alike(self) -> None:
         """Have all ranks begin with the networks, targets, temperatures and statistics of rank 0."""
@@ -97,4 +97,4 @@ class RunState:
                 name: value.cpu()
                 for name, value in state_of(self.learner, self.policy, self.rewards, self.episodes).items()
             }
-            set_state(self.rank.share(state), self.learner, self.policy, self.rewards, self.episodes)
+            set_state(self.rank.broadcast(state), self.learner, self.policy, self.rewards, self.episodes)

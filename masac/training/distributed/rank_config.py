@@ -9,7 +9,7 @@ from masac.training.config import ExperimentConfig
 from masac.training.distributed.ranks import Rank
 
 
-def share_of(config: ExperimentConfig, rank: Rank) -> ExperimentConfig:
+def rank_config(config: ExperimentConfig, rank: Rank) -> ExperimentConfig:
     """The config of one rank: its part of the environments, of the batch and of the replay buffer.
 
     Frames, the warm-up and updates stay those of all ranks together.

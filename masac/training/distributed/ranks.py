@@ -1,4 +1,4 @@
-"""Which of several processes this one is, and what they say to each other.
+"""Ranks: the processes that train together, and the collective operations between them.
 
 ``torchrun`` starts the processes and tells each of them where the others are; ``torch.distributed`` connects them.
 """
@@ -24,10 +24,10 @@ from masac.errors import ConfigError, RunFailedError
 
 T = TypeVar("T")
 
-IN_STEP = timedelta(minutes=30)
-"""How long a sum may take. Ranks begin it within the difference of their steps."""
+STEP_TIMEOUT = timedelta(minutes=30)
+"""How long an all-reduce of tensors may take. All ranks begin it within an iteration."""
 
-PATIENCE = timedelta(days=7)
+IDLE_TIMEOUT = timedelta(days=7)
 """How long ranks wait for one that evaluates, writes or collects. The end of a process is noticed at once."""
 
 
@@ -63,7 +63,7 @@ class Rank:
     link: Link | None = field(default=None, repr=False, compare=False)
 
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process evaluates and writes files."""
         return self.index == 0
 
@@ -96,40 +96,40 @@ class Rank:
         torch.cuda.set_device(device)
         return device
 
-    def add(self, values: Tensor) -> None:
-        """Add up a tensor over all ranks, in place: the same bits in all of them."""
+    def all_reduce(self, values: Tensor) -> None:
+        """Sum a tensor over all ranks, in place: the same bits in all of them."""
         if self.link is not None:
             with _connected():
-                dist.all_reduce(values, group=self.link.sums)
+                dist.all_reduce(values, group=self.link.tensor_group)
 
-    def share(self, value: T) -> T:
-        """What rank 0 gives, in all of them."""
+    def broadcast(self, value: T) -> T:
+        """The value that rank 0 has, on all ranks."""
         if self.link is None:
             return value
-        values: list[Any] = [value if self.writes else None]
+        values: list[Any] = [value if self.is_main else None]
         with _connected():
-            dist.broadcast_object_list(values, src=0, group=self.link.words)
+            dist.broadcast_object_list(values, src=0, group=self.link.cpu_group)
         return values[0]
 
-    def gather(self, value: T) -> list[T]:
-        """What every rank gives, in order, in all of them."""
+    def all_gather(self, value: T) -> list[T]:
+        """The values of all ranks, in the order of the ranks, on all of them."""
         if self.link is None:
             return [value]
         values: list[Any] = [None] * self.world_size
         with _connected():
-            dist.all_gather_object(values, value, group=self.link.words)
+            dist.all_gather_object(values, value, group=self.link.cpu_group)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so, in all of them."""
+        """Whether the flag of any rank is set, on all ranks."""
         if self.link is None:
             return flag
         flags = torch.tensor(int(flag))
         with _connected():
-            dist.all_reduce(flags, group=self.link.words)
+            dist.all_reduce(flags, group=self.link.cpu_group)
         return bool(flags)
 
-    def meet(self, *, failed: bool = False) -> None:
+    def barrier(self, *, failed: bool = False) -> None:
         """Wait for all ranks.
 
         Args:
@@ -142,23 +142,23 @@ class Rank:
             raise OtherRankFailedError
 
     def send(self, value: object, to: int) -> None:
-        """Give one other rank something."""
+        """Send a value to one other rank."""
         assert self.link is not None
         with _connected():
-            dist.send_object_list([value], dst=to, group=self.link.words)
+            dist.send_object_list([value], dst=to, group=self.link.cpu_group)
 
     def receive(self, source: int) -> Any:
-        """What another rank gives this one."""
+        """Wait for the value that another rank sends."""
         assert self.link is not None
         values: list[Any] = [None]
         with _connected():
-            dist.recv_object_list(values, src=source, group=self.link.words)
+            dist.recv_object_list(values, src=source, group=self.link.cpu_group)
         return values[0]
 
-    def leave(self) -> None:
-        """Let go of the others. Nothing can be said to them any more."""
+    def close(self) -> None:
+        """Disconnect from the other ranks, for good."""
         if self.link is not None:
-            self.link.cut()
+            self.link.close()
 
     def is_first_to_say(self, message: str) -> bool:
         """Whether no other rank said the same before."""
@@ -174,19 +174,19 @@ class Link:
     """The connection of a rank to the others.
 
     Args:
-        sums: the group in which tensors are added up: NCCL's for those on GPUs.
-        words: the group in which all else is said, by way of the CPU.
-        store: what is kept for all.
+        tensor_group: the process group for sums of tensors: NCCL's for those on GPUs.
+        cpu_group: the process group for everything else, by way of the CPU.
+        store: the key-value store of all ranks.
     """
 
-    sums: dist.ProcessGroup | None
-    words: dist.ProcessGroup | None
+    tensor_group: dist.ProcessGroup | None
+    cpu_group: dist.ProcessGroup | None
     store: Any
 
-    def cut(self) -> None:
+    def close(self) -> None:
         """End the connection and its threads, which live as long as anybody holds the groups or the store."""
         if self.store is not None:
-            self.sums = self.words = self.store = None
+            self.tensor_group = self.cpu_group = self.store = None
             dist.destroy_process_group()
 
 
@@ -203,22 +203,22 @@ def current_rank() -> Rank:
 def _connect() -> Rank:
     from torch.distributed.rendezvous import rendezvous  # imported where it is used: not every PyTorch has it
 
-    store, index, world_size = next(rendezvous("env://", timeout=IN_STEP))
+    store, index, world_size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     # Ranks that share a GPU cannot use NCCL; gloo takes tensors there too.
     nccl = dist.is_nccl_available() and torch.cuda.device_count() >= local_world_size
     backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
-    dist.init_process_group(backend, store=store, rank=index, world_size=world_size, timeout=IN_STEP)
-    words: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=index, world_size=world_size, timeout=STEP_TIMEOUT)
+    cpu_group: Any = dist.new_group(backend="gloo", timeout=IDLE_TIMEOUT)
     rank = Rank(
         index=index,
         world_size=world_size,
         local_index=int(os.environ.get("LOCAL_RANK", index)),
         local_world_size=local_world_size,
-        link=Link(sums=dist.group.WORLD, words=words, store=store),
+        link=Link(tensor_group=dist.group.WORLD, cpu_group=cpu_group, store=store),
     )
     # Its threads abort the process if they still run while the interpreter is taken down.
-    atexit.register(rank.leave)
+    atexit.register(rank.close)
     return rank
 
 

@@ -26,7 +26,7 @@ def check_same(tensors: Mapping[str, Tensor], rank: Rank, *, when: str) -> None:
         RunFailedError: in all ranks, naming the first tensor that differs and the ranks that differ from rank 0.
     """
     digests = torch.stack([digest_of(tensor) for tensor in tensors.values()]).tolist()
-    first, *others = rank.gather(digests)
+    first, *others = rank.all_gather(digests)
     for position, name in enumerate(tensors):
         drifted = [str(index) for index, other in enumerate(others, 1) if other[position] != first[position]]
         if drifted:

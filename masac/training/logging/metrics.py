@@ -9,7 +9,8 @@ from torch import Tensor
 
 from masac.groups import GroupSpec
 from masac.plotting.statistics import wilson_interval
-from masac.training.episodes import EpisodeTracker, Evaluation
+from masac.training.episodes import EpisodeTracker
+from masac.training.evaluator import Evaluation
 
 STAGES = ("collect", "sample", "update", "evaluate", "checkpoint")
 """What the time of an iteration goes to."""

@@ -62,7 +62,7 @@ AnyReplay = Replay | RemoteReplay
 @contextmanager
 def all_replays(own: Replay, rank: Rank) -> Iterator[Sequence[AnyReplay]]:
     """On rank 0 the buffers of all ranks; on another one nothing, once rank 0 is done with its buffer."""
-    if not rank.writes:
+    if not rank.is_main:
         _serve(own, rank)
         yield []
         return
@@ -74,7 +74,7 @@ def all_replays(own: Replay, rank: Rank) -> Iterator[Sequence[AnyReplay]]:
 
 def whole_batch(batch: TensorDictBase, rank: Rank) -> TensorDictBase:
     """The rows of all ranks."""
-    return torch.cat(rank.gather(batch.cpu())) if rank.world_size > 1 else batch  # pyright: ignore[reportArgumentType, reportReturnType]
+    return torch.cat(rank.all_gather(batch.cpu())) if rank.world_size > 1 else batch  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
 def as_tensors(rows: TensorDictBase) -> dict[str, Tensor]:

@@ -138,7 +138,7 @@ def trouble(rank: Rank) -> dict[str, str]:
 
 def threads_at_exit(rank: Rank) -> tuple[list[str], list[str]]:
     """The threads of a connection, before and after what runs when an interpreter ends."""
-    rank.meet()
+    rank.barrier()
     before = _threads()
     atexit._run_exitfuncs()
     return before, _threads()

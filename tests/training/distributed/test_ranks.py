@@ -11,7 +11,7 @@ from masac.errors import ConfigError
 from masac.training.checkpointing.replay_files import ReplayFiles
 from masac.training.collectors.config import CollectorConfig
 from masac.training.config import ExperimentConfig, TrainingConfig
-from masac.training.distributed.rank_config import share_of
+from masac.training.distributed.rank_config import rank_config
 from masac.training.distributed.ranks import Rank
 from masac.training.replay.buffer import Replay
 from masac.training.update import UpdateStep
@@ -70,18 +70,18 @@ def test_a_process_ends_its_connection_before_the_interpreter_goes(tmp_path):
 )
 def test_what_ranks_cannot_divide_is_an_error(wrong, message):
     with pytest.raises(ConfigError, match=message):
-        share_of(ExperimentConfig(**wrong), Rank(index=1, world_size=2))
+        rank_config(ExperimentConfig(**wrong), Rank(index=1, world_size=2))
 
 
 def test_a_rank_has_its_part_of_environments_batch_and_buffer_and_all_frames():
     config = ExperimentConfig()
-    own = share_of(config, Rank(index=1, world_size=4))
+    own = rank_config(config, Rank(index=1, world_size=4))
     assert 4 * own.task.num_envs == config.task.num_envs
     assert 4 * own.training.batch_size == config.training.batch_size
     assert 4 * own.training.buffer_size == config.training.buffer_size
     assert own.training.total_frames == config.training.total_frames
     assert own.training.updates_per_frame == config.training.updates_per_frame
-    assert share_of(config, Rank()) == config
+    assert rank_config(config, Rank()) == config
 
 
 def filled(number, *, size, rows):
