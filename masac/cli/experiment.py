@@ -109,17 +109,17 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
         ranks = trainer.rank.world_size
         if ranks > 1:
             say(f"{ranks} ranks: each has 1/{ranks} of the environments, of every batch and of the replay buffer")
-        rows, size = config.training.buffer_size, trainer.bytes_per_row
+        rows, size = config.training.buffer_size, trainer.parts.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
-        if trainer.threads > 1:
-            say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
+        if trainer.parts.threads > 1:
+            say(f"PyTorch computes with {trainer.parts.threads} threads (training.threads)")
         if config.task.success_means is not None:
             say(
                 f"success: {config.task.success_means}; solved from {config.evaluation.solved_at:.0%} of episodes on "
                 "(in brackets the 95% Wilson interval)"
             )
-        if trainer.said_of_mode:
-            say(trainer.said_of_mode)
+        if trainer.parts.compile_message:
+            say(trainer.parts.compile_message)
         if trainer.resumed_from is not None:
             say(f"going on from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
             rates = _changed_rates(trainer)
@@ -129,10 +129,10 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             if before != ranks:
                 what = "dealt out to" if trainer.resumed_from.segments is not None else "not there, and filled anew by"
                 say(f"replay buffers of {before} ranks are {what} {ranks}; new ranks begin with new random numbers")
-            if trainer.refills:
+            if refilled := trainer.schedule.refill_frames:
                 say(
-                    f"the checkpoint has no replay buffer: {trainer.refills:,} frames are collected with the policy it "
-                    "has before it learns on"
+                    f"the checkpoint has no replay buffer: {refilled:,} frames are collected with the policy it has before it "
+                    "learns on"
                 )
         elif resumes:
             say("there is no checkpoint yet: beginning again")
@@ -141,7 +141,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
                 f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume "
                 f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
-        elif trainer.schedule.updates_due(trainer.total_frames, trainer.learner.updates + trainer.skipped_updates) <= 0:
+        elif trainer.schedule.updates_due(trainer.total_frames, trainer.state.updates_taken) <= 0:
             say(_no_update(trainer))
         summary = trainer.run()
     if summary:

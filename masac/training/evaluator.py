@@ -49,11 +49,6 @@ class Evaluator:
             one_episode=True,
         )
 
-    def due(self, before: int, frames: int) -> bool:
-        """Whether a multiple of ``evaluation.every_frames`` lies between what was collected before and now."""
-        every = self.config.evaluation.every_frames
-        return every > 0 and frames // every > before // every
-
     def evaluate(
         self, policy: Policy, *, random_groups: Collection[str] = (), stop: StopRequest | None = None
     ) -> Evaluation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +10,12 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.compat import load_state_tensors, state_tensors
-from masac.keys import as_path
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
 from masac.training.distributed.ranks import ALONE, Rank
 from masac.training.distributed.replica_check import check_same
 from masac.training.tracing import Results
-from masac.training.update import NonFiniteError, UpdateMode, UpdateStep
+from masac.training.update import UpdateMode, UpdateStep
 
 
 class Learner:
@@ -97,7 +95,7 @@ class Learner:
         self.updates += 1
         if self.rank.world_size > 1 and self.updates % self.sync_check_every == 0:
             check_same(self.state(), self.rank, when=f"after update {self.updates}")
-        return {_log_name(name): value for name, value in logged.items()}
+        return {log_name(name): value for name, value in logged.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Networks, targets, temperatures and what the optimizer remembers, by name."""
@@ -121,27 +119,6 @@ class Learner:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": memory})
 
 
-def explain(error: NonFiniteError, *, where: str, file: Path, run_dir: Path) -> str:
-    """What to say of an update that was not applied, where it ends a run.
-
-    Args:
-        error: what happened.
-        where: which update.
-        file: where its batch is.
-        run_dir: where everything before is.
-    """
-    keys = [as_path(key) for key, value in error.batch.items(True, True) if not bool(value.isfinite().all())]
-    entries = ", ".join("/".join(key) for key in keys) or "no entries"
-    terms = ", ".join(map(_log_name, error.terms))
-    return (
-        f"losses and gradients must be finite; got others in {terms}, at {where}, which was not applied. "
-        f"In its batch, {file}, {entries} are not finite. Everything before is saved in {run_dir}. Check the "
-        "environment's rewards and observations, lower training.critic_lr and training.actor_lr, set "
-        "training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip (up to "
-        "training.nonfinite_limit)"
-    )
-
-
-def _log_name(name: str) -> str:
+def log_name(name: str) -> str:
     """``group/loss_actor`` as ``group/loss/actor``, which loggers show in a panel of their own."""
     return name.replace("loss_", "loss/").replace("grad_norm_", "grad_norm/")

@@ -1,4 +1,4 @@
-"""When a run acts at random, learns and ends, counted in frames."""
+"""When a run acts at random, learns, evaluates and ends, counted in frames."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Schedule:
         total_frames: of the run, whole iterations.
         updates_per_frame: collected after the warm-up.
         learns_from: the frames after which updates are taken.
+        refill_frames: to collect before that where a run was resumed without its replay buffer; 0 otherwise.
     """
 
     def __init__(self, config: ExperimentConfig) -> None:
@@ -28,6 +29,8 @@ class Schedule:
         self.total_frames = self.whole_iterations(training.total_frames)
         self.updates_per_frame = training.updates_per_frame
         self.learns_from = self.warmup_frames
+        self.refill_frames = 0
+        self.evaluate_every = config.evaluation.every_frames
         self._dropped = 0
 
     def whole_iterations(self, frames: int) -> int:
@@ -46,8 +49,13 @@ class Schedule:
         """The updates to take after so many frames, where so many were taken."""
         return self.updates_by(frames) - self._dropped - taken if frames >= self.learns_from else 0
 
-    def fill_buffer_first(self, frames: int, taken: int) -> int:
-        """Learn only when an empty replay buffer has the frames of a warm-up again; returns how many those are.
+    def evaluation_due(self, frames: int) -> bool:
+        """Whether the policy is evaluated after so many frames: at multiples of some, and at the end."""
+        every, before = self.evaluate_every, frames - self.frames_per_iteration
+        return frames >= self.total_frames or (every > 0 and frames // every > before // every)
+
+    def fill_buffer_first(self, frames: int, taken: int) -> None:
+        """Learn only when an empty replay buffer has the frames of a warm-up again.
 
         The updates of these frames are dropped: all at once they would be taken on few rows. Near its end a run learns
         in its last iteration all the same.
@@ -59,4 +67,4 @@ class Schedule:
         last = self.total_frames - self.frames_per_iteration
         self.learns_from = max(min(frames + self.warmup_frames, last), frames)
         self._dropped = self.updates_by(self.learns_from) - taken
-        return self.learns_from - frames
+        self.refill_frames = self.learns_from - frames

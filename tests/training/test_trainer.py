@@ -265,7 +265,7 @@ def test_rewards_are_scaled_in_the_losses_and_not_in_what_is_reported(tmp_path):
     trainer = Trainer(tiny(training={"reward_scale": 10.0}), tmp_path, console=QUIET)
     batch = trainer.replay._transitions(trainer.collector.env.rollout(2).reshape(-1))
     before = batch["next", "agents", "reward"].clone()
-    torch.testing.assert_close(trainer._prepare(batch)["next", "agents", "reward"], 10 * before)
+    torch.testing.assert_close(trainer.batches.prepare(batch)["next", "agents", "reward"], 10 * before)
 
 
 @pytest.mark.slow

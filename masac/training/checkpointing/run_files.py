@@ -26,6 +26,7 @@ from masac.errors import ConfigError, RunFailedError
 from masac.files.atomic_write import disk_is_full, flush_names, write_atomically
 from masac.files.versions import installed_version
 from masac.keys import as_path
+from masac.plotting.plots import plot_learning_curve
 from masac.training.checkpointing.checkpoints import FOLDER, found_in
 from masac.training.config import ExperimentConfig
 from masac.training.distributed.ranks import OtherRankFailedError, RankLostError
@@ -166,6 +167,19 @@ class RunFiles:
             return
         text = json.dumps({**summary, "versions": installed_versions()}, indent=2)
         write_atomically(self.run_dir / "summary.json", lambda file: file.write(f"{text}\n".encode()))
+
+    def draw_learning_curve(self, warn: Callable[[str], None]) -> None:
+        """Draw ``learning_curve.png``, or warn why that cannot be: a run that is done is not to fail for its picture.
+
+        Args:
+            warn: prints a warning.
+        """
+        if not self.writes:
+            return
+        try:
+            plot_learning_curve(self.run_dir)
+        except (ConfigError, OSError) as error:
+            warn(f"there is no learning curve: {error}")
 
 
 class Metrics:

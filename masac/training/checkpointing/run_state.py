@@ -1,17 +1,26 @@
-"""All that a run goes on from, in memory and in checkpoints."""
+"""The state of a run: all that it goes on from, in memory and in checkpoints."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
 
 from torch import Tensor
 
 from masac.training.checkpointing.checkpoints import Checkpoint, Checkpoints
-from masac.training.checkpointing.resume import load_newest, random_states, set_state, state_of
+from masac.training.checkpointing.random_state import seed_everything
+from masac.training.checkpointing.resume import (
+    load_newest,
+    random_states,
+    set_random_state_from,
+    set_state,
+    state_of,
+)
 from masac.training.checkpointing.run_files import installed_versions
+from masac.training.collectors.base import Collector
 from masac.training.config import ExperimentConfig
+from masac.training.counters import Counters
 from masac.training.distributed.ranks import Rank
 from masac.training.episodes import EpisodeTracker
 from masac.training.learner import Learner
@@ -23,7 +32,7 @@ from masac.training.reward_scaling import RewardScaling
 
 
 class RunState:
-    """What of a run is in its checkpoints, of all ranks.
+    """Counters, networks, optimizers, statistics, replay buffers and random numbers, of all ranks.
 
     Args:
         config: of the run.
@@ -33,30 +42,59 @@ class RunState:
         rewards: their scale.
         episodes: the last episodes.
         replay: this rank's buffer.
+        collector: of this rank; its running episodes are not in checkpoints.
         checkpoints: where to.
+
+    Attributes:
+        frames: collected so far, by all ranks.
+        skipped_updates: not applied so far.
     """
 
     def __init__(
         self,
         config: ExperimentConfig,
         rank: Rank,
+        *,
         learner: Learner,
         policy: Policy,
         rewards: RewardScaling,
         episodes: EpisodeTracker,
         replay: Replay,
+        collector: Collector,
         checkpoints: Checkpoints,
     ) -> None:
         self.config, self.rank = config, rank
         self.learner, self.policy, self.rewards = learner, policy, rewards
-        self.episodes, self.replay = episodes, replay
+        self.episodes, self.replay, self.collector = episodes, replay, collector
         self.checkpoints = checkpoints
+        self.frames = self.skipped_updates = 0
+        self._seconds_before = 0.0
+        self.start_clock()
 
-    def save(self, about: Mapping[str, Any]) -> dict[str, Tensor]:
+    def start_clock(self) -> None:
+        """Begin to count the seconds of this start of the run."""
+        self._started = time.perf_counter()
+
+    @property
+    def counters(self) -> Counters:
+        """How far the run is."""
+        return Counters(
+            frames=self.frames,
+            updates=self.learner.updates,
+            skipped=self.skipped_updates,
+            wall_time_s=self._seconds_before + time.perf_counter() - self._started,
+        )
+
+    @property
+    def updates_taken(self) -> int:
+        """Updates that were applied or skipped."""
+        return self.learner.updates + self.skipped_updates
+
+    def save(self, *, eval_return: float | None) -> dict[str, Tensor]:
         """Write a checkpoint; returns the state in it.
 
         Args:
-            about: the counters of a :class:`Checkpoint`.
+            eval_return: see :class:`Checkpoint`.
         """
         state = state_of(self.learner, self.policy, self.rewards, self.episodes)
         others = random_states(self.rank)
@@ -64,14 +102,19 @@ class RunState:
             if self.rank.is_main:
                 self.checkpoints.save(
                     {**state, **others},
-                    lambda path: save_policy(path, self.policy, self.config, frames=about["frames"]),
+                    lambda path: save_policy(path, self.policy, self.config, frames=self.frames),
                     replays,
-                    about={**about, "config": asdict(self.config), "versions": installed_versions()},
+                    about={
+                        **asdict(self.counters),
+                        "eval_return": eval_return,
+                        "config": asdict(self.config),
+                        "versions": installed_versions(),
+                    },
                 )
         return state
 
     def load(self, warn: Callable[[str], None]) -> tuple[Checkpoint, dict[str, Tensor]] | None:
-        """Go on from the newest whole checkpoint, random numbers apart; returns it and its state, if there is one.
+        """Go on from the newest whole checkpoint; returns it and its state, for :meth:`begin_episodes`, or None.
 
         Args:
             warn: is told of checkpoints that cannot be used.
@@ -88,9 +131,27 @@ class RunState:
 
             if self.rank.is_main:
                 load_newest(self.checkpoints, self.config, load, warn=warn)
-        return self.rank.broadcast(found)
+        found = self.rank.broadcast(found)
+        if found is not None:
+            checkpoint, _state = found
+            self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
+            self.skipped_updates, self._seconds_before = checkpoint.skipped, checkpoint.wall_time_s
+        return found
 
-    def begin_alike(self) -> None:
+    def begin_episodes(self, state: Mapping[str, Tensor]) -> None:
+        """Begin new episodes, which depend on the frames so far and nothing else.
+
+        Args:
+            state: of a checkpoint, with the random numbers to go on with; a rank that it has none of gets new ones.
+        """
+        seed = self.rank.seed(self.config.seed, self.frames)
+        self.collector.reset(seed)
+        for follower in (self.episodes, self.rewards):
+            follower.restart()
+        if not set_random_state_from(state, self.rank):
+            seed_everything(seed)
+
+    def broadcast_initial_state(self) -> None:
         """Have all ranks begin with the networks, targets, temperatures and statistics of rank 0."""
         if self.rank.world_size > 1:
             state = {

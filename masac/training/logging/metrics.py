@@ -9,6 +9,7 @@ from torch import Tensor
 
 from masac.groups import GroupSpec
 from masac.plotting.statistics import wilson_interval
+from masac.training.counters import Counters
 from masac.training.episodes import EpisodeTracker
 from masac.training.evaluator import Evaluation
 
@@ -47,6 +48,24 @@ def columns(groups: Sequence[GroupSpec], learning: Sequence[str], *, success: bo
         ):
             names.append(f"{group.name}/{name}")
     return names
+
+
+def run_numbers(counters: Counters, *, rows: int, buffer_size: int) -> Row:
+    """How far the run is, and how full its replay buffer.
+
+    Args:
+        counters: of the run.
+        rows: that the buffer holds.
+        buffer_size: rows that it can hold.
+    """
+    return {
+        "frames": counters.frames,
+        "updates": counters.updates,
+        "updates_skipped": counters.skipped,
+        "wall_time_s": round(counters.wall_time_s, 3),
+        "buffer/rows": rows,
+        "buffer/fill": rows / buffer_size,
+    }
 
 
 def training_numbers(episodes: EpisodeTracker, learning: Sequence[str]) -> Row:

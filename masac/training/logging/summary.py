@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from masac.groups import GroupSpec
 from masac.training.config import ExperimentConfig
+from masac.training.counters import Counters
 from masac.training.logging import metrics
 
 
@@ -15,10 +16,7 @@ def summarize(
     evaluation: metrics.Row,
     *,
     evaluation_frames: int | None,
-    frames: int,
-    updates: int,
-    skipped: int,
-    wall_time_s: float,
+    counters: Counters,
     interrupted: bool,
     threads: int,
     checkpoint_bytes: int,
@@ -31,10 +29,7 @@ def summarize(
         groups: all of its groups.
         evaluation: the numbers of the last evaluation; none if there was none.
         evaluation_frames: when that was.
-        frames: collected.
-        updates: applied.
-        skipped: updates that were not.
-        wall_time_s: how long it took.
+        counters: of the run.
         interrupted: whether somebody asked it to stop.
         threads: that PyTorch computed with.
         checkpoint_bytes: what its checkpoints take on the disk.
@@ -56,11 +51,11 @@ def summarize(
         "eval_frames": evaluation_frames,
         "eval_episodes": config.evaluation.episodes,
         "eval_stochastic": config.evaluation.stochastic,
-        "frames": frames,
-        "updates": updates,
-        "updates_skipped": skipped,
-        "wall_time_s": round(wall_time_s, 3),
-        "frames_per_second": round(frames / wall_time_s, 1),
+        "frames": counters.frames,
+        "updates": counters.updates,
+        "updates_skipped": counters.skipped,
+        "wall_time_s": round(counters.wall_time_s, 3),
+        "frames_per_second": round(counters.frames / counters.wall_time_s, 1),
         "threads": threads,
         "checkpoint_bytes": checkpoint_bytes,
         "interrupted": interrupted,

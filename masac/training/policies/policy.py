@@ -14,6 +14,8 @@ from torchrl.modules import ProbabilisticActor
 from masac import functional
 from masac.errors import ConfigError
 from masac.groups import GroupSpec
+from masac.training.distributed.ranks import ALONE, Rank
+from masac.training.episodes import alive_agents
 from masac.training.policies.normalization import RunningNormalizer
 from masac.training.policies.tanh_normal import TanhNormalActions
 
@@ -86,6 +88,17 @@ class Policy(TensorDictModuleBase):
         agents = {group.name: group.n_agents for group in self.groups}
         sizes = {name: sum(p.numel() for p in actor.parameters()) for name, actor in self.actors.items()}
         return sum(2 * size * agents[name] for name, size in sizes.items())
+
+    def observe(self, collected: TensorDictBase, rank: Rank = ALONE) -> None:
+        """Count the observations of the living in a collected batch ``[E, T]`` of every rank in the normalizers."""
+        for group in self.groups:
+            if group.name in self.normalizers:
+                normalizer = self.normalizers[group.name]
+                assert isinstance(normalizer, RunningNormalizer)
+                alive = alive_agents(collected, group).unsqueeze(-1)
+                number, mean, m2 = normalizer.moments(collected[group.observation_key], alive)
+                for moments in rank.all_gather((number, mean.cpu(), m2.cpu())):
+                    normalizer.merge(*moments)
 
     def normalize(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The data with its observations (those at ``next`` too) normalized, if that is switched on; a shallow copy."""

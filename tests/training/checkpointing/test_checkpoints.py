@@ -169,7 +169,8 @@ def test_the_metrics_of_a_run_without_a_checkpoint_are_kept_when_another_begins_
 def test_a_buffer_is_filled_again_before_updates_and_the_updates_of_these_frames_are_dropped(frames, refilled):
     schedule = Schedule(config(training={"total_frames": 1024}))
     taken = 56  # those of 512 frames; from there on the run was interrupted again and again
-    assert schedule.fill_buffer_first(frames, taken) == refilled
+    schedule.fill_buffer_first(frames, taken)
+    assert schedule.refill_frames == refilled
     due = [schedule.updates_due(frames + more, taken) for more in (refilled - 32, refilled, refilled + 32)]
     assert due[-2:] == [0, 4]
     assert due[0] <= 0

@@ -1,0 +1,214 @@
+"""From a config to everything that a run consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from torchrl.envs import EnvBase
+
+from masac.algorithm import make_loss
+from masac.groups import GroupSpec, read_groups
+from masac.process.memory import check_buffer_fits
+from masac.process.threads import choose_threads, set_threads, threads_there
+from masac.training.checkpointing.checkpointer import Checkpointer
+from masac.training.checkpointing.checkpoints import Checkpoints
+from masac.training.checkpointing.random_state import seed_everything
+from masac.training.checkpointing.run_files import RunFiles
+from masac.training.checkpointing.run_state import RunState
+from masac.training.collectors.base import Collector
+from masac.training.collectors.make import make_collector, make_environments
+from masac.training.compiling import choose_mode, update_operations
+from masac.training.config import ExperimentConfig, resolve_device
+from masac.training.distributed.rank_config import rank_config
+from masac.training.distributed.ranks import Rank
+from masac.training.episodes import EpisodeTracker
+from masac.training.evaluator import Evaluator
+from masac.training.learner import Learner
+from masac.training.logging.loggers import check_loggers
+from masac.training.logging.run_log import RunLog
+from masac.training.policies.policy import Policy, learning_groups
+from masac.training.policies.saved_policy import make_policy
+from masac.training.replay.batches import Batches
+from masac.training.replay.buffer import Replay
+from masac.training.reward_scaling import RewardScaling
+from masac.training.schedule import Schedule
+from masac.training.update_round import UpdateRound
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run consists of, on this rank.
+
+    Args:
+        files: ``config.yaml``, ``metrics.csv``, ``summary.json`` and so on.
+        env: the training environments, or one of them where other processes step them.
+        groups: all groups of agents.
+        learning: the groups that learn.
+        policy: acts.
+        schedule: when it acts at random, learns, evaluates and ends.
+        threads: that PyTorch computes with.
+        learner: losses, optimizer, updates.
+        compile_message: what to tell the user about compiling; None for nothing.
+        replay: the replay buffer.
+        bytes_per_row: that a row of it takes.
+        episodes: returns of the collected episodes.
+        rewards: the factor on rewards.
+        evaluator: runs evaluation episodes; None on other ranks than 0.
+        collector: steps the environments.
+        batches: sampled from the replay buffer, ready for an update.
+        update_round: takes the updates that are due.
+        checkpoints: their files.
+        state: what is in checkpoints.
+        checkpointer: when they are written.
+        log: ``metrics.csv``, loggers, display.
+    """
+
+    files: RunFiles
+    env: EnvBase
+    groups: Sequence[GroupSpec]
+    learning: Sequence[GroupSpec]
+    policy: Policy
+    schedule: Schedule
+    threads: int
+    learner: Learner
+    compile_message: str | None
+    replay: Replay
+    bytes_per_row: int
+    episodes: EpisodeTracker
+    rewards: RewardScaling
+    evaluator: Evaluator | None
+    collector: Collector
+    batches: Batches
+    update_round: UpdateRound
+    checkpoints: Checkpoints
+    state: RunState
+    checkpointer: Checkpointer
+    log: RunLog
+
+    def close(self) -> None:
+        """Close the environments and the processes they run in, and let another process go on with the run."""
+        self.collector.close()
+        if self.evaluator is not None:
+            self.evaluator.close()
+        self.files.close()
+        set_threads(threads_there())
+
+
+def build(
+    config: ExperimentConfig,
+    run_dir: Path,
+    rank: Rank,
+    *,
+    resumes: bool,
+    console: Console,
+    tell: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> Parts:
+    """Build a run, with new networks and an empty replay buffer.
+
+    Args:
+        config: of the run, all ranks together.
+        run_dir: the folder for what it writes.
+        rank: of this process.
+        resumes: whether the folder is to hold the run already.
+        console: where progress is shown.
+        tell: prints a line.
+        warn: prints a warning.
+
+    Raises:
+        ConfigError: for what the config asks for and cannot be had.
+    """
+    check_loggers(config.logging.loggers)
+    own = rank_config(config, rank)
+    training, num_envs, device = own.training, own.task.num_envs, rank.device(resolve_device(config.training.device))
+    files = RunFiles(run_dir, writes=rank.is_main, resumes=resumes)
+    seed = rank.seed(config.seed)
+    seed_everything(seed)
+
+    env = make_environments(own, seed=seed, device=device)
+    groups = read_groups(env)
+    learning = learning_groups(groups, training.learning_groups)
+    policy = make_policy(groups, learning, config)
+    loss = make_loss(dict(policy.actors), learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
+    loss.to(device)  # the actors' parameters are the loss's
+    policy.to(device)
+
+    schedule = Schedule(config)
+    operations = update_operations(loss.group_losses, training.batch_size) if device == "cpu" else 0
+    threads = choose_threads(training.threads, operations, sharing=rank.local_world_size)
+    set_threads(threads)
+    updates = schedule.updates_by(schedule.total_frames)
+    mode, compile_message = choose_mode(training, loss.group_losses, updates=updates, device=device)
+    learner = Learner(loss, training, tau=config.algorithm.tau, mode=mode, rank=rank, warn=warn, tell=tell)
+
+    replay = Replay(learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
+    bytes_per_row = replay.bytes_per_row(env.fake_tensordict())
+    sharing = rank.local_world_size if device == "cpu" else 1
+    check_buffer_fits(training.buffer_size * sharing, bytes_per_row, device)
+    episodes = EpisodeTracker(num_envs, groups)
+    rewards = RewardScaling(
+        learning,
+        num_envs=num_envs,
+        gamma=config.algorithm.gamma,
+        scale=training.reward_scale,
+        normalize=training.normalize_rewards,
+        reduction=config.algorithm.reward_reduction,  # pyright: ignore[reportArgumentType]
+    )
+    evaluator = Evaluator(config, device=device, say=tell) if rank.is_main else None
+    collector = make_collector(own, env, policy, seed=seed, device=device, warn=warn)
+
+    checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
+    state = RunState(
+        config,
+        rank,
+        learner=learner,
+        policy=policy,
+        rewards=rewards,
+        episodes=episodes,
+        replay=replay,
+        collector=collector,
+        checkpoints=checkpoints,
+    )
+    return Parts(
+        files=files,
+        env=env,
+        groups=groups,
+        learning=learning,
+        policy=policy,
+        schedule=schedule,
+        threads=threads,
+        learner=learner,
+        compile_message=compile_message,
+        replay=replay,
+        bytes_per_row=bytes_per_row,
+        episodes=episodes,
+        rewards=rewards,
+        evaluator=evaluator,
+        collector=collector,
+        batches=Batches(replay, policy, rewards),
+        update_round=UpdateRound(
+            training,
+            rank,
+            schedule=schedule,
+            state=state,
+            learner=learner,
+            files=files,
+        ),
+        checkpoints=checkpoints,
+        state=state,
+        checkpointer=Checkpointer(config, state, schedule, files, warn=warn),
+        log=RunLog(
+            config,
+            groups=groups,
+            learning=[group.name for group in learning],
+            schedule=schedule,
+            collector=collector,
+            episodes=episodes,
+            rewards=rewards,
+            files=files,
+            console=console,
+        ),
+    )

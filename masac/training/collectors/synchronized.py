@@ -1,0 +1,45 @@
+"""Rollouts of all ranks: none goes on before all of them have theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensordict import TensorDictBase
+
+from masac.groups import GroupSpec
+from masac.process.stop_signals import StopRequest
+from masac.training.collectors.base import Collector
+from masac.training.collectors.observations import check_observations
+from masac.training.distributed.ranks import Rank
+
+
+def collect_synchronized(
+    collector: Collector, rank: Rank, stop: StopRequest, *, checked: Sequence[GroupSpec], frames: int
+) -> TensorDictBase | None:
+    """Collect a batch on this rank, and wait until all ranks have theirs.
+
+    Args:
+        collector: of this rank.
+        rank: of this process.
+        stop: ends it in the middle of a step, where somebody asks for that.
+        checked: the groups whose observations must be finite.
+        frames: so far, to say in an error.
+
+    Returns:
+        A batch ``[environments, steps]``; None if it was stopped, which the other ranks take for a failure.
+
+    Raises:
+        OtherRankFailedError: if another rank has no batch.
+        RunFailedError: for an observation that is not finite. What a collector raises is raised, too.
+    """
+    try:
+        with stop.cutting("the steps at hand"):
+            collected = collector.collect()
+        stopped = stop.now
+        if not stopped:
+            check_observations(collected, checked, frames)  # pyright: ignore[reportPossiblyUnbound]  it was not cut
+    except (Exception, SystemExit):
+        rank.barrier(failed=True)
+        raise
+    rank.barrier(failed=stopped)
+    return None if stopped else collected  # pyright: ignore[reportPossiblyUnbound]

@@ -1,0 +1,123 @@
+"""One row of numbers per iteration: to metrics.csv, to the loggers and to the display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from torch import Tensor
+
+from masac.groups import GroupSpec
+from masac.training.checkpointing.run_files import Metrics, RunFiles
+from masac.training.collectors.base import Collector
+from masac.training.config import ExperimentConfig
+from masac.training.counters import Counters
+from masac.training.episodes import EpisodeTracker
+from masac.training.logging import metrics
+from masac.training.logging.loggers import Loggers
+from masac.training.logging.progress import ProgressDisplay
+from masac.training.reward_scaling import RewardScaling
+from masac.training.schedule import Schedule
+
+
+class RunLog:
+    """Collects the numbers of an iteration and writes them everywhere.
+
+    Args:
+        config: of the run.
+        groups: all of its groups.
+        learning: the names of those that learn.
+        schedule: of the run.
+        collector: numbers on the newest batch.
+        episodes: returns of the last episodes.
+        rewards: the factors on rewards.
+        files: of the run, with ``metrics.csv``.
+        console: where progress is shown.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        *,
+        groups: Sequence[GroupSpec],
+        learning: Sequence[str],
+        schedule: Schedule,
+        collector: Collector,
+        episodes: EpisodeTracker,
+        rewards: RewardScaling,
+        files: RunFiles,
+        console: Console,
+    ) -> None:
+        self.config = config
+        self.groups, self.learning, self.schedule = groups, learning, schedule
+        self.collector, self.episodes, self.rewards = collector, episodes, rewards
+        self.files, self.console = files, console
+        self.columns = metrics.columns(groups, learning, success=config.task.success is not None)
+        self._table: Metrics
+        self._loggers: Loggers
+        self._display: ProgressDisplay
+
+    @contextmanager
+    def open(self, *, frames: int, resumes: bool, warn: Callable[[str], None]) -> Iterator[None]:
+        """Open all that rows go to.
+
+        Args:
+            frames: where the run begins.
+            resumes: whether it was begun before; what was logged of later frames is void.
+            warn: see :meth:`RunFiles.open_metrics`.
+        """
+        files = self.files
+        display = ProgressDisplay(
+            self.config.logging,
+            done_frames=frames,
+            total_frames=self.schedule.total_frames,
+            groups=[group.name for group in self.groups],
+            console=self.console,
+        )
+        with (
+            files.open_metrics(self.columns, frames=frames, warn=warn) as self._table,
+            Loggers(
+                self.config, files.run_dir, void_from=frames + 1 if resumes else None, writes=files.writes
+            ) as self._loggers,
+            display as self._display,
+        ):
+            yield
+
+    def write(
+        self,
+        counters: Counters,
+        *,
+        rows: int,
+        updates: Sequence[Mapping[str, Tensor]],
+        evaluation: metrics.Row,
+        last_evaluation: metrics.Row,
+        seconds: tuple[Mapping[str, float], float],
+    ) -> None:
+        """Write the row of an iteration.
+
+        Args:
+            counters: after it.
+            rows: in the replay buffers of all ranks.
+            updates: what each of its updates logged.
+            evaluation: the numbers of its evaluation; empty if there was none.
+            last_evaluation: the numbers of the last one, which the display goes on to show.
+            seconds: see :meth:`Timers.take`.
+        """
+        numbers: metrics.Row = {
+            **metrics.run_numbers(counters, rows=rows, buffer_size=self.config.training.buffer_size),
+            **self.collector.numbers(),
+            **metrics.training_numbers(self.episodes, self.learning),
+            **evaluation,
+            **metrics.learning_numbers(updates, skips=self.config.algorithm.skip_done_states != "off"),
+            **({f"{name}/reward_factor": factor for name, factor in self.rewards.factors.items()} if updates else {}),
+            **metrics.speed_numbers(*seconds, frames=self.schedule.frames_per_iteration, updates=len(updates)),
+        }
+        row = {name: numbers.get(name) for name in self.columns}
+        self._table.write(row)
+        self._loggers.log(row)
+        self._display.show(row, evaluation=last_evaluation)
+
+    def flush(self) -> None:
+        """Have all rows on the disk."""
+        self._table.flush()

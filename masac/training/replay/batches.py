@@ -1,0 +1,39 @@
+"""The batches that updates learn from: sampled, observations normalized, rewards scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tensordict import TensorDictBase
+
+from masac.training.policies.policy import Policy
+from masac.training.replay.buffer import Replay
+from masac.training.reward_scaling import RewardScaling
+
+BATCHES_PER_SAMPLE = 32
+"""Drawn in one go; few enough that they take little memory beside the buffer."""
+
+
+class Batches:
+    """Samples batches from a replay buffer.
+
+    Args:
+        replay: the buffer.
+        policy: normalizes observations, if that is switched on.
+        rewards: scales rewards.
+    """
+
+    def __init__(self, replay: Replay, policy: Policy, rewards: RewardScaling) -> None:
+        self.replay, self.policy, self.rewards = replay, policy, rewards
+
+    def sample(self, count: int) -> Iterator[TensorDictBase]:
+        """So many batches."""
+        for first in range(0, count, BATCHES_PER_SAMPLE):
+            rows = self.prepare(self.replay.sample(min(count - first, BATCHES_PER_SAMPLE)))
+            yield from rows.split(self.replay.batch_size)
+
+    def prepare(self, rows: TensorDictBase) -> TensorDictBase:
+        """Normalize observations and scale rewards."""
+        rows = self.policy.normalize(rows)
+        self.rewards.rescale(rows)
+        return rows
