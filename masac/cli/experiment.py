@@ -131,8 +131,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
                 say(f"replay buffers of {before} ranks are {what} {ranks}; new ranks begin with new random numbers")
             if refilled := trainer.schedule.refill_frames:
                 say(
-                    f"the checkpoint has no replay buffer: {refilled:,} frames are collected with the policy it has before it "
-                    "learns on"
+                    f"the checkpoint has no replay buffer: {refilled:,} frames are collected with the policy it "
+                    "has before it learns on"
                 )
         elif resumes:
             say("there is no checkpoint yet: beginning again")
