@@ -192,7 +192,7 @@ def time_run(overrides: Sequence[str], threads: str) -> dict[str, Any]:
         with (run_dir / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
     seconds = sum(float(row[f"time/{stage}_s"]) for row in rows for stage in ("collect", "sample", "update"))
-    return {"seconds": seconds, "threads": trainer.parts.threads}
+    return {"seconds": seconds, "threads": trainer.threads}
 
 
 def time_updates(threads: str) -> dict[str, Any]:

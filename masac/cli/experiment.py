@@ -109,17 +109,17 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
         ranks = trainer.rank.world_size
         if ranks > 1:
             say(f"{ranks} ranks: each has 1/{ranks} of the environments, of every batch and of the replay buffer")
-        rows, size = config.training.buffer_size, trainer.parts.bytes_per_row
+        rows, size = config.training.buffer_size, trainer.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
-        if trainer.parts.threads > 1:
-            say(f"PyTorch computes with {trainer.parts.threads} threads (training.threads)")
+        if trainer.threads > 1:
+            say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
         if config.task.success_means is not None:
             say(
                 f"success: {config.task.success_means}; solved from {config.evaluation.solved_at:.0%} of episodes on "
                 "(in brackets the 95% Wilson interval)"
             )
-        if trainer.parts.compile_message:
-            say(trainer.parts.compile_message)
+        if trainer.compile_message:
+            say(trainer.compile_message)
         if trainer.resumed_from is not None:
             say(f"going on from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
             rates = _changed_rates(trainer)

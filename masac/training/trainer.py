@@ -50,7 +50,8 @@ class Trainer:
         self.episodes, self.rewards, self.schedule = parts.episodes, parts.rewards, parts.schedule
         self.state, self.checkpoints, self.checkpointer = parts.state, parts.checkpoints, parts.checkpointer
         self.update_round, self.files, self.log = parts.update_round, parts.files, parts.log
-        self.total_frames = self.schedule.total_frames
+        self.threads, self.bytes_per_row = parts.threads, parts.bytes_per_row
+        self.compile_message, self.total_frames = parts.compile_message, parts.schedule.total_frames
 
         self.resumed_from = self.checkpointer.resume() if resumes else None
         self.state.broadcast_initial_state()
@@ -233,7 +234,7 @@ class Trainer:
             evaluation_frames=self.last_evaluation_frames,
             counters=self.state.counters,
             interrupted=self.stopped_by is not None,
-            threads=self.parts.threads,
+            threads=self.threads,
             checkpoint_bytes=self.checkpoints.bytes_on_disk(),
             first_success=self.files.first_success(self.config.evaluation.solved_at),
         )
