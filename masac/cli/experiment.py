@@ -22,6 +22,7 @@ from masac.cli.failures import failures_explained
 from masac.errors import ConfigError
 from masac.process.memory import in_units
 from masac.rendering.drawing import can_draw
+from masac.training.checkpointing.checkpoints import Checkpoint
 from masac.training.checkpointing.resume import contradictions, flat, read_run_config
 from masac.training.config import ExperimentConfig, read_config, typed
 from masac.training.distributed.ranks import current_rank
@@ -125,15 +126,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             rates = _changed_rates(trainer)
             if rates:
                 say(rates)
-            before = len(trainer.resumed_from.written)
-            if before != ranks:
-                what = "dealt out to" if trainer.resumed_from.segments is not None else "not there, and filled anew by"
-                say(f"replay buffers of {before} ranks are {what} {ranks}; new ranks begin with new random numbers")
-            if refilled := trainer.schedule.refill_frames:
-                say(
-                    f"the checkpoint has no replay buffer: {refilled:,} frames are collected with the policy it "
-                    "has before it learns on"
-                )
+            if not trainer.resumed_from.has_buffers_of(ranks):
+                say(_refill(trainer, trainer.resumed_from))
         elif resumes:
             say("there is no checkpoint yet: beginning again")
         if trainer.frames >= trainer.total_frames:
@@ -204,6 +198,18 @@ def _changed_rates(trainer: Trainer) -> str | None:
         f"{trainer.total_frames:,} frames; they fall to {training.final_lr_factor:.0%} from frame "
         f"{max(falls_from, frames):,} on"
     )
+
+
+def _refill(trainer: Trainer, checkpoint: Checkpoint) -> str:
+    """Why a resumed run begins with an empty replay buffer, and when its next update is."""
+    before, ranks = len(checkpoint.written), trainer.rank.world_size
+    if before == ranks:
+        why = "the checkpoint has no replay buffer"
+    else:
+        why = f"the checkpoint was written by {before} rank{'s' * (before > 1)}, this run has {ranks}"
+    frames = trainer.schedule.refill_frames
+    until = f". The saved policy collects {frames:,} frames before the next update" if frames else ""
+    return f"{why}: the replay buffer is empty{until}"
 
 
 def _no_update(trainer: Trainer) -> str:

@@ -29,7 +29,6 @@ from masac.training.logging import metrics
 from masac.training.policies.normalization import RunningNormalizer
 from masac.training.policies.policy import Policy
 from masac.training.replay.buffer import Replay
-from masac.training.replay.sharded import deal
 from tests.losses.common import A, F, N, make_batch
 
 GROUP = GroupSpec(
@@ -105,11 +104,6 @@ def test_a_batch_in_which_nobody_lived_stores_nothing():
     replay.extend(dead)
     assert (len(replay), replay.written) == (4, 4)
     assert (replay.rows(0, 4) == before).all()
-    assert deal(before[:0], [replay], 0) == 0
-    replay.begin(6, 4)  # with room ahead of the oldest row
-    replay.put(before[:0])
-    replay.put(before)
-    assert (replay.rows(2, 6) == before).all()
 
 
 def test_the_oldest_rows_give_way():

@@ -22,7 +22,7 @@ class Checkpointer:
     Args:
         config: of the run.
         state: of the run.
-        schedule: of the run; changed where a run resumes without its replay buffer.
+        schedule: of the run; changed where a run resumes with an empty replay buffer.
         files: the other files of the run.
         warn: prints a warning.
     """
@@ -97,7 +97,7 @@ class Checkpointer:
             self.files.check_barely_begun()
             return None
         checkpoint, tensors = found
-        if checkpoint.segments is None:
+        if not checkpoint.has_buffers_of(self.state.rank.world_size):
             self.schedule.fill_buffer_first(checkpoint.frames, checkpoint.updates + checkpoint.skipped)
         self.state.begin_episodes(tensors)
         self._remember()

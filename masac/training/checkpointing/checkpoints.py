@@ -45,8 +45,7 @@ class Checkpoint:
         eval_return: mean evaluation return at these frames; None if there was no evaluation.
         config: of the run.
         versions: of the packages it was written with.
-        written: rows that the buffer of every rank ever got.
-        held: rows that it holds; None in checkpoints of before there were ranks: as many as it can.
+        written: rows that the buffer of every rank ever got; their number is that of the ranks.
         segments: the files of the buffers; None if they were left out.
         digests: SHA-256 of its files.
     """
@@ -60,9 +59,12 @@ class Checkpoint:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     written: Sequence[int]
-    held: Sequence[int] | None
     segments: Sequence[Segment] | None
     digests: Mapping[str, str]
+
+    def has_buffers_of(self, ranks: int) -> bool:
+        """Whether it holds replay buffers, one for each of so many ranks."""
+        return self.segments is not None and len(self.written) == ranks
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state.
@@ -121,7 +123,6 @@ class Checkpoints:
             fields = {
                 **about,
                 "written": [replay.written for replay in replays],
-                "held": [len(replay) for replay in replays],
                 "segments": None if segments is None else [asdict(segment) for segment in segments],
                 "digests": {name: digest_of(temporary / name) for name in ("state.pt", "policy.pt")},
             }
@@ -143,13 +144,13 @@ class Checkpoints:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def load_buffers(self, checkpoint: Checkpoint, replays: Sequence[AnyReplay]) -> None:
-        """Fill the buffers of all ranks with those of a checkpoint, if it has them.
+        """Fill the buffers of all ranks with those of a checkpoint, if it has them for this number of ranks.
 
         Raises:
             DamagedError: if a file of the buffer is missing or not as it was written.
         """
-        if checkpoint.segments is not None and self.replay_files is not None:
-            self.replay_files.load(checkpoint.segments, replays, written=checkpoint.written, held=checkpoint.held)
+        if checkpoint.has_buffers_of(len(replays)) and self.replay_files is not None:
+            self.replay_files.load(checkpoint.segments or (), replays, written=checkpoint.written)
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Make a checkpoint the newest one: those of more frames, which are damaged, are put aside."""
@@ -224,14 +225,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise DamagedError(f"it has format {content['format']}, this version of masac reads {FORMAT}")
         if content["digest"] != _digest(fields):
             raise DamagedError("checkpoint.json is not as it was written")
-        segments, written = fields["segments"], fields["written"]
+        segments = fields["segments"]
         names = Checkpoint.__dataclass_fields__
         return Checkpoint(
             folder=folder,
             segments=None if segments is None else [Segment(**segment) for segment in segments],
-            written=[written] if isinstance(written, int) else written,
-            held=fields.get("held"),
-            **{name: fields[name] for name in names if name not in ("folder", "segments", "written", "held")},
+            **{name: fields[name] for name in names if name not in ("folder", "segments")},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"checkpoint.json cannot be read ({type(error).__name__}: {error})") from None

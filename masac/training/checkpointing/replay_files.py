@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from tensordict import TensorDictBase
@@ -17,7 +18,7 @@ from tensordict import TensorDictBase
 from masac.files.atomic_write import write_atomically
 from masac.files.integrity import DamagedError, check_digest, digest_of, read_tensors
 from masac.training.replay.buffer import size_of
-from masac.training.replay.sharded import AnyReplay, as_tensors, deal
+from masac.training.replay.sharded import AnyReplay, as_tensors
 
 SEGMENT_BYTES = 64 * 2**20
 """What a segment holds at most, and so the memory that writing and reading take besides the buffer."""
@@ -39,7 +40,7 @@ class Segment:
     first: int
     end: int
     digest: str
-    shard: int = 0
+    shard: int
 
 
 class ReplayFiles:
@@ -58,51 +59,24 @@ class ReplayFiles:
         self.segments = [segment for shard, replay in enumerate(replays) for segment in self._save(replay, shard)]
         return list(self.segments)
 
-    def load(
-        self,
-        segments: Sequence[Segment],
-        replays: Sequence[AnyReplay],
-        *,
-        written: Sequence[int],
-        held: Sequence[int] | None = None,
-    ) -> None:
-        """Fill buffers with the rows that segments hold.
-
-        Into as many buffers as there were, each gets its own in their places; else the rows of all, in about the order
-        in which they came, are dealt out in turn.
+    def load(self, segments: Sequence[Segment], replays: Sequence[AnyReplay], *, written: Sequence[int]) -> None:
+        """Fill each buffer with the rows that it held, in their places.
 
         Args:
             segments: of all buffers.
-            replays: the buffers to fill.
+            replays: the buffers, as many as were saved.
             written: the rows that every buffer ever got.
-            held: the rows that it held; None for as many as it could.
 
         Raises:
             DamagedError: if a segment is missing or not as it was written.
         """
-        size = sum(replay.size for replay in replays) // len(written)
-        held = [min(rows, size) for rows in written] if held is None else held
-        oldest = [rows - there for rows, there in zip(written, held, strict=True)]
-        for shard, rows in enumerate(written):
-            mine = [segment for segment in segments if segment.shard == shard]
-            if rows and (not mine or mine[0].first > oldest[shard] or mine[-1].end != rows):
-                raise DamagedError(f"the segments in {str(self.folder)!r} must hold the rows {oldest[shard]} to {rows}")
-        if len(replays) == len(written):
-            for shard, replay in enumerate(replays):
-                replay.begin(written[shard], held[shard])
-            for segment in segments:
-                replays[segment.shard].put(self._read(segment, oldest[segment.shard], replays[0]))
-            self.segments = list(segments)
-            return
-        # Counted from where no file was counted before, as those are kept for other checkpoints.
-        start = -(-max(written) // replays[0].size) * replays[0].size
-        for index, replay in enumerate(replays):
-            rows = len(range(index, sum(held), len(replays)))
-            replay.begin(start + rows, rows)
-        turn = 0
-        for segment in sorted(segments, key=lambda segment: segment.end / written[segment.shard]):
-            turn = deal(self._read(segment, oldest[segment.shard], replays[0]), replays, turn)
-        self.segments = []
+        for shard, (replay, rows) in enumerate(zip(replays, written, strict=True)):
+            own = [segment for segment in segments if segment.shard == shard]
+            oldest = max(rows - replay.size, 0)
+            if rows and (not own or own[0].first > oldest or own[-1].end != rows):
+                raise DamagedError(f"the segments in {str(self.folder)!r} must hold the rows {oldest} to {rows}")
+            replay.restore((self._read(segment, oldest, replay) for segment in own), written=rows)
+        self.segments = list(segments)
 
     def delete_all_but(self, kept: Iterable[Segment]) -> None:
         """Delete the files of all other segments, and what an interrupted write left."""
@@ -125,8 +99,8 @@ class ReplayFiles:
 
     def _write(self, replay: AnyReplay, first: int, end: int, shard: int) -> Segment:
         tensors = as_tensors(replay.rows(first, end))
-        of_rank = f"rank{shard}-" if shard else ""
-        path = self.folder / f"{of_rank}rows-{first:012d}-{end:012d}.pt"
+        # No two files have the same name, also where a resumed run counts its rows from 0 again.
+        path = self.folder / f"rank{shard}-rows-{first:012d}-{end:012d}-{uuid4().hex[:8]}.pt"
         write_atomically(path, lambda file: torch.save(tensors, file))
         return Segment(file=path.name, first=first, end=end, digest=digest_of(path), shard=shard)
 

@@ -29,7 +29,7 @@ class Replay:
         self.groups = tuple(groups)
         self.size = size
         self.batch_size = batch_size
-        self.written = self._ahead = 0
+        self.written = 0
         self.buffer = ReplayBuffer(storage=LazyTensorStorage(size, device=device))
 
     def __len__(self) -> int:
@@ -64,34 +64,21 @@ class Replay:
         return out
 
     def restore(self, parts: Iterable[TensorDictBase], *, written: int) -> None:
-        """Hold the last rows of ``written`` and no others, each at the place where it was.
+        """Replace all rows by the last ``min(written, size)`` of ``written``, each in its former place.
 
         Args:
             parts: these rows in order, in parts of any size.
-            written: rows the buffer ever got.
-        """
-        self.begin(written, min(written, self.size))
-        for rows in parts:
-            self.put(rows)
-
-    def begin(self, written: int, held: int) -> None:
-        """Forget all rows, to be given the last ``held`` of ``written`` by :meth:`put`.
-
-        Either the buffer is full with them, or they begin at a multiple of its size.
+            written: rows that were stored in all.
         """
         self.buffer.empty()
-        self._ahead = (written - held) % self.size  # places before that of the oldest row
         self.written = written
-
-    def put(self, rows: TensorDictBase) -> None:
-        """The next rows of :meth:`begin`."""
-        if not len(rows):
-            return
-        while self._ahead:  # filled with anything: the newest rows come round to them
-            filler = rows[: self._ahead]
-            self.buffer.extend(filler)  # pyright: ignore[reportArgumentType]
-            self._ahead -= len(filler)
-        self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
+        places_before = written % self.size if written > self.size else 0  # that of the oldest row
+        for rows in parts:
+            while places_before:  # any rows fill them: the newest rows overwrite them at the end
+                filler = rows[:places_before]
+                self.buffer.extend(filler)  # pyright: ignore[reportArgumentType]
+                places_before -= len(filler)
+            self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
         """What a row takes, given collected data (of any batch size) to look at."""

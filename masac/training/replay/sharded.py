@@ -6,7 +6,7 @@ disk needs to be shared, and no rank holds more than its own rows and a segment 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -47,13 +47,14 @@ class RemoteReplay:
         """See :meth:`Replay.rows_from`."""
         return self.own.rows_from(tensors)
 
-    def begin(self, written: int, held: int) -> None:
-        """See :meth:`Replay.begin`."""
-        self.rank.send(("begin", written, held), self.index)
-
-    def put(self, rows: TensorDictBase) -> None:
-        """See :meth:`Replay.put`."""
-        self.rank.send(("put", as_tensors(rows)), self.index)
+    def restore(self, parts: Iterable[TensorDictBase], *, written: int) -> None:
+        """See :meth:`Replay.restore`."""
+        self.rank.send(("restore", written), self.index)
+        try:
+            for rows in parts:
+                self.rank.send(as_tensors(rows), self.index)
+        finally:  # a damaged part must not leave the other rank waiting
+            self.rank.send(None, self.index)
 
 
 AnyReplay = Replay | RemoteReplay
@@ -82,22 +83,6 @@ def as_tensors(rows: TensorDictBase) -> dict[str, Tensor]:
     return {"/".join(as_path(key)): value.cpu() for key, value in rows.items(True, True)}
 
 
-def deal(rows: TensorDictBase, replays: Sequence[AnyReplay], first: int) -> int:
-    """Put rows into buffers in turn; returns whose turn is next.
-
-    Args:
-        rows: any number.
-        replays: the buffers.
-        first: whose turn it is.
-    """
-    ranks = len(replays)
-    for index, replay in enumerate(replays):
-        mine = rows[(index - first) % ranks :: ranks]
-        if len(mine):  # not numel(), which is 1 for no rows
-            replay.put(mine)  # pyright: ignore[reportArgumentType]
-    return (first + len(rows)) % ranks
-
-
 def _serve(own: Replay, rank: Rank) -> None:
     """Do with this rank's buffer what rank 0 asks."""
     while True:
@@ -108,7 +93,6 @@ def _serve(own: Replay, rank: Rank) -> None:
             rank.send((own.written, len(own)), 0)
         elif what == "rows":
             rank.send(as_tensors(own.rows(*about)), 0)
-        elif what == "begin":
-            own.begin(*about)
         else:
-            own.put(own.rows_from(*about))
+            parts = iter(lambda: rank.receive(0), None)
+            own.restore((own.rows_from(tensors) for tensors in parts), written=about[0])
