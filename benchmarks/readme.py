@@ -116,7 +116,7 @@ def _time_to_solved(results: dict[str, Any]) -> str:
 
 
 def _scaling(results: dict[str, Any]) -> str:
-    measured = [
+    rows = [
         (
             case["case"],
             f"{case['frames_per_second']:,.0f}",
@@ -126,23 +126,8 @@ def _scaling(results: dict[str, Any]) -> str:
         )
         for case in results["cases"]
     ]
-    predicted, one = results["predictions"], results["predictions"][0]["frames_per_second"]
-    model = [
-        (
-            int(case["ranks"]),
-            "the same" if case["factor"] == 1 else f"{int(case['factor'])} times",
-            f"{case['frames_per_second']:,.0f}",
-            f"{case['updates_per_second']:.0f}",
-            f"{case['frames_per_second'] / one / case['ranks']:.0%}",
-            "model" if case["ranks"] <= 2 else "extrapolated",
-        )
-        for case in predicted
-    ]
-    rates = ("frames a second", "updates a second")
-    return (
-        f"{_table(('measured', *rates, 'frames over one thread', 'efficiency a core'), measured)}\n\n"
-        f"{_table(('ranks', 'work', *rates, 'efficiency', ''), model)}"
-    )
+    columns = ("", "frames per second", "updates per second", "speedup over one thread", "efficiency per core")
+    return _table(columns, rows)
 
 
 def _scaling_collectors(results: dict[str, Any]) -> str:
