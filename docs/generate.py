@@ -1,6 +1,7 @@
-"""What is generated into the pages: the config's keys, the commands' help, the API, and every error message.
+"""Generates parts of the pages: the config's keys, the commands' help, the API and the examples.
 
-A page asks for it with a line ``<!-- generated: NAME -->``; ``docs/hooks.py`` puts it there when the site is built.
+When the site is built, ``docs/hooks.py`` replaces a line ``<!-- generated: NAME -->`` of a page by what the function in
+``GENERATED`` of that name returns.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import masac
-from docs.messages import collect_messages
 from masac.cli.composing import composed_experiment
 from masac.cli.help import RUN_DIR, argument_texts, as_yaml, train_help
 from masac.cli.main import COMMANDS, HELP
@@ -193,19 +193,6 @@ def _methods(made: type) -> list[str]:
     )
 
 
-def messages() -> str:
-    """Every error message of the package, by module."""
-    parts: list[str] = []
-    for module, found in collect_messages(ROOT / "masac").items():
-        parts += [f"### `{module}`", "", *(f"- {kind}: {_code(text)}" for kind, text in found), ""]
-    return "\n".join(parts)
-
-
-def _code(text: str) -> str:
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{text.replace(chr(10), ' ').strip()}{fence}"
-
-
 GENERATED: dict[str, Callable[[], str]] = {
     "config": config_keys,
     "presets": presets,
@@ -213,5 +200,4 @@ GENERATED: dict[str, Callable[[], str]] = {
     "api": api,
     "budgets": budgets,
     "examples": examples,
-    "messages": messages,
 }
