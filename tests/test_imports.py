@@ -61,3 +61,10 @@ def test_rooms_import_from_below_only():
         if other != "masac" and room(other) != room(name) and level[room(other)] >= level[room(name)]
     ]
     assert upward == []
+
+
+def test_no_test_imports_another():
+    for file in Path(__file__).parent.rglob("*.py"):
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = [f"{node.module}.{alias.name}" for node in nodes for alias in node.names]
+        assert not [name for name in names if name.startswith("tests.") and ".test_" in name], file

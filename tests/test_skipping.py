@@ -3,10 +3,9 @@
 import pytest
 import torch
 from tensordict import TensorDict
-from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
-from torchrl.modules import MultiAgentMLP, NormalParamExtractor, ProbabilisticActor, TanhNormal
+from torchrl.modules import MultiAgentMLP, NormalParamExtractor
 
 from masac import GroupSACLoss, ModelConfig
 from masac.layouts import resolve_actor_layout, resolve_critic_layout
@@ -19,7 +18,9 @@ from tests.losses.common import (
     B,
     F,
     N,
+    actor_of,
     gradients,
+    linear_head,
     make_batch,
     noisy_actor,
     noisy_loss,
@@ -33,19 +34,6 @@ from tests.losses.common import (
 MIXED = torch.tensor([[1, 0, 0], [0, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 1], [0, 0, 1]], dtype=torch.bool).unsqueeze(-1)
 
 
-def actor_of(network, *, read=("observation",), group=GROUP, distribution=TanhNormal):
-    keys = [(group, "loc"), (group, "scale")]
-    module = TensorDictModule(
-        network, in_keys=[(group, name) if isinstance(name, str) else name[0] for name in read], out_keys=keys
-    )
-    return ProbabilisticActor(
-        module,
-        in_keys={"loc": keys[0], "scale": keys[1]},  # pyright: ignore[reportArgumentType]
-        out_keys=[(group, "action")],
-        distribution_class=distribution,
-    )
-
-
 class Spy(nn.Module):
     """Remembers the shapes it is called with."""
 
@@ -57,10 +45,6 @@ class Spy(nn.Module):
     def forward(self, *inputs):
         self.shapes.append(tuple(inputs[0].shape))
         return self.network(*inputs)
-
-
-def linear_head(outputs):
-    return nn.Sequential(outputs, NormalParamExtractor())
 
 
 # -- layouts -----------------------------------------------------------------------------------------------------------

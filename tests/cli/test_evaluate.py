@@ -8,7 +8,7 @@ import pytest
 from masac.cli.main import main
 from masac.envs.config import TaskConfig
 from masac.training.trainer import Trainer
-from tests.training.test_trainer import QUIET, tiny
+from tests.training.common import QUIET, tiny
 
 
 @pytest.fixture(scope="module")

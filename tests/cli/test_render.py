@@ -9,7 +9,7 @@ import pytest
 from masac.cli.main import main
 from masac.rendering import video
 from tests.envs.egl import needs_egl
-from tests.rendering.test_video import read
+from tests.rendering.videos import read
 from tests.training.policies.common import NAVIGATION, pettingzoo, save_run
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.pettingzoo_wrapper import wrap
 from masac.envs.registry import make_env
 from tests.docs.commands import check
-from tests.docs.pages import ROOT, Block, Line, blocks, shell_lines
-from tests.docs.test_shell_lines import commands
+from tests.docs.pages import ROOT, Block, Line, blocks, commands, shell_lines
 from tests.training.policies.common import save_run
 
 README = (ROOT / "README.md").read_text()

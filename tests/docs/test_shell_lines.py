@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, Line, blocks, shell_lines
+from tests.docs.pages import ROOT, Line, blocks, commands
 from tests.envs.egl import needs_egl
 from tests.processes import masac
 
@@ -24,22 +24,6 @@ SMALL = {
     "evaluation.episodes": "2",
     "logging.loggers": "[]",
 }
-NOT_HERE = {
-    "collector=ray": "tests/training/collectors/test_workers.py has a cluster",
-    "hydra/launcher=joblib": "needs a launcher that is no dependency",
-    "task.kwargs.name=my_package.my_module:MyTeam-v0": "tests/docs/test_blocks.py registers such an environment",
-    "logging.loggers=[tensorboard,wandb,mlflow]": "tests/training/logging/test_loggers.py has these loggers",
-}
-"""Words of lines that are not run here, and why."""
-
-
-def commands() -> list[Line]:
-    """Every line that calls masac by itself, once."""
-    lines = {}
-    for line in shell_lines():
-        if line.words[0].removeprefix(".venv/bin/") == "masac" and not NOT_HERE.keys() & set(line.words):
-            lines.setdefault(" ".join(line.words[1:]), line)
-    return list(lines.values())
 
 
 def made_small(words: list[str]) -> list[str]:

@@ -197,3 +197,73 @@ def gradients(loss: GroupSACLoss) -> dict[str, Tensor]:
 def action_spec(n_agents: int = N, dims: int = A) -> Composite:
     agents = Composite({"action": Bounded(-1, 1, (n_agents, dims))}, shape=(n_agents,))
     return Composite({GROUP: agents})
+
+
+def one_agents_networks(group):
+    """A network of one agent, whose entries live at the root or in a group."""
+    key = lambda name: (group, name) if group else name  # noqa: E731
+    actor = ProbabilisticActor(
+        TensorDictModule(
+            nn.Sequential(nn.Linear(F, 2 * A), NormalParamExtractor()),
+            in_keys=[key("observation")],
+            out_keys=[key("loc"), key("scale")],
+        ),
+        in_keys={"loc": key("loc"), "scale": key("scale")},
+        out_keys=[key("action")],
+        distribution_class=TanhNormal,
+        return_log_prob=True,
+        log_prob_key=key("action_log_prob"),
+    )
+    critic = TensorDictModule(
+        Cat(nn.Linear(F + A, 1)),
+        in_keys=[key("observation"), key("action")],
+        out_keys=[key("state_action_value")],
+    )
+    return actor, critic
+
+
+def grid_batch(ends, nan, *, make=make_batch, **kwargs):
+    generator = torch.Generator().manual_seed(3)
+    if ends == "joint":
+        terminated = (torch.arange(B) % 2 == 0).reshape(B, 1, 1).expand(B, N, 1)
+    else:
+        terminated = torch.rand(B, N, 1, generator=generator) < 0.4
+    truncated = torch.rand(B, N, 1, generator=generator) < 0.3
+    batch = make(terminated=terminated, truncated=truncated, **kwargs)
+    if nan:
+        batch["next", GROUP, "observation"][terminated.squeeze(-1)] = float("nan")
+    return batch
+
+
+def assert_equal_losses_and_gradients(theirs, ours, batch, **tolerance):
+    results = []
+    for loss in (theirs, ours):
+        torch.manual_seed(1)
+        losses = loss(batch.clone())
+        loss.zero_grad()
+        total(losses).backward()
+        results.append((losses, {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}))
+    (their_losses, their_grads), (our_losses, our_grads) = results
+    for name in ("loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"):
+        torch.testing.assert_close(our_losses[name], their_losses[name], **tolerance)
+    assert their_grads.keys() == our_grads.keys()
+    assert any("actor" in name for name in our_grads)
+    for name, grad in their_grads.items():
+        torch.testing.assert_close(our_grads[name], grad, **tolerance)
+
+
+def actor_of(network, *, read=("observation",), group=GROUP, distribution=TanhNormal):
+    keys = [(group, "loc"), (group, "scale")]
+    module = TensorDictModule(
+        network, in_keys=[(group, name) if isinstance(name, str) else name[0] for name in read], out_keys=keys
+    )
+    return ProbabilisticActor(
+        module,
+        in_keys={"loc": keys[0], "scale": keys[1]},  # pyright: ignore[reportArgumentType]
+        out_keys=[(group, "action")],
+        distribution_class=distribution,
+    )
+
+
+def linear_head(outputs):
+    return nn.Sequential(outputs, NormalParamExtractor())

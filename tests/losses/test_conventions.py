@@ -279,7 +279,7 @@ def test_an_actor_without_a_distribution_is_an_error():
 def test_a_temperature_an_agent_needs_the_size_of_the_group():
     from torch import nn
 
-    from tests.test_skipping import actor_of, linear_head
+    from tests.losses.common import actor_of, linear_head
 
     actor = actor_of(linear_head(nn.Linear(F, 2 * A)))
     with pytest.raises(ValueError, match="alpha_per_agent=True must come with n_agents"):
@@ -295,7 +295,7 @@ def test_a_distribution_that_does_not_sum_over_an_actions_dimensions_is_an_error
     from torch import nn
     from torch.distributions import Normal
 
-    from tests.test_skipping import actor_of, linear_head
+    from tests.losses.common import actor_of, linear_head
 
     actor = actor_of(linear_head(nn.Linear(F, 2 * A)), distribution=Normal)
     for skip in (False, "fill", "drop"):

@@ -14,7 +14,19 @@ from torchrl.modules import MaskedCategorical, ProbabilisticActor
 from masac import GroupDiscreteSACLoss, functional
 from masac.actions.discrete import DiscreteActions, read_discrete_actions
 from masac.compat import parameters_in
-from tests.losses.common import GRID, GROUP, SHARE_AND_CRITIC, B, F, N, gradients, our_actor, torchrl_critic, total
+from tests.losses.common import (
+    GRID,
+    GROUP,
+    SHARE_AND_CRITIC,
+    B,
+    F,
+    N,
+    gradients,
+    grid_batch,
+    our_actor,
+    torchrl_critic,
+    total,
+)
 from tests.losses.discrete_common import (
     SIZES,
     D,
@@ -26,7 +38,6 @@ from tests.losses.discrete_common import (
     torchrl_discrete_actor,
     torchrl_discrete_critic,
 )
-from tests.losses.test_done_grid import grid_batch
 
 GAMMA = 0.5
 WIDTH = {"categorical": D, "one-hot": D, "multi-discrete": sum(SIZES)}

@@ -5,9 +5,8 @@ import torch
 from torchrl.objectives import DiscreteSACLoss, ValueEstimators
 
 from masac import GroupDiscreteSACLoss
-from tests.losses.common import GROUP, TORCHRL_SHARE_AND_CRITIC
+from tests.losses.common import GROUP, TORCHRL_SHARE_AND_CRITIC, assert_equal_losses_and_gradients
 from tests.losses.discrete_common import D, discrete_batch, torchrl_discrete_actor, torchrl_discrete_critic
-from tests.losses.test_parity import assert_equal_losses_and_gradients
 
 
 def both(share, kind, **kwargs):

@@ -13,6 +13,7 @@ from tests.losses.common import (
     N,
     critic_of,
     gradients,
+    grid_batch,
     make_batch,
     noisy_actor,
     noisy_loss,
@@ -20,19 +21,6 @@ from tests.losses.common import (
 )
 
 GAMMA = 0.5  # exact in every float type
-
-
-def grid_batch(ends, nan, *, make=make_batch, **kwargs):
-    generator = torch.Generator().manual_seed(3)
-    if ends == "joint":
-        terminated = (torch.arange(B) % 2 == 0).reshape(B, 1, 1).expand(B, N, 1)
-    else:
-        terminated = torch.rand(B, N, 1, generator=generator) < 0.4
-    truncated = torch.rand(B, N, 1, generator=generator) < 0.3
-    batch = make(terminated=terminated, truncated=truncated, **kwargs)
-    if nan:
-        batch["next", GROUP, "observation"][terminated.squeeze(-1)] = float("nan")
-    return batch
 
 
 def reference_targets(loss, batch):

@@ -9,10 +9,10 @@ from tests.losses.common import (
     GROUP,
     TORCHRL_SHARE_AND_CRITIC,
     action_spec,
+    assert_equal_losses_and_gradients,
     make_batch,
     torchrl_actor,
     torchrl_critic,
-    total,
 )
 
 
@@ -33,23 +33,6 @@ def both(share, kind, **kwargs):
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
-
-
-def assert_equal_losses_and_gradients(theirs, ours, batch, **tolerance):
-    results = []
-    for loss in (theirs, ours):
-        torch.manual_seed(1)
-        losses = loss(batch.clone())
-        loss.zero_grad()
-        total(losses).backward()
-        results.append((losses, {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}))
-    (their_losses, their_grads), (our_losses, our_grads) = results
-    for name in ("loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"):
-        torch.testing.assert_close(our_losses[name], their_losses[name], **tolerance)
-    assert their_grads.keys() == our_grads.keys()
-    assert any("actor" in name for name in our_grads)
-    for name, grad in their_grads.items():
-        torch.testing.assert_close(our_grads[name], grad, **tolerance)
 
 
 @pytest.mark.usefixtures("float64")

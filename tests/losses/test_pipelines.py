@@ -8,7 +8,6 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.data import LazyTensorStorage, PrioritizedSampler, TensorDictReplayBuffer
-from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from masac import GroupSACLoss
@@ -16,9 +15,9 @@ from tests.losses.common import (
     GROUP,
     A,
     B,
-    Cat,
     F,
     make_batch,
+    one_agents_networks,
     our_actor,
     our_critic,
     torchrl_actor,
@@ -32,29 +31,6 @@ def make(**kwargs):
 
 
 # -- prioritized replay ------------------------------------------------------------------------------------------------
-
-
-def one_agents_networks(group):
-    """A network of one agent, whose entries live at the root or in a group."""
-    key = lambda name: (group, name) if group else name  # noqa: E731
-    actor = ProbabilisticActor(
-        TensorDictModule(
-            nn.Sequential(nn.Linear(F, 2 * A), NormalParamExtractor()),
-            in_keys=[key("observation")],
-            out_keys=[key("loc"), key("scale")],
-        ),
-        in_keys={"loc": key("loc"), "scale": key("scale")},
-        out_keys=[key("action")],
-        distribution_class=TanhNormal,
-        return_log_prob=True,
-        log_prob_key=key("action_log_prob"),
-    )
-    critic = TensorDictModule(
-        Cat(nn.Linear(F + A, 1)),
-        in_keys=[key("observation"), key("action")],
-        out_keys=[key("state_action_value")],
-    )
-    return actor, critic
 
 
 @pytest.mark.usefixtures("float64")

@@ -15,7 +15,7 @@ from torchrl.objectives import common as torchrl_common
 
 from masac import GroupSACLoss, MultiGroupLoss, UpdateStep, make_critic, make_tanh_normal_actor
 from masac.losses.row_mask import AUTO_ROW_MASKS
-from tests.losses import test_multi_group as two_groups
+from tests.losses import two_groups
 from tests.losses.common import (
     GROUP,
     MODEL,
@@ -27,11 +27,11 @@ from tests.losses.common import (
     make_batch,
     noisy_actor,
     noisy_loss,
+    one_agents_networks,
     our_critic,
     total,
 )
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic
-from tests.losses.test_pipelines import one_agents_networks
 
 MASK = ("collector", "mask")
 NAN = float("nan")

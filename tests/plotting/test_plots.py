@@ -18,7 +18,7 @@ from masac.plotting.plots import plot_learning_curve, plot_runs
 from masac.plotting.recorded_runs import Curve, find_runs, read_run, sample_size
 from masac.training.trainer import Trainer
 from tests.plotting.recorded import write_run
-from tests.training.test_trainer import QUIET, tiny
+from tests.training.common import QUIET, tiny
 
 ROOT = Path(__file__).parents[2]
 

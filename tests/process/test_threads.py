@@ -14,7 +14,7 @@ from masac.process import threads
 from masac.process.threads import choose_threads, wait_passively
 from masac.training.config import TrainingConfig
 from masac.training.trainer import Trainer
-from tests.training.test_trainer import QUIET, tiny
+from tests.training.common import QUIET, tiny
 
 
 @pytest.fixture

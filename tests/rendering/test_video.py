@@ -1,13 +1,12 @@
 """Videos, read back."""
 
-import av
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
 
 from masac.errors import ConfigError, RunFailedError
 from masac.rendering import video
 from masac.rendering.video import scaled, write_video
+from tests.rendering.videos import read
 
 LEVELS = [0, 60, 120, 180, 240]
 
@@ -15,19 +14,6 @@ LEVELS = [0, 60, 120, 180, 240]
 def gray(height=20, width=32, levels=LEVELS):
     for level in levels:
         yield np.full((height, width, 3), level, np.uint8)
-
-
-def read(path):
-    """The pictures of a video, and their number a second."""
-    if path.suffix == ".gif":
-        with Image.open(path) as file:
-            pictures = [np.asarray(one.convert("RGB")) for one in ImageSequence.Iterator(file)]
-            return pictures, 1000 / file.info["duration"]
-    with av.open(str(path)) as file:
-        pictures = [one.to_ndarray(format="rgb24") for one in file.decode(video=0)]
-        stream = file.streams.video[0]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-        return pictures, float(stream.average_rate)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "deep/er/A.GIF"])

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from masac.training.config import CheckpointConfig
 from masac.training.trainer import Trainer
-from tests.training.test_trainer import QUIET, tiny
+from tests.training.common import QUIET, tiny
 
 torch.set_num_threads(1)
 config = tiny(

@@ -15,7 +15,7 @@ from masac.groups import action_bounds
 from masac.training.config import EvaluationConfig
 from masac.training.trainer import Trainer
 from tests.envs.factories import Spaces
-from tests.training.test_trainer import tiny
+from tests.training.common import tiny
 
 BOXES = {
     "equal": ([-1, -1], [1, 1]),

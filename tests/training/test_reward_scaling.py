@@ -11,7 +11,7 @@ from torchrl.data import Bounded
 from masac.groups import GroupSpec
 from masac.losses.group_signals import EndRules, read_group_signals
 from masac.training.reward_scaling import ReturnSpread, RewardScaling
-from tests.training.test_trainer import rows, run, tiny
+from tests.training.common import rows, run, tiny
 
 GROUP = GroupSpec(
     name="agents",

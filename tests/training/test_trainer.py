@@ -1,6 +1,5 @@
 """Whole runs on real VMAS, in seconds."""
 
-import csv
 import json
 import math
 import signal
@@ -8,58 +7,20 @@ from importlib.metadata import version
 
 import pytest
 import torch
-from rich.console import Console
 
 from masac.algorithm import AlgorithmConfig, make_actor
-from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.errors import ConfigError, RunFailedError
 from masac.groups import read_groups
-from masac.networks.config import ModelConfig
 from masac.training.collectors.observations import check_observations
-from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 from masac.training.policies.policy import Policy
 from masac.training.trainer import Trainer
+from tests.training.common import QUIET, rows, run, tiny, untimed
 
-QUIET = Console(quiet=True)
 FILES = {
     *("config.yaml", "metrics.csv", "learning_curve.png", "summary.json", "policy.pt"),
     *("checkpoints", "tensorboard", ".lock"),
 }
-
-
-def tiny(**kwargs):
-    training = {
-        "total_frames": 256,
-        "warmup_frames": 64,
-        "batch_size": 32,
-        "updates_per_frame": 1 / 8,
-        "buffer_size": 1000,
-        **kwargs.pop("training", {}),
-    }
-    task = {"scenario": "navigation", "kwargs": {"n_agents": 3}, "num_envs": 8, "horizon": 10, "success": "terminated"}
-    return ExperimentConfig(
-        task=TaskConfig(**{**task, **kwargs.pop("task", {})}),
-        model=ModelConfig(hidden=(16,)),
-        training=TrainingConfig(**training),
-        evaluation=EvaluationConfig(every_frames=100, episodes=4),
-        logging=LoggingConfig(progress="off", loggers=kwargs.pop("loggers", ())),
-        **kwargs,
-    )
-
-
-def run(config, path):
-    return Trainer(config, path, console=QUIET).run()
-
-
-def rows(path):
-    with (path / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def untimed(table):
-    """Rows without what depends on the clock."""
-    return [{key: value for key, value in row.items() if not key.endswith(("_s", "_per_second"))} for row in table]
 
 
 def test_a_run_leaves_its_files(tmp_path):

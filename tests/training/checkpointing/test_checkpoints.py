@@ -23,7 +23,7 @@ from masac.training.config import CheckpointConfig, read_config
 from masac.training.policies.saved_policy import load_policy
 from masac.training.schedule import Schedule
 from masac.training.trainer import Trainer
-from tests.training.test_trainer import QUIET, rows, tiny, untimed
+from tests.training.common import QUIET, rows, tiny, untimed
 
 SCRIPTED = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", horizon=None, num_envs=8)
 

@@ -16,8 +16,8 @@ from masac.training.distributed.ranks import Rank
 from masac.training.replay.buffer import Replay
 from masac.training.update import UpdateStep
 from tests.losses.common import N, make_batch, noisy_actor, noisy_loss, our_critic
+from tests.training.common import GROUP
 from tests.training.distributed.ranked import all_cases, alone, in_ranks, threads_at_exit, trouble
-from tests.training.test_parts import GROUP
 
 
 @pytest.mark.slow
@@ -132,3 +132,10 @@ def test_processes_that_hold_unlike_many_masked_rows_find_what_one_finds():
     assert set(got) == set(expected) - {"priority"}
     for name, value in got.items():
         torch.testing.assert_close(value, expected[name], check_dtype=False)
+
+
+def test_ranks_have_seeds_of_their_own_and_rank_zero_writes():
+    seeds = {Rank(index=index, world_size=4).seed(0) for index in range(4)} | {Rank().seed(1)}
+    assert len(seeds) == 5
+    assert Rank().is_main
+    assert not Rank(index=1, world_size=2).is_main

@@ -10,7 +10,7 @@ import pytest
 
 from masac.errors import ConfigError
 from masac.training.trainer import Trainer
-from tests.training.test_trainer import QUIET, rows, tiny
+from tests.training.common import QUIET, rows, tiny
 
 ROOT = Path(__file__).parents[3]
 

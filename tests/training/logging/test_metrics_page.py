@@ -10,7 +10,7 @@ import pytest
 
 from masac.envs.config import TaskConfig
 from masac.training.trainer import Trainer
-from tests.training.test_trainer import QUIET, tiny
+from tests.training.common import QUIET, tiny
 
 PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
 ROWS = re.findall(r"^\| `([\w/]+)` \| (.+?) \| (.+?) \| (.*?) ?\|$", PAGE, re.MULTILINE)

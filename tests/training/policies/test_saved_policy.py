@@ -15,8 +15,8 @@ from masac.envs.registry import make_env
 from masac.errors import ConfigError
 from masac.training.checkpointing.resume import read_run_config
 from masac.training.trainer import Trainer
+from tests.training.common import QUIET, tiny
 from tests.training.policies.common import NAVIGATION, save_run
-from tests.training.test_trainer import QUIET, tiny
 
 SCRIPTED = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", horizon=None, num_envs=8)
 
