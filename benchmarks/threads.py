@@ -203,7 +203,7 @@ def time_updates(threads: str) -> dict[str, Any]:
     from benchmarks.update_step import CONTENDERS as OF_UPDATES
     from benchmarks.update_step import example_batch
     from masac.process.threads import choose_threads, set_threads, threads_there
-    from masac.training.compiling import update_operations
+    from masac.training.build import update_operations
 
     make_loss, _ = OF_UPDATES["own"]
     loss = make_loss(True, False, "cpu")

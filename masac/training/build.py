@@ -11,6 +11,7 @@ from torchrl.envs import EnvBase
 
 from masac.algorithm import make_loss
 from masac.groups import GroupSpec, read_groups
+from masac.losses.base import GroupLoss
 from masac.process.memory import check_buffer_fits
 from masac.process.threads import choose_threads, set_threads, threads_there
 from masac.training.checkpointing.checkpointer import Checkpointer
@@ -20,7 +21,7 @@ from masac.training.checkpointing.run_files import RunFiles
 from masac.training.checkpointing.run_state import RunState
 from masac.training.collectors.base import Collector
 from masac.training.collectors.make import make_collector, make_environments
-from masac.training.compiling import choose_mode, update_operations
+from masac.training.compiling import choose_mode
 from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.distributed.rank_config import rank_config
 from masac.training.distributed.ranks import Rank
@@ -212,3 +213,20 @@ def build(
             console=console,
         ),
     )
+
+
+def update_operations(losses: list[GroupLoss], batch_size: int) -> int:
+    """Multiplications and additions of an update, counted as if all agents shared every weight.
+
+    Args:
+        losses: of all groups that learn.
+        batch_size: rows per update.
+    """
+    operations = 0
+    for loss in losses:
+        # A backward pass is twice a forward pass. The actor acts in two states and is trained in one: 4 passes. The
+        # critics evaluate three actions, are trained on one, and gradients pass through them for another: 6 passes.
+        for params, passes in ((loss.actor_network_params, 4), (loss.qvalue_network_params, 6)):
+            weights = sum(parameter.numel() for parameter in params.parameters())
+            operations += 2 * passes * weights * batch_size * (loss.n_agents or 1)
+    return operations

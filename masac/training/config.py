@@ -52,8 +52,8 @@ class TrainingConfig:
         device: cpu, cuda, cuda:0, ... or auto.
         threads: threads that PyTorch computes with, in every process, a number or auto: OMP_NUM_THREADS where that is
             set, else one where networks and batches are so small that more would not be faster, else up to one a core.
-        compile: true, compile the update, which takes seconds to a minute once; false, replay a trace
-            of its tensor operations; auto, compile where the run is long enough to win the time back.
+        compile: true, compile the update, which takes seconds to a minute once; false, replay a trace of its tensor
+            operations; auto, compile if the run takes at least 4,000 updates (times the number of learning groups).
     """
 
     total_frames: int = 100_000
