@@ -71,6 +71,8 @@ class GroupLoss(GroupLossModule):
     """What :meth:`_act` returns, a named tuple of tensors with a ``log_prob``."""
     draws_actions: bool = True
     """Whether some critic looks at the actions that the policies take."""
+    validate_actions: bool = False
+    """Whether the values of actions are checked; only those of discrete actions can be."""
 
     # -- what a subclass says ------------------------------------------------------------------------------------------
 

@@ -16,11 +16,11 @@ from torchrl.data import TensorSpec
 from masac import functional
 from masac.actions.discrete import TORCHRL_NAMES, resolve_action_space
 from masac.actions.multi_categorical import MultiCategorical
+from masac.actions.validation import action_error, agents_without_action, agents_without_choice, first_agent
 from masac.compat import parameters_in
 from masac.keys import as_path
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, PolicyOutput, Terms
-from masac.losses.deferred_checks import deferred_any
 from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import OtherGroups
 from masac.losses.torchrl_arguments import TorchRLArguments
@@ -99,7 +99,8 @@ class GroupDiscreteSACLoss(GroupLoss):
         deactivate_vmap: loop over critics, for modules vmap cannot handle.
         use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
         validate_actions: check that every agent that acts has a legal action, and that its action is one of
-            those there are.
+            those there are. Inside ``torch.compile`` values are not checked; :class:`UpdateStep` checks the first batch
+            of every kind.
         torchrl: see :class:`GroupSACLoss`.
 
     ``forward`` returns and writes what that of :class:`GroupSACLoss` does.
@@ -300,7 +301,7 @@ class GroupDiscreteSACLoss(GroupLoss):
         action = torch.where(alive, action, torch.zeros_like(action))
         lead = signals.alive.shape[:-1]
         vectors = self.actions.one_hot(action, lead, self._sizes, torch.get_default_dtype())
-        if self.validate_actions:
+        if self._checks_values:
             self._check_executed(vectors, action, signals)
         # A dead agent's first choice stands for having none: what its value is looked up at, posthumously.
         return vectors if signals.has_no_mask else torch.where(signals.alive, vectors, self._first_choice(vectors))
@@ -360,6 +361,11 @@ class GroupDiscreteSACLoss(GroupLoss):
             offset += size
         return first
 
+    @property
+    def _checks_values(self) -> bool:
+        """Whether values are looked at; a graph of ``torch.compile`` cannot."""
+        return self.validate_actions and not torch.compiler.is_dynamo_compiling()
+
     def _check_legal(self, state: TensorDictBase, acts: Tensor, where: str) -> None:
         mask = state.get(as_path(self.tensor_keys.action_mask), None)
         if mask is None:
@@ -370,28 +376,23 @@ class GroupDiscreteSACLoss(GroupLoss):
                 f"the action mask at {self.tensor_keys.action_mask!r} must have shape "
                 f"{[*acts.shape[:-1], sum(sizes)]}; got {list(mask.shape)}."
             )
-        for part in mask.bool().split(list(sizes), -1):
-            self._raise_for_first(
-                acts.squeeze(-1) & ~part.any(-1), f"must have a legal action in {where}row", "check the action mask"
-            )
+        if self._checks_values:
+            wrong = agents_without_choice(mask, acts.squeeze(-1), sizes)
+            self._raise_for_first(wrong, f"have a legal action in {where}row", "check the action mask")
 
     def _check_executed(self, vectors: Tensor, action: Tensor, signals: GroupSignals) -> None:
-        rule = f"must have taken one of the {list(self._sizes)} actions in row"
-        for part in vectors.split(list(self._sizes), -1):
-            one = (part == 1).sum(-1) == 1
-            wrong = signals.alive.squeeze(-1) & ~(one & (part != 0).sum(-1).eq(1))
-            self._raise_for_first(wrong, rule, "check action_space and num_actions", action)
+        wrong = agents_without_action(vectors, signals.alive.squeeze(-1), self._sizes)
+        rule = f"have taken one of the {list(self._sizes)} actions in row"
+        self._raise_for_first(wrong, rule, "check action_space and num_actions", action)
 
-    def _raise_for_first(self, wrong: Tensor, rule: str, advice: str, got: Tensor | None = None) -> None:
-        """Name the first wrong (row, agent) of a bool ``[*B, N]``."""
-        if deferred_any(wrong):
-            *row, agent = wrong.nonzero()[0].tolist()
-            value = "none" if got is None else got[(*row, agent)].tolist()
-            shown = row[0] if len(row) == 1 else row
-            raise ValueError(
-                f"agent {agent} of group {self.group!r} {rule} {shown}; got {value}. For that, {advice}, or set the "
-                "agent mask to False for agents that do not act (validate_actions=False skips this check)."
-            )
+    def _raise_for_first(self, wrong: Tensor, rule: str, advice: str, values: Tensor | None = None) -> None:
+        """Raise ValueError for the first True in a bool ``[*B, N]``."""
+        if (found := first_agent(wrong)) is not None:
+            row, agent = found
+            got = "none" if values is None else values[(*row, agent)].tolist()
+            place = row[0] if len(row) == 1 else list(row)
+            message = action_error(self.group, agent, f"{rule} {place}", got, advice)
+            raise ValueError(f"{message} (validate_actions=False skips this check).")
 
 
 def _logits(distribution: Distribution) -> Tensor:

@@ -53,6 +53,8 @@ class TracedFunction:
         compile: compile the graphs with PyTorch's Inductor, which takes seconds to a minute once (less where its cache
             on disk has them), and is faster from then on.
         around_compiling: a context in which graphs are compiled.
+        while_tracing: a context in which the function is traced, such as one that turns off checks of values. Before,
+            the function runs outside of it once, and raises what is wrong with its first input of that kind.
     """
 
     def __init__(
@@ -61,10 +63,12 @@ class TracedFunction:
         *,
         compile: bool,
         around_compiling: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        while_tracing: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.function = function
         self.compile = compile
         self.around_compiling = around_compiling
+        self.while_tracing = while_tracing
         self._graphs: dict[Hashable, _Traced] = {}
 
     @property
@@ -76,8 +80,8 @@ class TracedFunction:
         """What the function returns, without gradient.
 
         Raises:
-            GraphError: if the function cannot be traced though it runs as it is, or if Python would see other values
-                now; then random numbers may have been drawn.
+            GraphError: if the function cannot be traced, or if Python would see other values now; then random numbers
+                may have been drawn.
             CompileError: if its graph cannot be compiled.
         """
         entries = {key: value for key, value in tensordict.items(True, True) if isinstance(value, Tensor)}
@@ -92,6 +96,7 @@ class TracedFunction:
                 list(entries),
                 compile=self.compile,
                 around_compiling=self.around_compiling,
+                while_tracing=self.while_tracing,
             )
         return traced(list(entries.values()))
 
@@ -105,6 +110,7 @@ class _Traced:
         keys: its entries.
         compile: see :class:`TracedFunction`.
         around_compiling: see :class:`TracedFunction`.
+        while_tracing: see :class:`TracedFunction`.
     """
 
     def __init__(
@@ -115,6 +121,7 @@ class _Traced:
         *,
         compile: bool,
         around_compiling: Callable[[], AbstractContextManager[Any]],
+        while_tracing: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.names: list[Any] = []
         empty = example.empty(recurse=True)
@@ -129,8 +136,12 @@ class _Traced:
         examples = [example.get(key) for key in keys]
         cuda = sorted({value.device.index or 0 for value in examples if value.device.type == "cuda"})
         self.run: Callable[..., list[Tensor]]
-        with torch.random.fork_rng(devices=cuda):  # tracing computes, and draws random numbers
-            self.run = module = _traced(flat, examples, lambda: function(example))
+        # Both compute, and draw the random numbers that the first call then draws.
+        with torch.random.fork_rng(devices=cuda):
+            function(example)  # raises its own errors, with its checks of values
+        with torch.random.fork_rng(devices=cuda):
+            with while_tracing():
+                self.run = module = _traced(flat, examples)
             self.constants, self.guards = _split_reads(module.graph, reads, len(self.names))
             _drop_dead_code(module.graph)
             self.held = _lift_held(module)
@@ -149,17 +160,14 @@ class _Traced:
         return dict(zip(self.names, results, strict=False))
 
 
-def _traced(
-    flat: Callable[..., list[Tensor]], examples: Sequence[Tensor], untraced: Callable[[], object]
-) -> fx.GraphModule:
-    """The graph of a function of tensors; what is wrong with ``untraced`` too is raised as it is."""
+def _traced(flat: Callable[..., list[Tensor]], examples: Sequence[Tensor]) -> fx.GraphModule:
+    """The graph of a function of tensors."""
     with _unchecked_distributions():
         try:
             return make_fx(flat)(*examples)
+        except GraphError:
+            raise
         except Exception as error:
-            untraced()
-            if isinstance(error, GraphError):
-                raise
             raise GraphError(_reason("trace what runs as a graph", error)) from error
 
 

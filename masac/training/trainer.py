@@ -152,11 +152,16 @@ class Trainer:
 
     def _rollouts(self) -> Iterator[TensorDictBase]:
         """Batches ``[environments, steps]``; what was learned is checkpointed where one is cut short or fails."""
-        checked = self.groups if self.config.training.check_observations else ()
+        observed = self.groups if self.config.training.check_observations else ()
         try:
             while self.frames < self.total_frames:
                 collected = collect_synchronized(
-                    self.collector, self.rank, self.stop, checked=checked, frames=self.frames
+                    self.collector,
+                    self.rank,
+                    self.stop,
+                    observed=observed,
+                    learning=self.learning,
+                    frames=self.frames,
                 )
                 if collected is None:
                     self.checkpointer.save_new_frames()

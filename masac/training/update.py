@@ -17,11 +17,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrl.objectives import SoftUpdate
 
-from masac.errors import RunFailedError
 from masac.groups import group_name
 from masac.keys import as_path
 from masac.losses.base import GroupLoss
-from masac.losses.deferred_checks import defer_checks
 from masac.losses.denominators import recording_denominators
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.distributed.gradient_sum import Gradients, GradientSum
@@ -133,8 +131,8 @@ class UpdateStep:
 
         Raises:
             NonFiniteError: if a loss or gradient is not finite, on whatever rank; then nothing is applied.
-            RunFailedError: if a check of values failed on another rank.
-            ValueError: if parameters were replaced, frozen or unfrozen since the step was made.
+            ValueError: if parameters were replaced, frozen or unfrozen since the step was made, or for discrete actions
+                that are none. A mode other than eager checks their values in the first batch of every kind only.
         """
         return self.apply(batch, self.compute(batch))
 
@@ -156,13 +154,7 @@ class UpdateStep:
             results = self._unpacked(TensorDict({"packed": share}))
         gradients = [results.pop(("gradient", index), None) for index in range(len(self.parameters))]
         if not bool(results.pop("all_finite")):  # one look, as it waits for the device
-            self.loss(batch.copy())  # raises the error of a check that was put off
             terms = [name for name, value in results.items() if not bool(value.isfinite())]
-            if not terms and self._gradient_sum is not None:
-                raise RunFailedError(
-                    "a batch must pass the checks of its values on every rank; it failed one on another rank than "
-                    f"{self.rank.index}, which says what."
-                )
             raise NonFiniteError(terms or ["loss"], batch.exclude(self.loss.tensor_keys.priority))
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -197,7 +189,12 @@ class UpdateStep:
         evaluate = self._evaluate if self._gradient_sum is None else self._evaluate_packed
         if mode == "eager":
             return evaluate
-        return TracedFunction(evaluate, compile=mode == "compile", around_compiling=self._tell_of_compiling)
+        return TracedFunction(
+            evaluate,
+            compile=mode == "compile",
+            around_compiling=self._tell_of_compiling,
+            while_tracing=lambda: unchecked(self._groups.values()),
+        )
 
     @contextmanager
     def _tell_of_compiling(self) -> Iterator[None]:
@@ -207,7 +204,7 @@ class UpdateStep:
         self._tell(f"compiled the update in {time.perf_counter() - began:.0f} s")
 
     def _evaluate(self, batch: TensorDictBase) -> Results:
-        """Everything up to the optimizer: what is logged, the priority, the gradients, and whether all is in order."""
+        """Everything up to the optimizer: what is logged, the priority, the gradients, and whether all are finite."""
         batch = batch.copy()
         found = self._compute_gradients(batch)
         return {**self._clip_and_check(found), "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
@@ -231,8 +228,7 @@ class UpdateStep:
 
     def _compute_gradients(self, batch: TensorDictBase) -> Gradients:
         """Losses and gradients; writes the priority into the batch."""
-        with defer_checks() as failed_checks:
-            losses = self.loss(batch)
+        losses = self.loss(batch)
         logged: dict[str, Tensor] = {}
         for prefix in self._groups:
             of_group = losses[prefix.removesuffix("/")] if prefix else losses
@@ -245,18 +241,15 @@ class UpdateStep:
             for parameter, gradient in zip(self.parameters, computed, strict=True)
             if gradient is not None
         }
-        return Gradients(logged=logged, total=total.detach(), gradients=gradients, failed_checks=failed_checks)
+        return Gradients(logged=logged, total=total.detach(), gradients=gradients)
 
     def _clip_and_check(self, found: Gradients) -> Results:
-        """What is logged, the gradients, clipped, and whether all is in order."""
+        """What is logged, the gradients, clipped, and whether all are finite."""
         gradients = dict(found.gradients)
         norms = self._clip(gradients)
-        all_finite = torch.stack([found.total, *norms.values()]).isfinite().all()
-        for fault in found.failed_checks:
-            all_finite = all_finite & ~fault
         results: Results = {**found.logged}
         results |= {name: norm for name, norm in norms.items() if not name.endswith("alpha")}
-        results["all_finite"] = all_finite
+        results["all_finite"] = torch.stack([found.total, *norms.values()]).isfinite().all()
         for index, parameter in enumerate(self.parameters):
             if parameter in gradients:
                 results["gradient", index] = gradients[parameter]
@@ -288,6 +281,19 @@ class UpdateStep:
             if loss.log_alpha in gradients:
                 norms[f"{prefix}grad_norm_alpha"] = gradients[loss.log_alpha].norm()
         return norms
+
+
+@contextmanager
+def unchecked(losses: Iterable[GroupLoss]) -> Iterator[None]:
+    """Within it the losses do not check the values of actions, which a graph cannot read."""
+    before = [(loss, loss.validate_actions) for loss in losses]
+    try:
+        for loss, _ in before:
+            loss.validate_actions = False
+        yield
+    finally:
+        for loss, checked in before:
+            loss.validate_actions = checked
 
 
 def _tensors(losses: Iterable[GroupLoss], name: str) -> list[Tensor]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from masac import GroupDiscreteSACLoss, GroupSACLoss, MultiGroupLoss
 from masac.losses.base import GroupLoss
-from masac.losses.deferred_checks import defer_checks
 from masac.training.tracing import Results, TracedFunction
+from masac.training.update import unchecked
 
 Forward = Callable[..., Any]
 
@@ -54,10 +54,12 @@ def as_graph(forward: Forward, *, compile: bool) -> Forward:
             return forward(loss, tensordict)
         parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         if loss not in graphs:
-            graphs[loss] = TracedFunction(lambda batch: evaluate(forward, loss, parameters, batch), compile=compile)
+            graphs[loss] = TracedFunction(
+                lambda batch: evaluate(forward, loss, parameters, batch),
+                compile=compile,
+                while_tracing=lambda: unchecked(losses),
+            )
         results = graphs[loss](tensordict)
-        if bool(results.pop("fault")):
-            return forward(loss, tensordict)
         tensordict.set(loss.tensor_keys.priority, results.pop("priority"))
         out = TensorDict({}, [])
         for name, value in results.items():
@@ -73,8 +75,7 @@ def evaluate(forward: Forward, loss: Any, parameters: list[Tensor], batch: Tenso
     """What the loss returns, the gradients of every term, and the priority."""
     batch = batch.copy()
     results: Results = {}
-    with defer_checks() as faults:
-        out = forward(loss, batch)
+    out = forward(loss, batch)
     for key, value in out.items(True, True):
         results["out", key] = value
         if isinstance(value, Tensor) and value.requires_grad:
@@ -82,5 +83,4 @@ def evaluate(forward: Forward, loss: Any, parameters: list[Tensor], batch: Tenso
             for index, gradient in enumerate(gradients):
                 if gradient is not None:
                     results["gradient", key, index] = gradient
-    fault = torch.stack(faults).any() if faults else torch.zeros((), dtype=torch.bool)
-    return {**results, "fault": fault, "priority": batch.get(loss.tensor_keys.priority)}
+    return {**results, "priority": batch.get(loss.tensor_keys.priority)}

@@ -392,7 +392,7 @@ def test_an_estimator_registered_in_torchrl_is_taken():
 @pytest.mark.filterwarnings("ignore:torch._dynamo.config.inline_inbuilt_nn_modules is deprecated")
 @pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated")
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
-def test_a_users_torch_compile_makes_one_graph_whose_checks_still_look(kind):
+def test_a_users_torch_compile_makes_one_graph_without_checks(kind):
     torch.compiler.reset()
     if kind == "continuous":
         loss, batch = make(skip_done_states="fill"), make_batch(mask=torch.rand(B, N) < 0.7)
@@ -411,8 +411,7 @@ def test_a_users_torch_compile_makes_one_graph_whose_checks_still_look(kind):
         torch.testing.assert_close(dict(results[1].items()), dict(results[0].items()))
         torch.testing.assert_close(gradients[1], gradients[0])
         batch[GROUP, "action"][0, 1] = D
-        with pytest.raises(RuntimeError, match=r"Call the loss on it without torch\.compile"):
-            compiled(batch.clone())
+        compiled(batch.clone())
         with pytest.raises(ValueError, match=f"agent 1 of group '{GROUP}' must have taken one of"):
             loss(batch.clone())
     assert gradients[1].keys() == gradients[0].keys()

@@ -10,9 +10,8 @@ import torch
 
 from masac.algorithm import AlgorithmConfig, make_actor
 from masac.envs.vmas import make_vmas_env
-from masac.errors import ConfigError, RunFailedError
+from masac.errors import ConfigError
 from masac.groups import read_groups
-from masac.training.collectors.observations import check_observations
 from masac.training.policies.policy import Policy
 from masac.training.trainer import Trainer
 from tests.training.common import QUIET, rows, run, tiny, untimed
@@ -161,23 +160,6 @@ def test_actions_are_random_during_the_warm_up_only(tmp_path):
     trainer._observe = lambda collected: (seen.append(bool(trainer.policy.random_groups)), observe(collected))
     trainer.run()
     assert seen == [True, True, False, False, False, False, False, False]
-
-
-def test_a_living_agents_observation_that_is_not_finite_ends_the_run_by_name(tmp_path):
-    trainer = Trainer(tiny(), tmp_path, console=QUIET)
-    collected = trainer.collector.env.rollout(3)
-    collected["agents", "observation"][1, 2, 0, 4] = math.nan
-    with pytest.raises(
-        RunFailedError, match=r"agent 0 of group 'agents' in environment 1, step 2 of the batch that beg"
-    ):
-        check_observations(collected, trainer.groups, 0)
-    collected = trainer.collector.env.rollout(3)
-    collected["next", "agents", "observation"][1, 2, 0] = math.inf
-    with pytest.raises(RunFailedError, match=r"environment 1, after step 2"):
-        check_observations(collected, trainer.groups, 0)
-    collected["next", "terminated"][1, 2] = True  # then it is not used
-    check_observations(collected, trainer.groups, 0)
-    trainer.close()
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchrl.objectives import SoftUpdate
 
-from masac import GroupDiscreteSACLoss, MultiGroupLoss
+from masac import MultiGroupLoss
 from masac.training import tracing
 from masac.training.tracing import TracedFunction
 from masac.training.update import NonFiniteError, UpdateStep
@@ -93,15 +93,30 @@ def test_nothing_is_applied_where_something_is_not_finite(mode):
     assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
 
 
+def discrete_losses():
+    return discrete_loss(our_discrete_actor(True), our_discrete_critic(True, "centralized"))
+
+
 @pytest.mark.parametrize("mode", ["eager", *MODES])
-def test_a_check_of_values_raises_its_own_error_in_every_mode(mode):
-    loss: GroupDiscreteSACLoss = discrete_loss(our_discrete_actor(True), our_discrete_critic(True, "centralized"))
-    batch = discrete_batch()
-    update = step(loss, mode)
-    update(batch.clone())
-    batch["agents", "action"][2, 1] = 99
+def test_the_first_batch_of_every_kind_is_checked(mode):
+    update = step(discrete_losses(), mode)
+    update(discrete_batch())
+    batch = discrete_batch(batch=(3, 2))  # another kind
+    batch["agents", "action"][2, 1, 1] = 99
     with pytest.raises(ValueError, match="agent 1 of group 'agents' must have taken one of"):
         update(batch)
+    batch["agents", "action"][2, 1, 1] = 0
+    update(batch)
+
+
+def test_graphs_carry_no_checks_and_losses_keep_theirs():
+    loss, batch = discrete_losses(), discrete_batch()
+    update = step(loss, "graph")
+    update(batch.clone())
+    batch["agents", "action"][2, 1] = 99
+    update(batch.clone())
+    with pytest.raises(ValueError, match="agent 1 of group 'agents' must have taken one of"):
+        loss(batch)
 
 
 def test_several_groups_are_updated_at_once():

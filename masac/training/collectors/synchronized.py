@@ -9,12 +9,18 @@ from tensordict import TensorDictBase
 from masac.groups import GroupSpec
 from masac.process.stop_signals import StopRequest
 from masac.training.collectors.base import Collector
-from masac.training.collectors.observations import check_observations
+from masac.training.collectors.data_checks import check_actions, check_observations
 from masac.training.distributed.ranks import Rank
 
 
 def collect_synchronized(
-    collector: Collector, rank: Rank, stop: StopRequest, *, checked: Sequence[GroupSpec], frames: int
+    collector: Collector,
+    rank: Rank,
+    stop: StopRequest,
+    *,
+    observed: Sequence[GroupSpec],
+    learning: Sequence[GroupSpec],
+    frames: int,
 ) -> TensorDictBase | None:
     """Collect a batch on this rank, and wait until all ranks have theirs.
 
@@ -22,7 +28,8 @@ def collect_synchronized(
         collector: of this rank.
         rank: of this process.
         stop: ends it in the middle of a step, where somebody asks for that.
-        checked: the groups whose observations must be finite.
+        observed: the groups whose observations must be finite.
+        learning: the groups whose action masks and actions must be right.
         frames: so far, to say in an error.
 
     Returns:
@@ -30,14 +37,15 @@ def collect_synchronized(
 
     Raises:
         OtherRankFailedError: if another rank has no batch.
-        RunFailedError: for an observation that is not finite. What a collector raises is raised, too.
+        RunFailedError: for an observation, action or action mask that is wrong. What a collector raises is raised, too.
     """
     try:
         with stop.cutting("the steps at hand"):
             collected = collector.collect()
         stopped = stop.now
         if not stopped:
-            check_observations(collected, checked, frames)  # pyright: ignore[reportPossiblyUnbound]  it was not cut
+            check_observations(collected, observed, frames)  # pyright: ignore[reportPossiblyUnbound]  it was not cut
+            check_actions(collected, learning, frames)  # pyright: ignore[reportPossiblyUnbound]
     except (Exception, SystemExit):
         rank.barrier(failed=True)
         raise

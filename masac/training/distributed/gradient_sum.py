@@ -8,7 +8,7 @@ agents of all rows, not a mean of means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,13 +23,11 @@ class Gradients:
         logged: scalars to log, by name: ``group/loss_qvalue`` and so on.
         total: the sum of all terms, a scalar.
         gradients: by parameter.
-        failed_checks: bool scalars, True for a check that failed.
     """
 
     logged: dict[str, Tensor]
     total: Tensor
     gradients: dict[Tensor, Tensor]
-    failed_checks: Sequence[Tensor]
 
 
 class GradientSum:
@@ -57,15 +55,14 @@ class GradientSum:
         self._logged, self._denominators, self._trained = list(found.logged), list(denominators), list(found.gradients)
         parts = [_times(gradient, denominators.get(self.term_of[p])) for p, gradient in found.gradients.items()]
         parts += [_times(value, denominators.get(name)) for name, value in found.logged.items()]
-        faulty = torch.stack([*found.failed_checks]).any() if found.failed_checks else parts[0].new_zeros(())
-        parts += [*denominators.values(), faulty.to(parts[0])]
+        parts += denominators.values()
         return torch.cat([part.reshape(-1) for part in parts])
 
     def unpack(self, total: Tensor) -> Gradients:
         """The gradients on the rows of all processes, from the sum of their tensors."""
         sizes = [parameter.numel() for parameter in self._trained]
         *gradients, rest = total.split([*sizes, total.numel() - sum(sizes)])
-        logged, over, fault = rest.split([len(self._logged), len(self._denominators), 1])
+        logged, over = rest.split([len(self._logged), len(self._denominators)])
         # Where nobody is alive in any row the sums are 0, and so are the means.
         denominators = dict(zip(self._denominators, torch.where(over > 0, over, torch.ones_like(over)), strict=True))
         means = {
@@ -81,7 +78,6 @@ class GradientSum:
                 .to(parameter.dtype)
                 for parameter, gradient in zip(self._trained, gradients, strict=True)
             },
-            failed_checks=[fault.squeeze(0) > 0],
         )
 
 

@@ -1,0 +1,84 @@
+"""What collected data must be like before it enters the replay buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from masac.actions.validation import action_error, agents_with_illegal_action, agents_without_choice, first_agent
+from masac.errors import RunFailedError
+from masac.groups import GroupSpec
+from masac.losses.group_signals import read_next_signal
+from masac.signals import expand_to_agents
+from masac.training.episodes import alive_agents
+
+
+def check_observations(collected: TensorDictBase, groups: Sequence[GroupSpec], frames: int) -> None:
+    """Raise unless the observations of all living agents are finite.
+
+    Args:
+        collected: ``[E, T]``.
+        groups: whose observations.
+        frames: collected before this batch.
+
+    Raises:
+        RunFailedError: naming group, agent, environment and step of the first that is not.
+    """
+    for group in groups:
+        for state, acts, where in _states(collected, group):
+            wrong = acts & ~state.get(group.observation_key).isfinite().all(-1)
+            if (found := first_agent(wrong)) is not None:
+                (env, step), agent = found
+                got = state[group.observation_key][env, step, agent].tolist()
+                raise RunFailedError(
+                    f"observations of living agents must be finite; got {got} for agent {agent} of group "
+                    f"{group.name!r} in {_place(env, step, where, frames)}. Mend the environment, set its terminated "
+                    "flag where an observation means nothing, or set training.check_observations=false"
+                )
+
+
+def check_actions(collected: TensorDictBase, groups: Sequence[GroupSpec], frames: int) -> None:
+    """Raise unless every living agent of a group with an action mask has a legal action, and takes one.
+
+    Args:
+        collected: ``[E, T]``.
+        groups: whose actions; those without an action mask are not checked.
+        frames: collected before this batch.
+
+    Raises:
+        RunFailedError: naming group, agent, environment and step of the first that has none, or takes another.
+    """
+    for group in groups:
+        if not group.has_action_mask or group.discrete is None:
+            continue
+        key, sizes = (group.name, "action_mask"), group.discrete.sizes or ()
+        for state, acts, where in _states(collected, group):
+            found = first_agent(agents_without_choice(state.get(key), acts, sizes))
+            if found is not None:
+                (env, step), agent = found
+                rule = f"have a legal action in {_place(env, step, where, frames)}"
+                raise RunFailedError(action_error(group.name, agent, rule, "none", "check the action mask"))
+        action, mask = collected.get((group.name, "action")), collected.get(key)
+        vectors = group.discrete.one_hot(action, mask.shape[:-1], sizes, mask.dtype)
+        found = first_agent(agents_with_illegal_action(vectors, mask, alive_agents(collected, group)))
+        if found is not None:
+            (env, step), agent = found
+            rule = f"take a legal action in {_place(env, step, '', frames)}"
+            got = action[env, step, agent].tolist()
+            raise RunFailedError(action_error(group.name, agent, rule, got, "check the action mask"))
+
+
+def _states(collected: TensorDictBase, group: GroupSpec) -> Iterator[tuple[TensorDictBase, Tensor, str]]:
+    """The current and the next state, and the agents that act there, bool ``[E, T, N]``."""
+    alive = alive_agents(collected, group)
+    yield collected, alive, ""
+    # Nothing is read of an agent that terminated; after a truncation the next state still is.
+    flags = read_next_signal(collected, (group.name, "terminated"), group.name, "terminated")
+    ended = expand_to_agents(flags, collected.batch_size, group.n_agents, name="terminated").squeeze(-1)
+    yield collected.get("next"), alive & ~ended, "after "
+
+
+def _place(env: int, step: int, where: str, frames: int) -> str:
+    return f"environment {env}, {where}step {step} of the batch that begins at frame {frames}"
