@@ -1,27 +1,28 @@
 """masac and BenchMARL 1.5.2 side by side: python -m benchmarks.against_benchmarl [--time-to-solved] [--json FILE].
 
-BenchMARL wants an older TorchRL, so it runs in a virtual environment of its own (--venv; built if it is not there).
-Each run is a process of its own, one after another, the two libraries in turn.
+BenchMARL needs an older TorchRL, so it runs in a separate virtual environment (--venv; created if needed). Each run is
+its own process, one after another, with the two libraries in turn.
 
-Equal for both: scenario and its keywords, environments, frames, updates, batch size, networks, learning rates
-(constant), gamma, tau, initial temperature, target entropy, number and sharing of critics, loss function, gradient
-clipping, Adam's epsilon, buffer, random actions at the start and no updates meanwhile (see benchmarl_recipes.py).
+Equal for both: scenario and keywords, environments, frames, updates, batch size, networks, constant learning rates,
+gamma, tau, initial temperature, target entropy, number and sharing of critics, loss function, gradient clipping, Adam's
+epsilon, buffer, and random actions without updates at the start (see benchmarl/recipes.py).
 
-What stays different is the libraries' own: BenchMARL takes VMAS's horizon as a termination, masac as a truncation. The
-shared centralized critic of BenchMARL's masac is one value for all agents, masac's a value an agent. BenchMARL maps to
-the standard deviation by a biased softplus, masac squashes its logarithm. BenchMARL has an optimizer a loss, masac one.
+Different, because each library has its own way: BenchMARL treats VMAS's horizon as a termination, masac as a
+truncation. The shared centralized critic of BenchMARL's masac has one value for all agents, masac's one per agent.
+BenchMARL computes the standard deviation with a biased softplus, masac with a squashed logarithm. BenchMARL has one
+optimizer per loss, masac one in total.
 
-The clock starts when the first batch is collected, after which environments, networks and threads are warm, and stops
-after the last update. Inside are collecting, the buffer, updates and what each library keeps count of (returns of
-training episodes; masac's metrics.csv). Outside are start-up, evaluations, and writing actors for them. Neither
-evaluates, checkpoints or logs elsewhere during the comparison of wall times.
+The clock starts when the first batch has been collected (environments, networks and threads are warm by then) and stops
+after the last update. It includes collecting, the buffer, updates, and each library's own records (returns of training
+episodes; masac's metrics.csv). It excludes start-up, evaluations and writing actors for them. While wall times are
+compared, neither library evaluates, writes checkpoints or logs elsewhere.
 
-Final policies are evaluated without noise by masac's code on the same 100 episodes. A return is the sum of an agent's
-rewards, the mean over agents and episodes.
+Final policies are evaluated without noise by masac's code on the same 100 episodes. The figure is the mean return per
+agent.
 
 With --time-to-solved: seconds (by the same clock) and frames until an evaluation on these episodes, every 6,000 frames,
-reaches the threshold, of navigation 97% success (all agents at their goals): masac with its preset (its checkpoints and
-logs on the clock), BenchMARL with the recipe, and BenchMARL with its own fine-tuned settings for VMAS.
+reaches the threshold (for navigation 97% success). The systems are masac with its preset (including the time of its
+checkpoints and logs), BenchMARL with the recipe, and BenchMARL with its own fine-tuned settings for VMAS.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks import benchmarl_recipes as recipes
-from benchmarks.benchmarl_actor import read_benchmarl_policy
-from benchmarks.benchmarl_environment import default_folder, find_or_make
-from benchmarks.benchmarl_tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.benchmarl import recipes
+from benchmarks.benchmarl.actor import read_benchmarl_policy
+from benchmarks.benchmarl.tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.report import print_table, write_json
+from masac.cli.composing import composed_experiment
 from masac.groups import read_groups
 from masac.training.config import ExperimentConfig
 from masac.training.evaluator import Evaluator
@@ -50,16 +52,16 @@ from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import read_policy
 
 EVERY_FRAMES = 6_000
-"""Between evaluations on the way to solved; BenchMARL's fine-tuned settings collect that many at a time."""
+"""Frames between evaluations with --time-to-solved; BenchMARL's fine-tuned settings collect this many per batch."""
 
 SYSTEMS = {False: ("masac", "benchmarl"), True: ("masac", "benchmarl", "benchmarl fine-tuned")}
-"""Who runs, by whether the time to solved is wanted."""
+"""The compared systems, without and with --time-to-solved."""
 
 Run = dict[str, Any]
 
 
 def main() -> None:
-    """Run everything that was asked for and print tables."""
+    """Run the chosen tasks, algorithms, systems and seeds and print a table."""
     arguments = _arguments()
     python = find_or_make(arguments.venv)
     to_solved = arguments.time_to_solved
@@ -68,7 +70,7 @@ def main() -> None:
         for task in arguments.tasks
         for seed in arguments.seeds
         for algorithm in arguments.algorithms
-        for system in (arguments.systems if seed % 2 == 0 else arguments.systems[::-1])  # whoever is first
+        for system in (arguments.systems if seed % 2 == 0 else arguments.systems[::-1])  # who goes first alternates
     ]
     runs = runs_before(arguments.json, jobs, to_solved=to_solved) if arguments.add else []
     for task, algorithm, system, seed in jobs:
@@ -103,11 +105,11 @@ def run_one(
         task: one of the recipes.
         algorithm: isac or masac.
         system: one of ``SYSTEMS``.
-        seed: of the run.
-        python: of BenchMARL's environment.
-        folder: an empty one, for the run's files.
-        to_solved: whether to evaluate on the way, and masac runs its preset.
-        scale: factor on frames.
+        seed: the run's seed.
+        python: the Python of BenchMARL's environment.
+        folder: an empty folder for the run's files.
+        to_solved: whether to evaluate during training and run masac's preset.
+        scale: factor on the number of frames.
     """
     if system == "masac" and to_solved:
         words = recipes.preset_overrides(task, algorithm, scale=scale)
@@ -115,7 +117,7 @@ def run_one(
     else:
         words = [*recipes.recipe_overrides(task, algorithm, scale=scale), *recipes.UNWATCHED]
     words += [f"seed={seed}"]
-    config = recipes.compose_config(words)
+    config = composed_experiment(words)
     if system == "masac":
         found = _run_masac(words, config, folder)
     else:
@@ -165,14 +167,14 @@ def _run_masac(words: list[str], config: ExperimentConfig, folder: Path) -> Run:
 
 
 def seconds_of(rows: list[dict[str, str]]) -> list[float]:
-    """By the rows of a metrics.csv, seconds since the first batch was collected, evaluations left out.
+    """Seconds since the first batch was collected, without evaluations, for each row of a metrics.csv.
 
     Raises:
-        RuntimeError: if there was more than collecting in the first row.
+        RuntimeError: if the first row has updates or an evaluation.
     """
     first = rows[0]
     if int(first["updates"]) or first["eval/return_mean"]:
-        raise RuntimeError("the first iteration must only collect; it has updates or an evaluation. Warm up longer.")
+        raise RuntimeError("the first iteration must only collect; got updates or an evaluation. Raise warmup_frames.")
     clock, evaluating = [], 0.0
     for row in rows:
         evaluating += float(row["time/evaluate_s"])
@@ -181,22 +183,22 @@ def seconds_of(rows: list[dict[str, str]]) -> list[float]:
 
 
 def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, folder: Path) -> Run:
-    """Run a job of ``benchmarl_run.py``, and evaluate its actors.
+    """Run a job with ``benchmarl/run.py`` and evaluate its actors.
 
     Args:
         job: see ``benchmarl_job``.
-        config: masac's, whose evaluation to take.
-        python: of BenchMARL's environment.
-        folder: an empty one, for the run's files.
+        config: masac's config, which defines the evaluation.
+        python: the Python of BenchMARL's environment.
+        folder: an empty folder for the run's files.
 
     Raises:
-        RuntimeError: if the run fails, or aims at another entropy than masac.
+        RuntimeError: if the run fails or its target entropy differs from masac's.
     """
-    told, out = folder / "job.json", folder / "run"
-    told.write_text(json.dumps(job))
+    job_file, out = folder / "job.json", folder / "run"
+    job_file.write_text(json.dumps(job))
     out.mkdir()
-    script = Path(__file__).with_name("benchmarl_run.py").resolve()
-    _start([str(python), "-I", str(script), str(told), str(out)], folder / "log")
+    script = Path(__file__).resolve().with_name("benchmarl") / "run.py"
+    _start([str(python), "-I", str(script), str(job_file), str(out)], folder / "log")
     result = json.loads((out / "result.json").read_text())
     if result["target_entropy"] != -result["action_dim"]:
         raise RuntimeError(f"BenchMARL's target entropy must be masac's; got {result['target_entropy']}.")
@@ -216,7 +218,7 @@ def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, f
 
 
 def evaluate(policy: Policy, config: ExperimentConfig) -> dict[str, float | None]:
-    """The return per agent and the success rate, on the episodes of the config's evaluation."""
+    """The mean return per agent and the success rate on the config's evaluation episodes."""
     evaluation = _evaluator(config).evaluate(policy)
     return {
         "return": evaluation.episode_returns(list(evaluation.returns)).mean().item(),
@@ -225,26 +227,26 @@ def evaluate(policy: Policy, config: ExperimentConfig) -> dict[str, float | None
 
 
 def _evaluator(config: ExperimentConfig) -> Evaluator:
-    """The episodes are the same whichever library, algorithm or seed is trained."""
+    """An evaluator whose episodes are the same for all libraries, algorithms and seeds."""
     return _evaluator_of_task(config.task.scenario or "", config.evaluation.episodes, config.evaluation.seed)
 
 
 @cache
 def _evaluator_of_task(task: str, episodes: int, seed: int) -> Evaluator:
-    config = recipes.compose_config(recipes.recipe_overrides(task, "isac"))
+    config = composed_experiment(recipes.recipe_overrides(task, "isac"))
     evaluation = replace(config.evaluation, episodes=episodes, seed=seed, stochastic=False)
     return Evaluator(replace(config, evaluation=evaluation), device="cpu")
 
 
 def runs_before(path: Path, jobs: list[tuple[str, str, str, int]], *, to_solved: bool) -> list[Run]:
-    """The runs in a file of an earlier call, but for those that are done again.
+    """The runs in a file of an earlier call, without those that run again.
 
     Raises:
-        ValueError: if they are of the other comparison.
+        ValueError: if the file holds the other comparison.
     """
     before = json.loads(path.read_text())
     if before["time_to_solved"] != to_solved:
-        raise ValueError(f"--add must name a file of the same comparison; {path} is of the other. Name another file.")
+        raise ValueError(f"--add must name a file of the same comparison; {path} has the other one. Name another file.")
     return [run for run in before["runs"] if (run["task"], run["algorithm"], run["system"], run["seed"]) not in jobs]
 
 
@@ -252,7 +254,7 @@ def _start(command: list[str], log: Path) -> None:
     """Run a process to its end.
 
     Raises:
-        RuntimeError: with the end of what it printed, if it fails.
+        RuntimeError: if it fails, with the end of its output.
     """
     with log.open("w") as file:
         done = subprocess.run(
@@ -275,13 +277,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=float, default=1.0, help="factor on all frames, for a quick trial")
     parser.add_argument("--time-to-solved", action="store_true")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--add", action="store_true", help="keep the runs in --json that are not done again")
+    parser.add_argument("--add", action="store_true", help="keep the other runs in --json")
     parser.add_argument("--venv", type=Path, default=default_folder(), help="default: %(default)s")
     arguments = parser.parse_args()
     arguments.seeds = arguments.seeds or list(range(5 if arguments.time_to_solved else 3))
     arguments.systems = list(arguments.systems or SYSTEMS[arguments.time_to_solved])
     if arguments.add and (arguments.json is None or not arguments.json.exists()):
-        parser.error("--add keeps the runs of an earlier --json; there is no such file")
+        parser.error("--add needs an existing file in --json")
     if not set(arguments.systems) <= set(SYSTEMS[arguments.time_to_solved]):
         parser.error(f"--systems must be among {', '.join(SYSTEMS[False])} without --time-to-solved")
     return arguments

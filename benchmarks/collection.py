@@ -1,22 +1,21 @@
-"""Collecting transitions: python -m benchmarks.collection [--tasks navigation balance] [--envs 64 256 1024] [--json F].
+"""Speed of collecting on VMAS: python -m benchmarks.collection [--tasks navigation balance] [--envs 64 256 1024].
 
-Four contenders collect with the same actor (default model), each in environments of its own:
+Four contenders collect with the same actor (default model), each in its own environments:
 
-- raw: VMAS stepped in a plain loop with the bare network and a tanh-normal sample; environments that end are reset by
-  VMAS's ``reset_at``, one by one. Nothing is stored.
-- endless: the same, but no environment ever ends or is reset.
-- torchrl: TorchRL's ``Collector`` over its ``VmasEnv``, with the actor as a ``ProbabilisticActor``.
-- masac: masac's collector with its policy, as training uses it.
+- raw: a plain loop over VMAS with the bare network and a tanh-normal sample. Environments that end are reset one by
+  one with VMAS's ``reset_at``. Nothing is stored.
+- endless: the same without ends and resets.
+- torchrl: TorchRL's ``Collector`` and ``VmasEnv``, with the actor as a ``ProbabilisticActor``.
+- masac: masac's collector and policy, as in training.
 
-Episodes end after 100 steps, spread evenly over the environments, so that some end in most steps. The contenders take
-turns in one process; a figure is environment steps a second, the median over rounds with the least and the most.
+Episodes take 100 steps and end at different times, so that some end in most steps. The contenders take turns in one
+process. A figure is environment steps per second: the median over rounds, and the range.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,15 +28,14 @@ from torchrl.collectors import Collector as TorchRLCollector
 from torchrl.envs.libs.vmas import VmasEnv
 from torchrl.modules import ProbabilisticActor
 
-from benchmarks.report import print_table, write_json
-from benchmarks.tasks import vmas_task
-from benchmarks.turns import take_turns
+from benchmarks.interleaved_timing import time_interleaved
+from benchmarks.report import print_table, spread, summary, write_json
+from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
 from masac.envs.vmas import make_vmas_env
 from masac.envs.vmas_env import VmasVectorEnv
 from masac.groups import read_groups
 from masac.training.collectors.local import LocalCollector
-from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import make_policy
 
@@ -51,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["navigation", "balance"], help="presets of the vmas suite")
     parser.add_argument("--envs", type=int, nargs="+", default=[64, 256, 1024])
-    parser.add_argument("--steps", type=int, default=10, help="steps of every environment in a batch")
+    parser.add_argument("--steps", type=int, default=10, help="steps of every environment per batch")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=9, help="turns of every contender")
@@ -79,7 +77,7 @@ def main() -> None:
         for case in cases
     ]
     columns = ("task", "envs", *(f"{name} k/s" for name in CONTENDERS), *(f"masac / {name}" for name in OTHERS))
-    print_table("environment steps a second, in thousands", columns, rows)
+    print_table("environment steps per second, in thousands", columns, rows)
     write_json(arguments.json, {"cases": cases, "steps": arguments.steps}, device=arguments.device)
 
 
@@ -88,13 +86,13 @@ def time_case(task: str, envs: int, *, device: str, steps: int, rounds: int, sec
 
     Args:
         task: a preset of the vmas suite.
-        envs: environments.
-        device: where.
-        steps: of every environment in a batch.
+        envs: number of environments.
+        device: the device of environments and networks.
+        steps: steps of every environment per batch.
         rounds: turns of every contender.
         seconds: length of a turn.
     """
-    config = ExperimentConfig(task=vmas_task(task, num_envs=envs, horizon=HORIZON))
+    config = composed_experiment([f"task=vmas/{task}", f"task.num_envs={envs}", f"task.horizon={HORIZON}"])
     torch.manual_seed(0)
     env = cast(VmasVectorEnv, make_vmas_env(config.task, num_envs=envs, seed=0, device=device))
     groups = read_groups(env)
@@ -105,16 +103,13 @@ def time_case(task: str, envs: int, *, device: str, steps: int, rounds: int, sec
         "torchrl": _torchrl(config.task, policy, device, steps),
         "masac": _masac(env, policy, steps),
     }
-    times = take_turns(collects, rounds=rounds, seconds=seconds, device=device)
-    rates = {name: [1e3 * envs * steps / one for one in values] for name, values in times.items()}
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+    times = time_interleaved(collects, rounds=rounds, seconds=seconds, device=device)
+    rates = {name: summary([1e3 * envs * steps / one for one in values]) for name, values in times.items()}
     return {
         "task": task,
         "envs": envs,
-        **{f"masac_over_{name}": medians["masac"] / medians[name] for name in OTHERS},
-        "steps_per_second": {
-            name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in rates.items()
-        },
+        **{f"masac_over_{name}": rates["masac"]["median"] / rates[name]["median"] for name in OTHERS},
+        "steps_per_second": rates,
     }
 
 
@@ -170,12 +165,12 @@ def _masac(env: VmasVectorEnv, policy: Policy, steps: int) -> Callable[[], objec
 
 
 def _spread(envs: int, device: str) -> Tensor:
-    """How far the episodes are, ``[envs]``."""
+    """Elapsed steps of the episodes, ``[envs]``."""
     return (torch.arange(envs, device=device) * HORIZON / envs).floor()
 
 
 def _thousands(rates: dict[str, float]) -> str:
-    return f"{rates['median'] / 1e3:.1f} ({rates['min'] / 1e3:.1f} to {rates['max'] / 1e3:.1f})"
+    return spread({name: rate / 1e3 for name, rate in rates.items()})
 
 
 if __name__ == "__main__":

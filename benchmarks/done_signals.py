@@ -1,13 +1,13 @@
-"""What losses do with multi-agent done signals: python -m benchmarks.done_signals [--benchmarl] [--json FILE].
+"""Losses on multi-agent done signals: python -m benchmarks.done_signals [--benchmarl] [--json FILE].
 
-The grid: continuous and discrete actions × shared and per-agent weights × independent and centralized critics × agents
-that end together and apart × finite and NaN terminal observations, 32 cases, each with terminal states skipped and not.
-A case is right if losses and gradients are finite and, for masac, which has ``target_value``, the critic target of
-every agent that terminated is its reward.
+The grid has 32 cases: continuous and discrete actions × shared and per-agent weights × independent and centralized
+critics × agents that end together and apart × finite and NaN terminal observations. Every loss runs on it once for each
+way to skip terminal states. A case is right if losses and gradients are finite and (only checked for masac, which has
+``target_value``) the critic target of every terminated agent is its reward.
 
-With --benchmarl the losses of BenchMARL's MASAC and ISAC get the same grid, in a virtual environment of their own
-(--venv; built if it is not there), with BenchMARL's networks and the data as BenchMARL's ``process_batch`` leaves it.
-BenchMARL has no option to skip terminal states.
+With --benchmarl the losses of BenchMARL's MASAC and ISAC run on the same grid, with BenchMARL's networks and the data
+that its ``process_batch`` returns, in a separate virtual environment (--venv; it is created if needed). BenchMARL has
+no option to skip terminal states.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import torch
 from tensordict import TensorDict
 from torchrl.objectives import DiscreteSACLoss, SACLoss, ValueEstimators
 
-from benchmarks.benchmarl_environment import default_folder, find_or_make
-from benchmarks.networks import GROUP, action_spec, continuous_networks, discrete_networks
+from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.report import print_table, write_json
+from benchmarks.torchrl_networks import GROUP, action_spec, continuous_networks, discrete_networks
 from masac import GroupDiscreteSACLoss, GroupSACLoss
 
 ROWS, N_AGENTS, OBSERVATION, ACTION, N_ACTIONS, HIDDEN = 16, 3, 6, 2, 4, 16
@@ -39,10 +39,12 @@ GRID = list(
 
 
 def main() -> None:
-    """Run the grid and print what each loss does."""
+    """Run the grid and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--benchmarl", action="store_true", help="run BenchMARL's losses too")
-    parser.add_argument("--venv", type=Path, default=default_folder(), help="where BenchMARL is, or is to be installed")
+    parser.add_argument(
+        "--venv", type=Path, default=default_folder(), help="BenchMARL's virtual environment; default: %(default)s"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -55,7 +57,7 @@ def main() -> None:
     outcomes = sorted({case["outcome"] for case in cases}, key=lambda outcome: (outcome != "finite", outcome))
     rows = _counted(cases)
     print_table(
-        "done signals of shape [B, n_agents, 1], 16 cases a row",
+        "done signals of shape [B, n_agents, 1], 16 cases per row",
         ("loss", "skip_done_states", "actions", *outcomes),
         [(row["loss"], row["skip"], row["actions"], *(row["outcomes"].get(o, 0) for o in outcomes)) for row in rows],
     )
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 def _counted(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How often a loss came to each outcome."""
+    """Counts of the outcomes, by loss and kind of actions."""
     counts: dict[tuple[str, str, str], Counter[str]] = {}
     for case in cases:
         counts.setdefault((case["loss"], case["skip"], case["actions"]), Counter())[case["outcome"]] += 1
@@ -78,7 +80,7 @@ def _run_benchmarl(venv: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         job, result = Path(folder, "cases.json"), Path(folder, "result.json")
         job.write_text(json.dumps([{"loss": "benchmarl", "skip": "-", **_case(*where)} for where in GRID]))
-        script = Path(__file__).with_name("benchmarl_done_signals.py")
+        script = Path(__file__).with_name("benchmarl") / "done_signals.py"
         subprocess.run([str(python), "-I", str(script), str(job), str(result)], check=True)
         return json.loads(result.read_text())
 
@@ -110,7 +112,7 @@ def _outcome(make: Callable[..., Any], kind: str, share: bool, centralized: bool
         losses = loss(batch)
         total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
         total.backward()
-    except Exception as error:  # whatever it is, it is the outcome
+    except Exception as error:  # every exception is an outcome
         return f"raises {type(error).__name__}"
     gradients = [parameter.grad for parameter in loss.parameters() if parameter.grad is not None]
     if not (torch.isfinite(total) and all(torch.isfinite(gradient).all() for gradient in gradients)):

@@ -1,19 +1,18 @@
 """How the cost grows with agents and environments: python -m benchmarks.growth [--agents 3 10] [--json FILE].
 
-Agents: one update (graph mode) for every kind of critic, with shared weights and weights an agent, two hidden layers of
-128, on agents that observe 18 numbers and act in 2 dimensions; microseconds a transition trained (one row of the batch:
-a frame of all agents). Multiply-adds are those of one critic's forward pass, an agent.
+Agents: one update (graph mode) for every kind of critic, with shared weights and with weights per agent, two hidden
+layers of 128, 18 observed numbers and 2 action dimensions per agent; in microseconds per row of the batch (a frame of
+all agents). Multiply-adds are those of one critic's forward pass, per agent.
 
-Environments: collecting on navigation with the default policy, microseconds a frame.
+Environments: collecting on navigation with the default policy, in microseconds per frame.
 
-Contenders of a size take turns in one process; a figure is the median over rounds.
+The contenders of a size take turns in one process; a figure is the median over rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import warnings
 from pathlib import Path
 from typing import Any, get_args
@@ -25,15 +24,14 @@ from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 from torchrl.data import Bounded
 
-from benchmarks.report import print_table, write_json
-from benchmarks.tasks import vmas_task
-from benchmarks.turns import masac_update, take_turns
+from benchmarks.interleaved_timing import masac_update, time_interleaved
+from benchmarks.report import print_table, spread, summary, write_json
 from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
+from masac.cli.composing import composed_experiment
 from masac.envs.registry import make_env
 from masac.groups import read_groups
 from masac.networks.critics import CriticKind, GroupCritic
 from masac.training.collectors.local import LocalCollector
-from masac.training.config import ExperimentConfig
 from masac.training.policies.saved_policy import make_policy
 
 GROUP, OBSERVATION, ACTION, MODEL = "agents", 18, 2, ModelConfig()
@@ -41,7 +39,7 @@ KINDS: list[CriticKind] = [kind for kind in get_args(CriticKind) if kind != "tea
 
 
 def main() -> None:
-    """Time all sizes, print them and draw them."""
+    """Time, print and draw all sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, nargs="*", default=[3, 10, 30, 100])
     parser.add_argument("--envs", type=int, nargs="*", default=[16, 64, 256, 1024, 4096])
@@ -68,33 +66,29 @@ def _time_updates(n_agents: int, arguments: argparse.Namespace) -> dict[str, Any
         _name(kind, share): masac_update(_loss(kind, n_agents, share, device), data, "graph")
         for kind, share in itertools.product(KINDS, (True, False))
     }
-    times = take_turns(contenders, rounds=arguments.rounds, seconds=arguments.seconds, device=device)
+    times = time_interleaved(contenders, rounds=arguments.rounds, seconds=arguments.seconds, device=device)
     return {
         "agents": n_agents,
         "multiply_adds": {kind: _multiply_adds(kind, n_agents) // n_agents for kind in KINDS},
-        "us_a_transition": {
-            name: {what: 1e3 * of(values) / arguments.rows for what, of in MOMENTS.items()}
-            for name, values in times.items()
+        "us_per_row": {
+            name: summary([1e3 * value / arguments.rows for value in values]) for name, values in times.items()
         },
     }
 
 
-MOMENTS = {"median": statistics.median, "min": min, "max": max}
-
-
 def _time_collecting(num_envs: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    config = ExperimentConfig(task=vmas_task("navigation", num_envs=num_envs))
+    config = composed_experiment(["task=vmas/navigation", f"task.num_envs={num_envs}"])
     torch.manual_seed(0)
     env = make_env(config.task, num_envs=num_envs, seed=0, device=arguments.device)
     groups = read_groups(env)
     steps = 4
     collector = LocalCollector(env, make_policy(groups, groups, config).to(arguments.device), steps=steps)
-    times = take_turns(
+    times = time_interleaved(
         {"collect": collector.collect}, rounds=arguments.rounds, seconds=arguments.seconds, device=arguments.device
     )["collect"]
     return {
         "environments": num_envs,
-        "us_a_frame": {what: 1e3 * of(times) / (steps * num_envs) for what, of in MOMENTS.items()},
+        "us_per_frame": summary([1e3 * value / (steps * num_envs) for value in times]),
     }
 
 
@@ -103,14 +97,11 @@ def _print(updates: list[dict[str, Any]], collections: list[dict[str, Any]], row
     table = []
     for case in updates:
         counts = [f"{case['multiply_adds'][kind]:,}" for kind in KINDS]
-        table.append((case["agents"], *(f"{case['us_a_transition'][name]['median']:.1f}" for name in names), *counts))
+        table.append((case["agents"], *(f"{case['us_per_row'][name]['median']:.1f}" for name in names), *counts))
     columns = ["agents", *(f"{name}, µs" for name in names), *(f"{kind}, multiply-adds" for kind in KINDS)]
-    print_table(f"µs a transition trained, batches of {rows} rows; multiply-adds a critic and agent", columns, table)
-    table = [
-        (case["environments"], "{median:.1f} ({min:.1f} to {max:.1f})".format(**case["us_a_frame"]))
-        for case in collections
-    ]
-    print_table("collecting on navigation", ["environments", "µs a frame"], table)
+    print_table(f"one update, µs per row of a batch of {rows} rows; multiply-adds per critic and agent", columns, table)
+    table = [(case["environments"], spread(case["us_per_frame"])) for case in collections]
+    print_table("collecting on navigation", ["environments", "µs per frame"], table)
 
 
 def _draw(updates: list[dict[str, Any]], collections: list[dict[str, Any]], path: Path) -> None:
@@ -119,13 +110,13 @@ def _draw(updates: list[dict[str, Any]], collections: list[dict[str, Any]], path
     for index, kind in enumerate(KINDS):
         for share, style in ((True, "-"), (False, "--")):
             name = _name(kind, share)
-            values = [case["us_a_transition"][name]["median"] for case in updates]
+            values = [case["us_per_row"][name]["median"] for case in updates]
             left.plot(agents, values, f"o{style}", color=f"C{index}", label=name)
-    _label(left, "agents", "µs a transition trained")
+    _label(left, "agents", "update: µs per row (a frame of all agents)")
     left.legend(frameon=False, fontsize=8)
-    frames = [case["us_a_frame"]["median"] for case in collections]
+    frames = [case["us_per_frame"]["median"] for case in collections]
     right.plot([case["environments"] for case in collections], frames, "o-", color="C3")
-    _label(right, "environments", "µs a frame collected (navigation)")
+    _label(right, "environments", "collecting navigation: µs per frame")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -157,13 +148,13 @@ def _loss(kind: CriticKind, n_agents: int, share: bool, device: str) -> GroupSAC
 
 
 def _multiply_adds(kind: CriticKind, n_agents: int) -> int:
-    """Of the values of one row."""
+    """Multiply-adds of a critic's forward pass on one row, for all agents."""
     critic = _critic(kind, n_agents, True)
     row = _batch(1, n_agents)
     row[GROUP, "alive"] = torch.ones(1, n_agents, 1, dtype=torch.bool)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         critic(row)
-    return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
+    return counter.get_total_flops() // 2  # a multiply-add counts as two operations
 
 
 def _batch(rows: int, n_agents: int) -> TensorDict:

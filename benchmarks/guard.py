@@ -1,8 +1,8 @@
-"""Guards the speed that was reached: python -m benchmarks.guard.
+"""Fails if masac has become slower relative to TorchRL: python -m benchmarks.guard.
 
-Runs small cases of ``benchmarks.update_step`` and ``benchmarks.collection`` again and compares their ratios to TorchRL
-with the recorded ones in ``benchmarks/results``. A ratio of two contenders in one process holds on a slower machine
-too; one below ``TOLERATED`` of what was recorded ends this with an error.
+Repeats small cases of ``benchmarks.update_step`` and ``benchmarks.collection`` and compares their ratios of TorchRL's
+time to masac's with the recorded ones in ``benchmarks/results``. Ratios within one process also hold on a slower
+machine. A ratio below ``TOLERATED`` times the recorded one is an error.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ COLLECTIONS = [("navigation", 64)]
 
 
 def main() -> None:
-    """Run the cases, print them, and fail if one is too slow."""
+    """Run and print the cases; fail if one is too slow."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     found = [*_updates(arguments.device), *_collections(arguments.device)]
     rows = [(name, f"{recorded:.2f}", f"{now:.2f}", f"{now / recorded:.0%}") for name, recorded, now in found]
-    print_table("TorchRL's time / masac's", ("case", "recorded", "now", "of recorded"), rows)
+    print_table("TorchRL's time / masac's", ("case", "recorded", "now", "now / recorded"), rows)
     slow = [name for name, recorded, now in found if now < TOLERATED * recorded]
     if slow:
         sys.exit(
-            f"ratios must be at least {TOLERATED:.0%} of the recorded ones; got less for {', '.join(slow)}. Find what "
-            "became slower, or record anew with the commands in benchmarks/README.md and say why"
+            f"ratios must be at least {TOLERATED:.0%} of the recorded ones; got less for {', '.join(slow)}. Find out "
+            "what became slower, or record the results again (see benchmarks/README.md) and explain why"
         )
 
 

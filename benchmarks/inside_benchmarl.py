@@ -1,14 +1,14 @@
-"""BenchMARL's MASAC and masac's inside BenchMARL: python -m benchmarks.inside_benchmarl [--json FILE].
+"""masac's losses inside BenchMARL, beside BenchMARL's own: python -m benchmarks.inside_benchmarl [--json FILE].
 
 Both are BenchMARL's ``Experiment`` with the same task, models, optimizers, buffer and frames (the recipe for navigation
-in benchmarl_recipes.py), each run a process of its own, the contenders in turn. What differs is the algorithm:
-BenchMARL's ``masac`` has TorchRL's loss and one value for the group; ``group_masac`` has masac's loss and a value an
-agent (critic_value=agent) or, with ``--contenders ... team``, one for the team. With ``--algorithm isac`` it is
-``isac`` and ``group_isac``, whose critics are the same.
+in benchmarl/recipes.py); each run is its own process, with the contenders in turn. Only the algorithm differs:
+BenchMARL's ``masac`` has TorchRL's loss and one value for the group; ``group_masac`` has masac's loss and one value per
+agent (``critic_value=agent``) or, with ``--contenders ... team``, one for the team. With ``--algorithm isac`` they are
+``isac`` and ``group_isac``, whose critics are equal.
 
-BenchMARL runs in a virtual environment of its own (--venv; built if it is not there), and imports masac from this
-checkout. The clock and the evaluation are those of ``against_benchmarl``: seconds from the first batch to the last
-update; the final policy without noise on the same 100 episodes, by masac's code.
+BenchMARL runs in a separate virtual environment (--venv; created if needed) and imports masac from this checkout. The
+clock and the evaluation are those of ``against_benchmarl``: seconds from the first batch to the last update, and the
+final policy without noise on the same 100 episodes, by masac's code.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import benchmarl_recipes as recipes
 from benchmarks.against_benchmarl import run_benchmarl
-from benchmarks.benchmarl_environment import default_folder, find_or_make
-from benchmarks.benchmarl_tables import INSIDE_COLUMNS, inside_rows
+from benchmarks.benchmarl import recipes
+from benchmarks.benchmarl.tables import INSIDE_COLUMNS, inside_rows
+from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.report import print_table, write_json
+from masac.cli.composing import composed_experiment
 
 TASK = "navigation"
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -32,18 +33,20 @@ OPTIONS: dict[str, dict[str, Any] | None] = {
     "agent": {"critic_value": "agent"},
     "team": {"critic_value": "team", "reward_reduction": "mean", "terminated_reduction": "any"},
 }
-"""Who runs, with the fields of masac's algorithm; None for BenchMARL's."""
+"""The contenders, with options of masac's algorithm; None for BenchMARL's own algorithm."""
 
 Run = dict[str, Any]
 
 
 def main() -> None:
-    """Run everything that was asked for and print a table."""
+    """Run all contenders and seeds and print a table."""
     arguments = _arguments()
     python = find_or_make(arguments.venv)
     runs: list[Run] = []
     for seed in arguments.seeds:
-        for contender in arguments.contenders if seed % 2 == 0 else arguments.contenders[::-1]:  # whoever is first
+        for contender in (
+            arguments.contenders if seed % 2 == 0 else arguments.contenders[::-1]
+        ):  # who goes first alternates
             with tempfile.TemporaryDirectory() as folder:
                 one = run_one(arguments.algorithm, contender, seed, python, Path(folder), scale=arguments.frames)
             runs.append(one)
@@ -58,19 +61,19 @@ def run_one(algorithm: str, contender: str, seed: int, python: Path, folder: Pat
     Args:
         algorithm: isac or masac.
         contender: one of ``OPTIONS``.
-        seed: of the run.
-        python: of BenchMARL's environment.
-        folder: an empty one, for the run's files.
-        scale: factor on frames.
+        seed: the run's seed.
+        python: the Python of BenchMARL's environment.
+        folder: an empty folder for the run's files.
+        scale: factor on the number of frames.
     """
     words = [*recipes.recipe_overrides(TASK, algorithm, scale=scale), *recipes.UNWATCHED, f"seed={seed}"]
-    config = recipes.compose_config(words)
+    config = composed_experiment(words)
     job = job_of(recipes.benchmarl_job(config), contender)
     return {"algorithm": algorithm, "contender": contender, "seed": seed, **run_benchmarl(job, config, python, folder)}
 
 
 def job_of(job: dict[str, Any], contender: str) -> dict[str, Any]:
-    """A job of BenchMARL's own algorithm, as one of the contender's."""
+    """The contender's job, made from one of BenchMARL's own algorithm."""
     job, options = {**job, "every_frames": 0}, OPTIONS[contender]
     if options is None:
         return job
@@ -89,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--venv", type=Path, default=default_folder(), help="default: %(default)s")
     arguments = parser.parse_args()
     if arguments.algorithm == "isac" and "team" in arguments.contenders:
-        parser.error("--contenders must be among benchmarl, agent with --algorithm isac, which has no team's value")
+        parser.error("--contenders must be among benchmarl, agent with --algorithm isac, which has no team critic")
     return arguments
 
 

@@ -1,9 +1,10 @@
-"""What the benchmarks share: tables, and JSON that says where its numbers come from."""
+"""Tables and JSON files of results, for all benchmarks."""
 
 from __future__ import annotations
 
 import json
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,18 @@ from rich.table import Table
 from masac.files.versions import installed_version
 
 RESULTS = Path(__file__).parent / "results"
-"""What the benchmarks wrote that README.md quotes and ``benchmarks.guard`` compares with."""
+"""The recorded results. README.md and docs quote them, and ``benchmarks.guard`` compares with them."""
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """The median over rounds, and the range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def spread(found: Mapping[str, float], digits: int = 1) -> str:
+    """A summary as text: ``3.1 (2.9 to 3.3)``."""
+    median, least, most = (f"{found[name]:,.{digits}f}" for name in ("median", "min", "max"))
+    return f"{median} ({least} to {most})"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -29,7 +41,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 
 def write_json(path: Path | None, results: Mapping[str, Any], *, device: str) -> None:
-    """Write results with versions, device and threads, if a path was given."""
+    """Write results with versions, device and threads; without a path nothing."""
     if path is None:
         return
     about = {

@@ -1,11 +1,11 @@
-"""Collectors in other processes: python -m benchmarks.scaling_collectors [--kinds processes ray] [--json F].
+"""Speed of collecting with several workers: python -m benchmarks.scaling_collectors [--kinds processes ray].
 
-Frames a second of collecting alone (nobody learns; the policy of the preset acts), by this process (local) and by 1, 2
-and 4 workers of every kind, in turn in one command. Workers collect ahead by ``collector.max_lag``, as in training;
-every turn begins with batches that are not timed, so that none is counted that was ready before.
+Measures frames per second of collecting without learning, with the preset's untrained policy: in this process (local),
+and with 1, 2 and 4 workers of every kind, in turn. Workers collect ahead by ``collector.max_lag``, as in training.
+Every turn begins with batches that are not timed, so that no batch counts that was ready before.
 
-``efficiency`` is the speed of W workers over W times that of one; it cannot stay at 1 beyond the machine's cores.
-``over local`` is what a run gains that only waits for its environments.
+``efficiency`` is the speed of W workers divided by W times the speed of one; beyond the machine's cores it must fall.
+``speed / local`` compares with the local collector.
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import statistics
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
-
-from benchmarks.report import print_table, write_json
-from masac.cli.presets import register_presets
+from benchmarks.report import print_table, spread, summary, write_json
+from masac.cli.composing import composed_experiment
 from masac.groups import read_groups
 from masac.training.checkpointing.random_state import seed_everything
 from masac.training.collectors.base import Collector
 from masac.training.collectors.make import make_collector, make_environments
-from masac.training.config import ExperimentConfig, read_config
+from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import learning_groups
 from masac.training.policies.saved_policy import make_policy
 
@@ -42,8 +39,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS, help="presets")
     parser.add_argument("--kinds", nargs="+", default=["processes", "ray"], choices=["processes", "ray"])
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
-    parser.add_argument("--overrides", nargs="*", default=[], help="task.num_envs=32, say")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
+    parser.add_argument("--overrides", nargs="*", default=[], help="more keys of the config, such as task.num_envs=32")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every collector")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -73,18 +70,18 @@ def time_collectors(
     rounds: int = 5,
     seconds: float = 3.0,
 ) -> list[dict[str, Any]]:
-    """Time the collectors of one task; the local one is always among them, and one worker of every kind.
+    """Time the collectors of one task, always including the local one and one worker of every kind.
 
     Args:
         task: a preset.
-        kinds: of collectors.
-        workers: how many of each; all divide the preset's environments.
-        overrides: of the preset's config.
-        rounds: turns of every contender.
+        kinds: kinds of collectors.
+        workers: numbers of workers; each must divide the number of environments.
+        overrides: keys of the config that differ from the preset.
+        rounds: turns of every collector.
         seconds: length of a turn.
 
     Returns:
-        A case for each: task, envs, kind, workers, frames_per_second (median, min, max), efficiency, over_local.
+        One case per collector: task, envs, kind, workers, frames_per_second (median, min, max), efficiency, over_local.
     """
     names = [("local", 1), *itertools.product(kinds, sorted({1, *workers}))]
     configs = {name: _config(task, *name, overrides) for name in names}
@@ -94,25 +91,25 @@ def time_collectors(
     try:
         for name, config in configs.items():
             collectors[name] = _collector(config)
-        rates: dict[tuple[str, int], list[float]] = {name: [] for name in names}
+        measured: dict[tuple[str, int], list[float]] = {name: [] for name in names}
         for _ in range(rounds):
             for name, collector in collectors.items():
-                rates[name].append(_frames_per_second(collector, configs[name].collector.max_lag + 2, seconds))
+                measured[name].append(_frames_per_second(collector, configs[name].collector.max_lag + 2, seconds))
     finally:
         for collector in collectors.values():
             collector.close()
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+    found = {name: summary(values) for name, values in measured.items()}
     return [
         {
             "task": task,
             "envs": configs[kind, count].task.num_envs,
             "kind": kind,
             "workers": count,
-            "frames_per_second": {"median": medians[kind, count], "min": min(values), "max": max(values)},
-            "efficiency": medians[kind, count] / (count * medians[kind, 1]),
-            "over_local": medians[kind, count] / medians["local", 1],
+            "frames_per_second": rates,
+            "efficiency": rates["median"] / (count * found[kind, 1]["median"]),
+            "over_local": rates["median"] / found["local", 1]["median"],
         }
-        for (kind, count), values in rates.items()
+        for (kind, count), rates in found.items()
     ]
 
 
@@ -124,21 +121,20 @@ def print_collectors(cases: Sequence[dict[str, Any]]) -> None:
             case["envs"],
             case["kind"],
             case["workers"],
-            "{median:,.0f} ({min:,.0f} to {max:,.0f})".format(**case["frames_per_second"]),
+            spread(case["frames_per_second"], 0),
             f"{case['efficiency']:.2f}",
             f"{case['over_local']:.2f}",
         )
         for case in cases
     ]
-    title = f"frames a second of collecting, {os.cpu_count()} cores"
-    print_table(title, ("task", "envs", "collector", "workers", "frames/s", "efficiency", "over local"), rows)
+    columns = ("task", "envs", "collector", "workers", "frames per second", "efficiency", "speed / local")
+    print_table(f"collecting without learning, {os.cpu_count()} cores", columns, rows)
 
 
 def _config(task: str, kind: str, workers: int, overrides: Sequence[str]) -> ExperimentConfig:
-    register_presets()
-    words = [f"task={task}", f"collector={kind}", f"collector.num_workers={workers}", "run_dir=none", *overrides]
-    with initialize_config_module("masac.conf", version_base="1.3"):
-        return read_config(compose("config", overrides=words))
+    return composed_experiment(
+        [f"task={task}", f"collector={kind}", f"collector.num_workers={workers}", "run_dir=none", *overrides]
+    )
 
 
 def _collector(config: ExperimentConfig) -> Collector:
@@ -155,12 +151,12 @@ def _frames_per_second(collector: Collector, untimed: int, seconds: float) -> fl
     frames, started = 0, time.perf_counter()
     while (passed := time.perf_counter() - started) < seconds:
         frames += collector.collect().numel()
-        collector.updated(1)  # weights are pushed with every batch
+        collector.updated(1)  # so that every batch has new weights
     return frames / passed
 
 
 def _start_ray(cpus: int) -> None:
-    """One Ray for all contenders, which end with it: at the end of this process."""
+    """Start one Ray for all collectors; it ends with this process."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

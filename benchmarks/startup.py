@@ -1,21 +1,20 @@
-"""How long masac takes to begin: python -m benchmarks.startup [--repeats 5] [--json FILE].
+"""Start-up time of the commands: python -m benchmarks.startup [--repeats 5] [--json FILE].
 
-Seconds from starting the command to its end (``masac --help``), and to the first row of ``metrics.csv``, after one step
-of all environments (``masac train`` with its defaults). Beside them Python alone, importing PyTorch, and importing what
-a TorchRL recipe for VMAS imports. The commands take turns; a figure is the median, with the least and the most.
+Measures the seconds from start to end of ``masac --help``, and from the start of ``masac train`` with its defaults to
+the first row of ``metrics.csv``, after one step of all environments. For comparison: Python alone, importing PyTorch,
+and importing what a TorchRL recipe for VMAS imports. The commands take turns; a figure is the median, with the range.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import print_table, write_json
+from benchmarks.report import print_table, summary, write_json
 
 IMPORTS = "from torchrl.collectors import Collector; from torchrl.envs.libs.vmas import VmasEnv; import vmas"
 RUNS = {
@@ -34,16 +33,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     times: dict[str, list[float]] = {name: [] for name in (*RUNS, TRAIN)}
-    for _ in range(arguments.repeats + 1):  # the first time reads files from disk and is not counted
+    for _ in range(arguments.repeats + 1):  # the first round reads files from disk and does not count
         for name, command in RUNS.items():
             started = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             times[name].append(time.perf_counter() - started)
         times[TRAIN].append(_first_step())
-    seconds = {
-        name: {"median": statistics.median(values[1:]), "min": min(values[1:]), "max": max(values[1:])}
-        for name, values in times.items()
-    }
+    seconds = {name: summary(values[1:]) for name, values in times.items()}
     rows = [(name, "{median:.2f}".format(**s), "{min:.2f} to {max:.2f}".format(**s)) for name, s in seconds.items()]
     print_table("seconds", ("command", "median", "range"), rows)
     write_json(arguments.json, {"seconds": seconds}, device="cpu")
@@ -58,7 +54,9 @@ def _first_step() -> float:
             try:
                 while not _has_row(run_dir / "metrics.csv"):
                     if process.poll() is not None:
-                        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode} before its first step")
+                        raise RuntimeError(
+                            f"{' '.join(command)} ended with exit code {process.returncode} before its first step"
+                        )
                     time.sleep(0.005)
                 return time.perf_counter() - started
             finally:

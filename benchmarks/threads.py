@@ -1,17 +1,17 @@
-"""Fast beside other programs: python -m benchmarks.threads [--rounds 2] [--json FILE].
+"""Speed beside other programs, by PyTorch's threads: python -m benchmarks.threads [--rounds 2] [--json FILE].
 
-How long the same work takes alone, and beside one process that keeps a core busy: the default run (its first frames),
-the PettingZoo presets (theirs), and an update of large networks (two hidden layers of 256, 1024 rows, 3 agents,
-independent critics). Contenders differ in the threads of PyTorch and in how these wait for each other:
+Times the same work alone and beside one process that keeps a core busy: the first frames of the default run and of the
+PettingZoo presets, and an update of large networks (two hidden layers of 256, 1024 rows, 3 agents, independent
+critics). Contenders differ in the number of PyTorch's threads and in how these wait for each other:
 
-- ``auto``: ``training.threads=auto`` as the commands run it;
-- ``spinning``: one thread a core, which spin while they wait, as PyTorch has it by itself;
+- ``auto``: ``training.threads=auto``, as the commands run;
+- ``spinning``: one thread per core; waiting threads spin, which is PyTorch's default;
 - ``one``: one thread;
-- ``passive``: one thread a core, which sleep while they wait.
+- ``passive``: one thread per core; waiting threads sleep.
 
-Each contender is a process of its own, for how threads wait is read when PyTorch is imported; they take turns, alone
-and beside the busy process, in every round. A figure is the median over rounds of the seconds of collecting and
-updating (without evaluations), with the least and the most.
+Each contender has its own process, because PyTorch reads how threads wait when it is imported. In every round they take
+turns, alone and beside the busy process. A figure is the seconds of collecting and updating, without evaluations: the
+median over rounds, and the range.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import argparse
 import csv
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,7 +36,7 @@ CONTENDERS: dict[str, tuple[str, dict[str, str]]] = {
     "one": ("1", {}),
     "passive": ("all", PASSIVE),
 }
-"""Threads, and what is set in the environment."""
+"""``training.threads`` and environment variables of each contender."""
 
 WITHOUT_EXTRAS = [
     *("evaluation.every_frames=0", "evaluation.episodes=1", "logging.progress=off", "logging.loggers=[]"),
@@ -52,11 +51,11 @@ RUNS: dict[str, list[str]] = {
     "knights_archers_zombies": ["task=pettingzoo/knights_archers_zombies", "training.total_frames=256", *SHORT],
     "multiwalker": ["task=pettingzoo/multiwalker", "training.total_frames=256", *SHORT],
 }
-"""What a run is, by overrides."""
+"""The runs, by their overrides."""
 
 UPDATE = "update of 2x256, batch 1024"
 ALL = ("default run", UPDATE)
-"""The cases that all contenders do; the others are for the first two, which are what is and what was."""
+"""The cases of all contenders; the other cases compare only ``auto`` and ``spinning``."""
 
 SECONDS_OF_UPDATES = 1.5
 CONDITIONS = ("alone", "beside")
@@ -69,25 +68,27 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[*RUNS, UPDATE], choices=[*RUNS, UPDATE])
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--serve", action="store_true", help="be a contender (used by itself)")
+    parser.add_argument("--serve", action="store_true", help="run as a contender (internal)")
     arguments = parser.parse_args()
     if arguments.serve:
         serve()
         return
-    from benchmarks.report import print_table, write_json
+    from benchmarks.report import print_table, spread, write_json
 
     cases = measure(arguments.cases, arguments.contenders, arguments.rounds)
     rows = [
-        (case["case"], name, found["threads"], *(_spread(found[condition]) for condition in CONDITIONS))
+        (case["case"], name, found["threads"], *(spread(found[condition], 2) for condition in CONDITIONS))
         for case in cases
         for name, found in case["contenders"].items()
     ]
-    print_table("seconds (an update: ms)", ("case", "contender", "threads", "alone", "beside a busy process"), rows)
+    print_table("seconds (the update: ms)", ("case", "contender", "threads", "alone", "beside a busy process"), rows)
     write_json(arguments.json, {"cores": os.cpu_count(), "cases": cases}, device="cpu")
 
 
 def measure(cases: Sequence[str], contenders: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    """What the contenders take for the cases, by case."""
+    """Time all contenders on all cases."""
+    from benchmarks.report import summary
+
     servers = {name: _start(CONTENDERS[name][1]) for name in contenders}
     times: dict[tuple[str, str, str], list[float]] = {}
     threads: dict[tuple[str, str], int] = {}
@@ -112,7 +113,7 @@ def measure(cases: Sequence[str], contenders: Sequence[str], rounds: int) -> lis
             "contenders": {
                 name: {
                     "threads": threads[case, name],
-                    **{condition: _summary(times[case, name, condition]) for condition in CONDITIONS},
+                    **{condition: summary(times[case, name, condition]) for condition in CONDITIONS},
                 }
                 for name in CONTENDERS
                 if (case, name) in threads
@@ -124,7 +125,7 @@ def measure(cases: Sequence[str], contenders: Sequence[str], rounds: int) -> lis
 
 @contextmanager
 def beside_a_busy_process(there: bool) -> Iterator[None]:
-    """Within it, if it is to be there, another process computes without a pause."""
+    """Context in which, if ``there``, another process keeps a core busy."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if there else None
     try:
         if process is not None:
@@ -153,23 +154,23 @@ def _ask(server: subprocess.Popen[str], case: str, threads: str) -> dict[str, An
     print(json.dumps({"case": case, "threads": threads}), file=server.stdin, flush=True)
     line = server.stdout.readline()
     if not line:
-        raise RuntimeError(f"a contender ended with {server.wait()} in {case}")
+        raise RuntimeError(f"a contender ended with exit code {server.wait()} in {case}")
     return json.loads(line)
 
 
 def serve() -> None:
-    """Do what standard input asks for, a line of JSON each; say how long it took."""
+    """Time the cases that arrive on standard input, one JSON line each, and print the results."""
     import logging
     import warnings
 
     import torch
-    import torchrl  # noqa: F401  it sets its own level when it is imported
+    import torchrl  # noqa: F401  sets its log level when it is imported
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
     torch.set_flush_denormal(True)
     cores, answers = torch.get_num_threads(), os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what else is printed must not be taken for an answer
+    os.dup2(2, 1)  # other output must not be taken for an answer
     for line in sys.stdin:
         asked = json.loads(line)
         threads = str(cores) if asked["threads"] == "all" else asked["threads"]
@@ -178,7 +179,7 @@ def serve() -> None:
 
 
 def time_run(overrides: Sequence[str], threads: str) -> dict[str, Any]:
-    """Seconds that a run collects, samples and updates."""
+    """Seconds that a run spends on collecting, sampling and updating."""
     from rich.console import Console
 
     from masac.cli.composing import composed_experiment
@@ -196,10 +197,10 @@ def time_run(overrides: Sequence[str], threads: str) -> dict[str, Any]:
 
 
 def time_updates(threads: str) -> dict[str, Any]:
-    """Milliseconds of an update of large networks."""
+    """Milliseconds per update of large networks."""
     import torch
 
-    from benchmarks.turns import masac_update, take_turns
+    from benchmarks.interleaved_timing import masac_update, time_interleaved
     from benchmarks.update_step import CONTENDERS as OF_UPDATES
     from benchmarks.update_step import example_batch
     from masac.process.threads import choose_threads, set_threads, threads_there
@@ -211,18 +212,10 @@ def time_updates(threads: str) -> dict[str, Any]:
     set_threads(chosen)
     try:
         update = masac_update(loss, example_batch(1024), "graph")
-        times = take_turns({"update": update}, rounds=1, seconds=SECONDS_OF_UPDATES, device="cpu")
+        times = time_interleaved({"update": update}, rounds=1, seconds=SECONDS_OF_UPDATES, device="cpu")
     finally:
         torch.set_num_threads(threads_there())
     return {"seconds": times["update"][0], "threads": chosen}
-
-
-def _summary(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _spread(found: dict[str, float]) -> str:
-    return "{median:.2f} ({min:.2f} to {max:.2f})".format(**found)
 
 
 if __name__ == "__main__":

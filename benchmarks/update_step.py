@@ -1,13 +1,14 @@
 """One update, masac against TorchRL: python -m benchmarks.update_step [--batch 128 256] [--device cpu] [--json FILE].
 
-An update is loss, backward pass, optimizer step and target update: TorchRL's ``SACLoss``, ``Adam`` and ``SoftUpdate``
-as its recipes use them, masac's ``GroupSACLoss`` in an ``UpdateStep``. On the same networks (``MultiAgentMLP``, 3
-agents, two hidden layers of 256, float32), data and settings: ``masac``, compiled, and ``graph``, the trace of it
-replayed, which needs no compiler. ``own`` is masac's loss on masac's own networks of the same sizes, compiled; where
-TorchRL's shared centralized critic computes one value and copies it to all agents, masac's computes one an agent.
+An update is loss, backward pass, optimizer step and target update. ``torchrl`` uses ``SACLoss``, ``Adam`` and
+``SoftUpdate`` as in TorchRL's recipes. ``masac`` is ``GroupSACLoss`` in a compiled ``UpdateStep``, and ``graph`` the
+same as a replayed trace, which needs no compiler; both have TorchRL's networks (``MultiAgentMLP``, 3 agents, two hidden
+layers of 256, float32), data and settings. ``own`` is masac's loss on masac's own networks of the same sizes, compiled;
+its shared centralized critic computes one value per agent, where TorchRL's computes one and copies it to all agents.
 
-All take turns in one process; a figure is the median over rounds, with the least and the most, and ratios are TorchRL's
-time over ours. The floor is the update's matrix products alone, at the rate that large ones reach on this machine.
+The contenders take turns in one process. A figure is the median over rounds, with the range; a ratio is TorchRL's time
+divided by masac's. The floor is the time of the update's matrix products alone, at the rate that large matrix products
+reach on this machine.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 from torchrl.objectives import SACLoss, ValueEstimators
 
-from benchmarks.networks import GROUP, action_spec, continuous_networks
-from benchmarks.report import print_table, write_json
-from benchmarks.turns import masac_update, take_turns, torchrl_update
+from benchmarks.interleaved_timing import masac_update, time_interleaved, torchrl_update
+from benchmarks.report import print_table, spread, summary, write_json
+from benchmarks.torchrl_networks import GROUP, action_spec, continuous_networks
 from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
 from masac.training.update import UpdateMode
 
@@ -87,25 +88,26 @@ def time_case(
     seconds: float,
     rate: float,
 ) -> dict[str, Any]:
-    """Time one case; ``ratio`` is TorchRL's time over that of every contender.
+    """Time one case; ``ratio`` is TorchRL's time divided by each contender's.
 
     Args:
-        batch: rows.
-        share: weights shared by all agents, or an agent.
-        centralized: critic.
+        batch: number of rows.
+        share: weights shared by all agents, not per agent.
+        centralized: centralized critics, not independent ones.
         contenders: names in ``CONTENDERS``.
-        device: where.
+        device: the device of networks and data.
         rounds: turns of every contender.
         seconds: length of a turn.
-        rate: operations a second of large matrix products.
+        rate: operations per second of large matrix products.
     """
     data = example_batch(batch).to(device)
     updates = {"torchrl": torchrl_update(_torchrl_loss(share, centralized, device), data)}
     for name in contenders:
         make_loss, mode = CONTENDERS[name]
         updates[name] = masac_update(make_loss(share, centralized, device), data, mode)
-    times = take_turns(updates, rounds=rounds, seconds=seconds, device=device)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    times = time_interleaved(updates, rounds=rounds, seconds=seconds, device=device)
+    found = {name: summary(values) for name, values in times.items()}
+    medians = {name: values["median"] for name, values in found.items()}
     floors = {
         name: 1e3 * _operations(masac_update(CONTENDERS[name][0](share, centralized, device), data, "graph")) / rate
         for name in contenders
@@ -117,17 +119,17 @@ def time_case(
         "ratio": {name: medians["torchrl"] / medians[name] for name in contenders},
         "floor_ms": floors,
         "over_floor": {name: medians[name] / floors[name] for name in contenders},
-        "times_ms": {
-            name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in times.items()
-        },
+        "times_ms": found,
     }
 
 
 def matmul_rate(device: str) -> float:
-    """Operations a second of large matrix products in float32."""
+    """Operations per second of large matrix products in float32."""
     size = 1024 if device == "cpu" else 8192
     matrix = torch.randn(size, size, device=device)
-    times = take_turns({"matmul": lambda: torch.mm(matrix, matrix)}, rounds=5, seconds=0.3, device=device)["matmul"]
+    times = time_interleaved({"matmul": lambda: torch.mm(matrix, matrix)}, rounds=5, seconds=0.3, device=device)[
+        "matmul"
+    ]
     return 2 * size**3 / (1e-3 * statistics.median(times))
 
 
@@ -137,7 +139,7 @@ def _print(cases: Sequence[dict[str, Any]], contenders: Sequence[str]) -> None:
             case["batch"],
             "shared" if case["shared"] else "per agent",
             "centralized" if case["centralized"] else "independent",
-            *(_milliseconds(case["times_ms"][name]) for name in ("torchrl", *contenders)),
+            *(spread(case["times_ms"][name]) for name in ("torchrl", *contenders)),
             *(f"{case['ratio'][name]:.2f}" for name in contenders),
             *(f"{case['over_floor'][name]:.2f}" for name in contenders),
         )
@@ -149,11 +151,11 @@ def _print(cases: Sequence[dict[str, Any]], contenders: Sequence[str]) -> None:
         *(f"ratio {name}" for name in contenders),
         *(f"over floor {name}" for name in contenders),
     )
-    print_table("one update; ratio = TorchRL's median time / masac's; over floor = time / floor", columns, rows)
+    print_table("one update; ratio = TorchRL's median time / masac's; over floor = median time / floor", columns, rows)
 
 
 def _operations(update: Callable[[], object]) -> int:
-    """Multiplications and additions of the matrix products of an update that runs as a graph."""
+    """Operations of the matrix products in one update in graph mode."""
     update()
     with FlopCounterMode(display=False) as counter:
         update()
@@ -182,7 +184,7 @@ def _torchrl_loss(share: bool, centralized: bool, device: str) -> SACLoss:
 
 def _masac_loss(share: bool, centralized: bool, device: str) -> GroupSACLoss:
     spec = action_spec(N_AGENTS, ACTION, device)
-    # "joint" is what TorchRL computes; for foreign centralized critics "own" costs a backward pass an agent more.
+    # "joint" is what TorchRL computes; with centralized critics not from masac, "own" costs a backward pass per agent.
     return GroupSACLoss(
         *_networks(share, centralized, device),
         action_spec=spec,
@@ -206,11 +208,11 @@ CONTENDERS: dict[str, tuple[Callable[[bool, bool, str], GroupSACLoss], UpdateMod
     "graph": (_masac_loss, "graph"),
     "own": (_masac_networks_loss, "compile"),
 }
-"""masac's contenders: the loss (of shared, centralized, device), and how it is run."""
+"""masac's contenders: how to make the loss (from share, centralized, device), and the mode of its updates."""
 
 
 def example_batch(rows: int) -> TensorDict:
-    """Random transitions, of which 2% of the agents terminate."""
+    """Random transitions in which 2% of the agents terminate."""
     torch.manual_seed(0)
     shape = (rows, N_AGENTS)
     terminated = torch.rand(*shape, 1) < 0.02
@@ -220,10 +222,6 @@ def example_batch(rows: int) -> TensorDict:
     following = {"observation": torch.randn(*shape, OBSERVATION), "reward": torch.randn(*shape, 1)}
     following |= {"terminated": terminated, "done": terminated}
     return TensorDict({GROUP: agents, "next": TensorDict({GROUP: TensorDict(following, shape)}, [rows])}, [rows])
-
-
-def _milliseconds(times: dict[str, float]) -> str:
-    return f"{times['median']:.1f} ({times['min']:.1f} to {times['max']:.1f})"
 
 
 if __name__ == "__main__":

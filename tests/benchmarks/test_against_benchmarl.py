@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from benchmarks.against_benchmarl import runs_before, seconds_of
-from benchmarks.benchmarl_actor import read_benchmarl_policy
-from benchmarks.benchmarl_recipes import (
+from benchmarks.benchmarl.actor import read_benchmarl_policy
+from benchmarks.benchmarl.recipes import (
     ALGORITHMS,
     RECIPES,
     UNWATCHED,
     benchmarl_job,
-    compose_config,
     preset_overrides,
     recipe_overrides,
 )
-from benchmarks.benchmarl_tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.benchmarl.tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.groups import GroupSpec, read_groups
@@ -44,8 +44,8 @@ def a_run(system: str, seed: int, seconds: float, **more: Any) -> dict[str, Any]
 
 @pytest.mark.parametrize("task", list(RECIPES))
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_both_are_told_the_same(task: str, algorithm: str) -> None:
-    config = compose_config([*recipe_overrides(task, algorithm), *UNWATCHED, "seed=3"])
+def test_both_libraries_get_the_same_settings(task: str, algorithm: str) -> None:
+    config = composed_experiment([*recipe_overrides(task, algorithm), *UNWATCHED, "seed=3"])
     job = benchmarl_job(config)
 
     training = config.training
@@ -64,13 +64,13 @@ def test_both_are_told_the_same(task: str, algorithm: str) -> None:
 def test_a_recipe_that_benchmarl_cannot_follow_is_refused() -> None:
     words = recipe_overrides("navigation", "isac")
     with pytest.raises(ValueError, match="final_lr_factor must be 1"):
-        benchmarl_job(compose_config([*words, "training.final_lr_factor=0.05"]))
+        benchmarl_job(composed_experiment([*words, "training.final_lr_factor=0.05"]))
     with pytest.raises(ValueError, match="whole number"):
-        benchmarl_job(compose_config([*words, "training.updates_per_frame=0.03"]))
+        benchmarl_job(composed_experiment([*words, "training.updates_per_frame=0.03"]))
 
 
 def test_fine_tuned_settings_keep_task_frames_and_seed() -> None:
-    config = compose_config([*recipe_overrides("sampling", "masac"), "seed=2"])
+    config = composed_experiment([*recipe_overrides("sampling", "masac"), "seed=2"])
     job, tuned = benchmarl_job(config), benchmarl_job(config, fine_tuned=True)
     for name in ("task", "task_kwargs", "algorithm", "frames", "seed", "loss_function"):
         assert tuned[name] == job[name]
@@ -79,13 +79,13 @@ def test_fine_tuned_settings_keep_task_frames_and_seed() -> None:
 
 
 def test_the_preset_is_what_masac_train_does() -> None:
-    preset, default = compose_config(preset_overrides("navigation", "isac")), compose_config([])
-    assert replace(preset, run_dir=None) == replace(default, run_dir=None)  # which has the time in it
+    preset, default = composed_experiment(preset_overrides("navigation", "isac")), composed_experiment([])
+    assert replace(preset, run_dir=None) == replace(default, run_dir=None)  # its default contains the time
 
 
 def test_a_trial_has_part_of_the_frames() -> None:
-    assert compose_config(recipe_overrides("balance", "isac", scale=0.1)).training.total_frames == 19_200
-    assert compose_config(preset_overrides("balance", "isac", scale=0.1)).training.total_frames == 10_000
+    assert composed_experiment(recipe_overrides("balance", "isac", scale=0.1)).training.total_frames == 19_200
+    assert composed_experiment(preset_overrides("balance", "isac", scale=0.1)).training.total_frames == 10_000
 
 
 def test_the_clock_leaves_out_the_first_batch_and_evaluations() -> None:
@@ -109,7 +109,7 @@ def groups() -> list[GroupSpec]:
 
 
 def an_actor(path: Path, group: GroupSpec) -> dict[str, torch.Tensor]:
-    """One layer; what it does is worked out here by other means."""
+    """One layer, with its actions computed by other means."""
     dim, n_agents = group.observation_dim, group.n_agents
     weight, bias = torch.randn(4, dim), torch.randn(4)
     observation = torch.randn(5, n_agents, dim)
@@ -121,13 +121,13 @@ def an_actor(path: Path, group: GroupSpec) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def test_an_actor_that_acts_as_benchmarls_is_read(tmp_path: Path, groups: list[GroupSpec]) -> None:
+def test_an_actor_with_benchmarls_actions_is_read(tmp_path: Path, groups: list[GroupSpec]) -> None:
     tensors = an_actor(tmp_path / "actor.pt", groups[0])
     policy = read_benchmarl_policy(tmp_path / "actor.pt", "ReLU", groups)
     assert torch.allclose(policy.actors["agents"].module(tensors["observation"]), tensors["action"], atol=1e-5)
 
 
-def test_an_actor_that_acts_otherwise_is_refused(tmp_path: Path, groups: list[GroupSpec]) -> None:
+def test_an_actor_with_other_actions_is_refused(tmp_path: Path, groups: list[GroupSpec]) -> None:
     tensors = an_actor(tmp_path / "actor.pt", groups[0])
     torch.save({**tensors, "action": tensors["action"] + 1e-4}, tmp_path / "actor.pt")
     with pytest.raises(RuntimeError, match="must act as BenchMARL's"):
@@ -139,14 +139,14 @@ def test_wall_times_are_medians_and_their_ratio() -> None:
     theirs = [a_run("benchmarl", seed, seconds) for seed, seconds in enumerate((40.0, 33.0, 30.0))]
     (row,) = wall_rows([*theirs, *ours[::-1]])
     named = dict(zip(WALL_COLUMNS, row, strict=True))
-    assert named["masac s"] == "11.0 (10.0 to 12.0)"
-    assert named["BenchMARL s"] == "33.0 (30.0 to 40.0)"
-    assert named["BenchMARL : masac"] == "3.00"
-    assert named["return of masac"] == "0.50, 1.50, 2.50"
+    assert named["masac, s"] == "11.0 (10.0 to 12.0)"
+    assert named["BenchMARL, s"] == "33.0 (30.0 to 40.0)"
+    assert named["BenchMARL / masac"] == "3.00"
+    assert named["masac's returns per agent"] == "0.50, 1.50, 2.50"
 
 
-def test_runs_that_did_not_do_as_much_are_not_compared() -> None:
-    with pytest.raises(RuntimeError, match="must do as much"):
+def test_runs_with_different_updates_are_not_compared() -> None:
+    with pytest.raises(RuntimeError, match="must have equal frames and updates"):
         wall_rows([a_run("masac", 0, 10.0), a_run("benchmarl", 0, 20.0, updates=9)])
 
 
@@ -155,12 +155,12 @@ def test_a_seed_that_never_solves_counts_as_forever() -> None:
     runs = [a_run("masac", i, 9.0, solved_s=s, solved_frames=f) for i, (s, f) in enumerate(found)]
     never = [a_run("benchmarl", i, 20.0) for i in range(3)]
     rows = [dict(zip(SOLVED_COLUMNS, row, strict=True)) for row in solved_rows([*runs, *never])]
-    assert [row["solved"] for row in rows] == ["2 of 3", "0 of 3"]
-    assert [row["s to solved"] for row in rows] == ["5.0", "never"]
-    assert [row["frames to solved"] for row in rows] == ["300", "never"]
+    assert [row["seeds solved"] for row in rows] == ["2 of 3", "0 of 3"]
+    assert [row["to solved, s"] for row in rows] == ["5.0", "never"]
+    assert [row["to solved, frames"] for row in rows] == ["300", "never"]
 
 
-def test_runs_of_an_earlier_call_are_kept_unless_they_are_done_again(tmp_path: Path) -> None:
+def test_earlier_runs_are_kept_unless_they_run_again(tmp_path: Path) -> None:
     file = tmp_path / "wall.json"
     runs = [a_run("masac", 0, 10.0), a_run("masac", 1, 11.0), a_run("benchmarl", 0, 30.0)]
     file.write_text(json.dumps({"time_to_solved": False, "runs": runs}))

@@ -86,7 +86,7 @@ def test_shell_lines_are_arguments_that_their_programs_take(line: Line):
         ["masac", "evaluate"],
         [".venv/bin/pip", "install", "-e", ".[nothing]"],
         ["python", "-m", "benchmarks.nothing"],
-        ["python", "-m", "benchmarks.readme", "--nothing"],
+        ["python", "-m", "benchmarks.fill_docs_numbers", "--nothing"],
         ["python", "examples/nothing.py"],
         ["torchrun", "--nproc-per-node", "2", "-m", "masac", "train", "nothing=1"],
         ["nothing"],

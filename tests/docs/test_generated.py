@@ -144,7 +144,7 @@ def test_the_citation_is_of_this_version():
 
 
 def test_numbers_in_the_pages_are_those_of_the_results():
-    from benchmarks.readme import PAGES, with_numbers
+    from benchmarks.fill_docs_numbers import PAGES, with_numbers
 
     for page in PAGES:
-        assert with_numbers(page.read_text()) == page.read_text(), f"{page.name}: run python -m benchmarks.readme"
+        assert with_numbers(page.read_text()) == page.read_text(), page.name

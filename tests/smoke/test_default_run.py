@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.navigation import train
+from benchmarks.default_run import train
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
-"""One run of BenchMARL, told by a JSON file: python -I benchmarl_run.py JOB.json FOLDER.
+"""One run of BenchMARL, described by a JSON file: python -I benchmarl/run.py JOB.json FOLDER.
 
-Run by against_benchmarl.py and inside_benchmarl.py with the Python of another environment, in which there is no masac;
-an algorithm of masac's comes from the job's ``checkout``. Writes to FOLDER actor-FRAMES.pt every ``every_frames`` (0:
-none) and at the end, and result.json. The clock starts when the first batch is collected and stands still while an
-actor is written.
+``against_benchmarl`` and ``inside_benchmarl`` run this script with the Python of BenchMARL's environment, without
+masac; an algorithm of masac is imported from the job's ``checkout``. The script writes to FOLDER an actor-FRAMES.pt
+every ``every_frames`` frames (0: never) and at the end, and result.json. The clock starts when the first batch has been
+collected, and pauses while an actor is written.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ GROUP = "agents"
 
 
 class TimedExperiment(Experiment):
-    """A BenchMARL experiment with a clock, and with as many updates as masac takes.
+    """A BenchMARL experiment with a clock and with as many updates as masac.
 
     Args:
-        job: what to do; ``warmup_frames`` is when updates begin. (BenchMARL would begin while actions are random.)
-        folder: for the actors.
+        job: the settings. Updates begin after ``warmup_frames`` (BenchMARL begins while actions are still random).
+        folder: where actors are written.
     """
 
     def __init__(self, job: dict[str, Any], folder: Path) -> None:
@@ -68,7 +68,7 @@ class TimedExperiment(Experiment):
 
     @torch.no_grad()
     def _write_actor(self) -> None:
-        """The actor's layers, with what it does without noise in a few states."""
+        """Write the actor's layers, and its actions without noise in a few states."""
         state = TensorDict(
             {GROUP: TensorDict({"observation": self.observed}, self.observed.shape[:2])}, self.observed.shape[:1]
         )
@@ -89,7 +89,7 @@ class TimedExperiment(Experiment):
 
 
 def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A job as BenchMARL's configs: its own defaults, but for what the job says."""
+    """BenchMARL's configs for a job: its defaults, except for the job's settings."""
     task = VmasTask[job["task"].upper()].get_from_yaml()
     task.config = job["task_kwargs"]
     algorithm = algorithm_config(job["algorithm"], job.get("checkout"))
@@ -139,7 +139,7 @@ def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def algorithm_config(name: str, checkout: str | None) -> Any:
-    """BenchMARL's own config of this name, or masac's from a checkout of masac."""
+    """The config of BenchMARL's algorithm of this name, or of masac's from a checkout of masac."""
     if checkout is None:
         return {"isac": IsacConfig, "masac": MasacConfig}[name].get_from_yaml()
     sys.path.insert(0, checkout)

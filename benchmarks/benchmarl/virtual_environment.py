@@ -1,4 +1,4 @@
-"""A virtual environment with BenchMARL, whose TorchRL is older than masac may have."""
+"""A virtual environment with BenchMARL, which needs an older TorchRL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def wanted_versions() -> dict[str, str]:
-    """The packages of the environment; PyTorch and VMAS are those of this process."""
+    """The packages of the environment; PyTorch and VMAS have the versions of this process."""
     return {
         "benchmarl": "1.5.2",
         "torchrl": "0.11.1",  # BenchMARL 1.5.2 wants >=0.10,<0.12
@@ -22,23 +22,23 @@ def wanted_versions() -> dict[str, str]:
 
 
 def default_folder() -> Path:
-    """Where the environment is made unless told otherwise."""
+    """The default folder of the environment."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "masac" / f"benchmarl-{wanted_versions()['benchmarl']}"
 
 
 def find_or_make(folder: Path) -> Path:
-    """The Python of the environment in ``folder``, made there if need be, from the package index that pip knows.
+    """The Python of the environment in ``folder``, which is created with pip if needed.
 
     Raises:
-        RuntimeError: if there is something else in ``folder``.
+        RuntimeError: if ``folder`` has other content.
     """
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if python.is_file() and _has_all(python):
         return python
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
         raise RuntimeError(f"--venv must be a new folder or a virtual environment; got {folder}. Name another one.")
-    print(f"building an environment with BenchMARL in {folder}", flush=True)
+    print(f"creating a virtual environment with BenchMARL in {folder}", flush=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     requirements = [f"{name}=={number}" for name, number in wanted_versions().items()]
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
@@ -48,7 +48,7 @@ def find_or_make(folder: Path) -> Path:
 
 
 def _has_all(python: Path) -> bool:
-    """Whether the packages are there, PyTorch of whichever build."""
+    """Whether the packages are installed, with any build of PyTorch."""
     wanted = wanted_versions()
     code = "import json, sys; from importlib.metadata import version; " + (
         "print(json.dumps({name: version(name).partition('+')[0] for name in sys.argv[1:]}))"

@@ -1,7 +1,8 @@
-"""Copies measured numbers into README.md and docs/*.md: python -m benchmarks.readme [--check].
+"""Copies measured numbers into README.md and docs/*.md: python -m benchmarks.fill_docs_numbers [--check].
 
-A block between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` is written from ``benchmarks/results/NAME.json``; with
---check nothing is written, and a block that differs is an error.
+All numbers come from ``benchmarks/results/NAME.json``. A block between ``<!-- numbers: NAME -->`` and ``<!-- end -->``
+is replaced by the table ``TABLES[NAME]``, and a number in a sentence between ``<!-- number: NAME.WHICH -->`` and
+``<!-- end -->`` by ``NUMBERS[NAME, WHICH]``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.benchmarl_tables import (
+from benchmarks.benchmarl.tables import (
     INSIDE_COLUMNS,
     SOLVED_COLUMNS,
     WALL_COLUMNS,
@@ -28,12 +30,13 @@ from benchmarks.report import RESULTS
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- numbers: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NUMBER = re.compile(r"(<!-- number: (\w+)\.(\w+) -->).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
-    """Write the blocks, or check them."""
+    """Write the numbers, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page differs from the results")
     arguments = parser.parse_args()
     differing = []
     for page in PAGES:
@@ -45,23 +48,19 @@ def main() -> None:
             page.write_text(after)
     if differing:
         sys.exit(
-            f"pages must quote benchmarks/results; {', '.join(differing)} says something else. "
-            "Run python -m benchmarks.readme"
+            f"pages must quote benchmarks/results; {', '.join(differing)} differ. "
+            "Run python -m benchmarks.fill_docs_numbers"
         )
 
 
 def with_numbers(page: str) -> str:
-    """The text of a page with its blocks as the results say."""
-    return BLOCK.sub(lambda block: f"{block[1]}{text_of(block[2])}{block[3]}", page)
+    """The text of a page with the numbers of the results."""
+    page = BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]](_results(block[2]))}\n{block[3]}", page)
+    return NUMBER.sub(lambda found: f"{found[1]}{NUMBERS[found[2], found[3]](_results(found[2]))}{found[4]}", page)
 
 
-def text_of(name: str) -> str:
-    """The text of a block."""
-    file = RESULTS / f"{name}.json"
-    if not file.is_file():
-        return f"Not recorded yet: `python -m benchmarks.{name} --json benchmarks/results/{name}.json`\n"
-    results = json.loads(file.read_text())
-    return f"{TEXTS[name](results)}\n"
+def _results(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -84,7 +83,7 @@ def _update_step(results: dict[str, Any]) -> str:
                 f"{min(floors):.2f} to {max(floors):.2f}",
             )
         )
-    return _table(("batch", "compiled", "not compiled", "compiled, over the floor"), rows)
+    return _table(("batch", "compiled", "not compiled", "compiled: time / floor"), rows)
 
 
 def _collection(results: dict[str, Any]) -> str:
@@ -98,7 +97,7 @@ def _collection(results: dict[str, Any]) -> str:
         )
         for case in results["cases"]
     ]
-    columns = ("task", "environments", "masac, steps a second", "over a plain loop on VMAS", "over TorchRL's collector")
+    columns = ("task", "environments", "steps per second", "speed / plain loop on VMAS", "speed / TorchRL's collector")
     return _table(columns, rows)
 
 
@@ -107,8 +106,7 @@ def _inside_benchmarl(results: dict[str, Any]) -> str:
 
 
 def _against_benchmarl(results: dict[str, Any]) -> str:
-    rows = wall_rows(results["runs"])
-    return _table((*WALL_COLUMNS[:6], "ratio", *WALL_COLUMNS[7:]), rows)
+    return _table(WALL_COLUMNS, wall_rows(results["runs"]))
 
 
 def _time_to_solved(results: dict[str, Any]) -> str:
@@ -143,25 +141,24 @@ def _scaling_collectors(results: dict[str, Any]) -> str:
         )
         for case in results["collectors"]
     ]
-    columns = ("task", "environments", "collector", "workers", "frames a second", "efficiency", "over local")
+    columns = ("task", "environments", "collector", "workers", "frames per second", "efficiency", "speed / local")
     return _table(columns, rows)
 
 
 def _growth(results: dict[str, Any]) -> str:
-    names = list(results["updates"][0]["us_a_transition"])
+    names = list(results["updates"][0]["us_per_row"])
     rows = [
-        (case["agents"], *(f"{case['us_a_transition'][name]['median']:,.0f}" for name in names))
+        (case["agents"], *(f"{case['us_per_row'][name]['median']:,.0f}" for name in names))
         for case in results["updates"]
     ]
     frames = ", ".join(
-        f"{case['us_a_frame']['median']:.1f} with {case['environments']:,}" for case in results["collections"]
+        f"{case['us_per_frame']['median']:.1f} with {case['environments']:,}" for case in results["collections"]
     )
-    return (
-        f"{_table(('agents', *names), rows)}\n\nCollecting a frame of `navigation` takes, in µs: {frames} environments."
-    )
+    table = _table(("agents", *names), rows)
+    return f"{table}\n\nCollecting one frame of `navigation` takes, in µs: {frames} environments."
 
 
-def _navigation(results: dict[str, Any]) -> str:
+def _default_run(results: dict[str, Any]) -> str:
     rows = [
         (
             run["seed"],
@@ -197,7 +194,7 @@ def _threads(results: dict[str, Any]) -> str:
     table = _table(("", *columns), rows)
     more = [
         f"{case['case']}: {', '.join(times(case, 'one'))} with one thread, {', '.join(times(case, 'passive'))} with "
-        f"{case['contenders']['passive']['threads']} that wait passively"
+        f"{case['contenders']['passive']['threads']} threads that sleep while they wait"
         for case in results["cases"]
         if "passive" in case["contenders"]
     ]
@@ -217,7 +214,7 @@ def _done_signals(results: dict[str, Any]) -> str:
     rows = [
         (
             names[loss],
-            "there is none" if skip == "-" else f"`{skip}`" if skip in ("False", "True") else f'`"{skip}"`',
+            "no such option" if skip == "-" else f"`{skip}`" if skip in ("False", "True") else f'`"{skip}"`',
             f"{outcomes['finite']} of {sum(outcomes.values())}",
             outcomes["NaN"],
             outcomes["raises"],
@@ -227,7 +224,7 @@ def _done_signals(results: dict[str, Any]) -> str:
     return _table(("loss", "`skip_done_states`", "finite losses and gradients, right targets", "NaN", "raises"), rows)
 
 
-TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "update_step": _update_step,
     "collection": _collection,
     "against_benchmarl": _against_benchmarl,
@@ -236,10 +233,60 @@ TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "scaling": _scaling,
     "scaling_collectors": _scaling_collectors,
     "growth": _growth,
-    "navigation": _navigation,
+    "default_run": _default_run,
     "startup": _startup,
     "threads": _threads,
     "done_signals": _done_signals,
+}
+
+
+def _ratio(name: str, batch: int) -> Callable[[dict[str, Any]], str]:
+    return lambda results: f"{results['geometric_mean_ratio'][name][str(batch)]:.1f}"
+
+
+def _own_centralized(batch: int) -> Callable[[dict[str, Any]], str]:
+    def text(results: dict[str, Any]) -> str:
+        (case,) = (c for c in results["cases"] if c["batch"] == batch and c["shared"] and c["centralized"])
+        return f"{case['ratio']['own']:.2f}"
+
+    return text
+
+
+def _benchmarl_ratios(results: dict[str, Any]) -> str:
+    ratios = [float(row[WALL_COLUMNS.index("BenchMARL / masac")]) for row in wall_rows(results["runs"])]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+
+def _return_inside(contender: str) -> Callable[[dict[str, Any]], str]:
+    def text(results: dict[str, Any]) -> str:
+        runs = [run for run in results["runs"] if (run["algorithm"], run["contender"]) == ("masac", contender)]
+        return f"{statistics.mean(run['evaluations'][-1]['return'] for run in runs):.2f}"
+
+    return text
+
+
+def _scaling_case(name: str, form: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+    return lambda results: form(next(case for case in results["cases"] if case["case"] == name))
+
+
+def _knights_with_two_workers(results: dict[str, Any]) -> str:
+    where = {"task": "pettingzoo/knights_archers_zombies", "kind": "processes", "workers": 2}
+    (case,) = (case for case in results["collectors"] if where.items() <= case.items())
+    return f"{case['over_local']:.1f}"
+
+
+NUMBERS: dict[tuple[str, str], Callable[[dict[str, Any]], str]] = {
+    ("update_step", "compiled_128"): _ratio("masac", 128),
+    ("update_step", "compiled_4096"): _ratio("masac", 4096),
+    ("update_step", "own_centralized_1024"): _own_centralized(1024),
+    ("update_step", "own_centralized_4096"): _own_centralized(4096),
+    ("against_benchmarl", "ratios"): _benchmarl_ratios,
+    ("inside_benchmarl", "masac_return"): _return_inside("agent"),
+    ("inside_benchmarl", "benchmarl_return"): _return_inside("benchmarl"),
+    ("scaling", "one_rank"): _scaling_case("1 rank, 1 thread", lambda case: f"{case['frames_per_second']:,.0f}"),
+    ("scaling", "same_work"): _scaling_case("2 ranks, same work", lambda case: f"{case['frames_per_second']:,.0f}"),
+    ("scaling", "more_work"): _scaling_case("2 ranks, more work", lambda case: f"{case['speedup'] - 1:.0%}"),
+    ("scaling_collectors", "knights_two_workers"): _knights_with_two_workers,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""BenchMARL's actor, read from plain tensors, as a policy that masac's evaluation takes."""
+"""Reads BenchMARL's actor from plain tensors, as a policy for masac's evaluation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TOLERANCE = 1e-5
 
 
 class BenchmarlActor(nn.Module):
-    """What BenchMARL's tanh-normal MLP actor does without noise: tanh of the mean, scaled to the bounds.
+    """BenchMARL's tanh-normal MLP actor without noise: tanh of the mean, scaled to the bounds.
 
-    TorchRL calls it the deterministic sample, by which BenchMARL evaluates too; the standard deviation plays no part.
+    This is TorchRL's deterministic sample, which BenchMARL also evaluates; it does not use the standard deviation.
 
     Args:
-        tensors: the file that ``benchmarl_run.py`` wrote: ``layer.INDEX.weight`` and ``.bias``, ``low``, ``high``.
+        tensors: content of a file of ``benchmarl/run.py``: ``layer.INDEX.weight`` and ``.bias``, ``low``, ``high``.
         activation: the name of a module of ``torch.nn``.
     """
 
@@ -47,15 +47,15 @@ class BenchmarlActor(nn.Module):
 
 
 def read_benchmarl_policy(file: Path, activation: str, groups: list[GroupSpec]) -> Policy:
-    """The policy in a file that ``benchmarl_run.py`` wrote.
+    """Read the policy from a file of ``benchmarl/run.py``.
 
     Args:
-        file: the actor, with observations and what BenchMARL did there.
+        file: the actor, with some observations and BenchMARL's actions for them.
         activation: the name of a module of ``torch.nn``.
-        groups: of masac's environment, of which there must be one.
+        groups: those of masac's environment; there must be exactly one.
 
     Raises:
-        RuntimeError: if this actor does not act as BenchMARL's did.
+        RuntimeError: if the actions differ from BenchMARL's.
     """
     (group,) = groups
     tensors = torch.load(file, weights_only=True)
@@ -63,8 +63,8 @@ def read_benchmarl_policy(file: Path, activation: str, groups: list[GroupSpec]) 
     off = (actor(tensors["observation"]) - tensors["action"]).abs().max().item()
     if not off <= TOLERANCE:
         raise RuntimeError(
-            f"the actor read from {file.name} must act as BenchMARL's, to {TOLERANCE}; it is off by {off}. See what "
-            "BenchMARL changed in its MLP or its distribution."
+            f"the actor read from {file.name} must act as BenchMARL's, to {TOLERANCE}; got a difference of {off}. "
+            "Check what BenchMARL changed in its MLP or its distribution."
         )
     module = TensorDictModule(actor, in_keys=[group.observation_key], out_keys=[(group.name, "action")])
     return Policy(groups, {group.name: module}, {})  # pyright: ignore[reportArgumentType]

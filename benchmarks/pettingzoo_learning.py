@@ -1,9 +1,9 @@
-"""What masac learns on PettingZoo's parallel environments: python -m benchmarks.learning [--json FILE].
+"""Returns of the PettingZoo presets: python -m benchmarks.pettingzoo_learning [--tasks NAME] [--json FILE].
 
-Trains every task with several seeds, each run in a process of its own with one thread, and evaluates the random policy,
-the first one (untrained) and the final one on the same evaluation episodes. The last column is what training is worth:
-final minus random, paired by evaluation episode, the mean over training seeds with its 95% interval (Student's t).
-Groups that play against each other are each evaluated against random opponents, before and after.
+Trains every task with several seeds, each run in its own process with one thread. The random policy, the untrained
+policy and the final policy are evaluated on the same episodes. The last column is the gain: final minus random, paired
+by evaluation episode, the mean over training seeds with its 95% interval (Student's t). Groups that play against each
+other are each evaluated against random opponents.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="some of the names in the table")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel runs, each with one thread")
     parser.add_argument("--overrides", nargs="*", default=[], help="more arguments for masac train")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)  # one run, in a process of its own
+    parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)  # one run, internal
     arguments = parser.parse_args()
     if arguments.run is not None:
         run_once(**arguments.run)
@@ -57,8 +57,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         for run in pool.map(lambda job: _start(*job, arguments.overrides, Path(folder)), jobs):
             runs.append(run)
-            write_json(arguments.json, {"runs": runs}, device="cpu")  # what is there is not lost to what fails later
-    print_table("masac on PettingZoo", COLUMNS, [row for name in arguments.tasks for row in _rows(name, runs)])
+            write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
+    print_table(
+        "mean returns per agent on PettingZoo", COLUMNS, [row for name in arguments.tasks for row in _rows(name, runs)]
+    )
 
 
 COLUMNS = (
@@ -66,37 +68,31 @@ COLUMNS = (
     "group",
     "algorithm",
     "frames",
-    "s a run",
+    "seconds per run",
     "random",
-    "first",
+    "untrained",
     "final",
     "final - random [95%]",
 )
 
 
 def run_once(name: str, seed: int, overrides: list[str], out: str) -> None:
-    """Train one task with one seed; writes what was found to ``out``."""
+    """Train one task with one seed and write its returns to the file ``out``."""
     import torch
-    from hydra import compose, initialize_config_module
     from rich.console import Console
 
-    from masac.cli.arguments import hydra_arguments
-    from masac.cli.presets import register_presets
-    from masac.training.config import read_config
+    from masac.cli.composing import composed_experiment
     from masac.training.trainer import Trainer
 
     torch.set_num_threads(1)
-    register_presets()
-    words = hydra_arguments([*TASKS[name], f"seed={seed}", *overrides])
-    with initialize_config_module("masac.conf", version_base="1.3"):
-        config = read_config(compose("config", overrides=words))
+    config = composed_experiment([*TASKS[name], f"seed={seed}", *overrides])
     with (
         tempfile.TemporaryDirectory() as folder,
         Trainer(config, Path(folder) / "run", console=Console(quiet=True)) as trainer,
     ):
-        everyone = [group.name for group in trainer.groups]
-        random = trainer.evaluate(random_groups=everyone)
-        first = _returns(trainer, name)
+        all_groups = [group.name for group in trainer.groups]
+        random = trainer.evaluate(random_groups=all_groups)
+        untrained = _returns(trainer, name)
         summary = trainer.run()
         final = _returns(trainer, name)
     found = {
@@ -106,14 +102,14 @@ def run_once(name: str, seed: int, overrides: list[str], out: str) -> None:
         "frames": summary["frames"],
         "wall_time_s": summary["wall_time_s"],
         "random": {group: random.returns[group].mean(-1).tolist() for group in trainer.learning_names},
-        "first": first,
+        "untrained": untrained,
         "final": final,
     }
     Path(out).write_text(json.dumps(found))
 
 
 def _returns(trainer: Any, task: str) -> dict[str, list[float]]:
-    """By learning group, of every evaluation episode the mean return of its agents; in a game against random others."""
+    """Mean return per agent of every evaluation episode, by learning group; in a game, against random opponents."""
     names = trainer.learning_names
     if task not in COMPETING:
         returns = trainer.evaluate().returns
@@ -128,7 +124,7 @@ def _returns(trainer: Any, task: str) -> dict[str, list[float]]:
 def _start(name: str, seed: int, overrides: list[str], folder: Path) -> dict[str, Any]:
     out = folder / f"{name}-{seed}.json".replace(" ", "-")
     job = json.dumps({"name": name, "seed": seed, "overrides": overrides, "out": str(out)})
-    command = [sys.executable, "-m", "benchmarks.learning", "--run", job]
+    command = [sys.executable, "-m", "benchmarks.pettingzoo_learning", "--run", job]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name}, seed {seed} failed:\n{done.stderr[-2000:]}")
@@ -161,11 +157,11 @@ def _rows(name: str, runs: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-KINDS = ("random", "first", "final")
+KINDS = ("random", "untrained", "final")
 
 
 def _mean_gain(run: dict[str, Any], group: str) -> float:
-    """Final minus random over the same evaluation episodes."""
+    """Final minus random return, over the same evaluation episodes."""
     pairs = zip(run["final"][group], run["random"][group], strict=True)
     return statistics.mean(final - random for final, random in pairs)
 

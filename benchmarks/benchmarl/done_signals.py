@@ -1,8 +1,8 @@
-"""What BenchMARL's losses do with multi-agent done signals: python -I benchmarl_done_signals.py CASES.json RESULT.json.
+"""BenchMARL's losses on multi-agent done signals: python -I benchmarl/done_signals.py CASES.json RESULT.json.
 
-Run by done_signals.py with the Python of another environment, in which there is no masac. The losses are those of
-BenchMARL's own experiments (MASAC for centralized critics, ISAC for independent ones) on VMAS navigation, its data goes
-through BenchMARL's ``process_batch``: flags of the whole team, at the root as VMAS has them, are expanded there.
+``benchmarks.done_signals`` runs this script with the Python of BenchMARL's environment, without masac. The losses are
+those of BenchMARL's experiments on VMAS navigation: MASAC for centralized critics, ISAC for independent ones. The data
+goes through BenchMARL's ``process_batch``, which expands flags of the whole team (as VMAS has them) to the agents.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROUP, ROWS, N_AGENTS, HIDDEN = "agents", 16, 3, 16
 
 
 def make_experiment(case: dict[str, Any], folder: str) -> Experiment:
-    """BenchMARL's defaults, but for the weights that agents share, the kind of actions, and small networks."""
+    """An experiment with BenchMARL's defaults, except for weight sharing, the kind of actions and small networks."""
     task = VmasTask.NAVIGATION.get_from_yaml()
     task.config = {**task.config, "n_agents": N_AGENTS}
     algorithm = (MasacConfig if case["centralized"] else IsacConfig).get_from_yaml()
@@ -52,7 +52,7 @@ def make_experiment(case: dict[str, Any], folder: str) -> Experiment:
 
 
 def make_batch(experiment: Experiment, case: dict[str, Any]) -> TensorDictBase:
-    """Random rows in which agents end together or apart, terminal observations finite or NaN."""
+    """Random rows in which agents end together or apart, with finite or NaN terminal observations."""
     shape = (ROWS, N_AGENTS)
     features = experiment.observation_spec[GROUP, "observation"].shape[-1]
     together = torch.rand(ROWS, 1) < 0.4
@@ -69,11 +69,11 @@ def make_batch(experiment: Experiment, case: dict[str, Any]) -> TensorDictBase:
     after = TensorDict({GROUP: TensorDict(following, shape), **root}, [ROWS])
     batch = TensorDict({GROUP: agents, "next": after}, [ROWS])
     with torch.no_grad():
-        return experiment.policy(batch)  # actions, and what else collecting leaves in the data
+        return experiment.policy(batch)  # adds actions and the other entries that collecting writes
 
 
 def outcome(experiment: Experiment, case: dict[str, Any]) -> str:
-    """What the loss does with a case."""
+    """The outcome of a case: finite, NaN or an exception."""
     torch.manual_seed(0)
     loss = experiment.losses[GROUP]
     loss.zero_grad(set_to_none=True)
@@ -82,7 +82,7 @@ def outcome(experiment: Experiment, case: dict[str, Any]) -> str:
         losses = loss(batch)
         total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
         total.backward()
-    except Exception as error:  # whatever it is, it is the outcome
+    except Exception as error:  # every exception is an outcome
         return f"raises {type(error).__name__}"
     gradients = [parameter.grad for parameter in loss.parameters() if parameter.grad is not None]
     finite = torch.isfinite(total) and all(torch.isfinite(gradient).all() for gradient in gradients)
@@ -90,7 +90,7 @@ def outcome(experiment: Experiment, case: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the cases, an experiment for each kind of networks."""
+    """Run the cases, with one experiment per kind of networks."""
     warnings.filterwarnings("ignore")
     cases = json.loads(Path(sys.argv[1]).read_text())
     experiments: dict[tuple[Any, ...], Experiment] = {}

@@ -1,4 +1,4 @@
-"""Contenders that take turns in one process, so that what else the machine does hits all of them."""
+"""Times contenders in turn within one process, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from masac.training.update import UpdateMode
 LR, TAU = 3e-4, 0.005
 
 
-def take_turns(
+def time_interleaved(
     contenders: Mapping[str, Callable[[], object]], *, rounds: int, seconds: float, device: str
 ) -> dict[str, list[float]]:
-    """Milliseconds a call of every contender in every round.
+    """Milliseconds per call, for every contender and round.
 
     Args:
-        contenders: what is timed, by name.
-        rounds: turns of every contender.
+        contenders: the timed functions, by name.
+        rounds: how often each has its turn.
         seconds: length of a turn.
-        device: where they compute.
+        device: the device they compute on.
     """
 
-    def wait() -> None:
+    def synchronize() -> None:
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for contender in contenders.values():
-        for _ in range(3):  # some trace or compile at first
+        for _ in range(3):  # the first call may trace or compile
             contender()
     for _ in range(rounds):
         for name, contender in contenders.items():
-            wait()
+            synchronize()
             started, count = time.perf_counter(), 0
             while count == 0 or time.perf_counter() - started < seconds:
                 contender()
                 count += 1
-            wait()
+            synchronize()
             times[name].append(1e3 * (time.perf_counter() - started) / count)
     return times
 
 
 def torchrl_update(loss: SACLoss, data: TensorDict) -> Callable[[], object]:
-    """One update as TorchRL's recipes write it: loss, backward pass, Adam, soft target update."""
+    """One update as in TorchRL's recipes: loss, backward pass, Adam, soft target update."""
     optimizer = torch.optim.Adam(loss.parameters(), lr=LR)
     target = SoftUpdate(loss, tau=TAU)
 

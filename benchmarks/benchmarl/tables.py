@@ -11,11 +11,11 @@ WALL_COLUMNS = (
     "algorithm",
     "frames",
     "updates",
-    "masac s",
-    "BenchMARL s",
-    "BenchMARL : masac",
-    "return of masac",
-    "return of BenchMARL",
+    "masac, s",
+    "BenchMARL, s",
+    "BenchMARL / masac",
+    "masac's returns per agent",
+    "BenchMARL's returns per agent",
 )
 
 SOLVED_COLUMNS = (
@@ -23,11 +23,11 @@ SOLVED_COLUMNS = (
     "algorithm",
     "threshold",
     "system",
-    "solved",
-    "s to solved",
-    "frames to solved",
-    "s of all frames",
-    "final return",
+    "seeds solved",
+    "to solved, s",
+    "to solved, frames",
+    "whole run, s",
+    "final returns per agent",
 )
 
 INSIDE_NAMES = {
@@ -38,23 +38,23 @@ INSIDE_NAMES = {
     ("isac", "agent"): "`group_isac`",
 }
 
-INSIDE_COLUMNS = ("algorithm", "frames", "updates", "seconds", "final return per agent, by seed", "mean")
+INSIDE_COLUMNS = ("algorithm", "frames", "updates", "seconds", "final return per agent, of each seed", "mean")
 
 Run = dict[str, Any]
 
 
 def wall_rows(runs: list[Run]) -> list[tuple[str, ...]]:
-    """A row a task and algorithm: seconds are median (smallest to largest) over seeds, returns one a seed.
+    """One row per task and algorithm: the median and range of the seconds over seeds, and the return of each seed.
 
     Raises:
-        RuntimeError: if the libraries did not do the same number of frames and updates.
+        RuntimeError: if the libraries differ in frames or updates.
     """
     rows = []
     for task, algorithm in _named(runs, "task", "algorithm"):
         mine = [run for run in runs if (run["task"], run["algorithm"]) == (task, algorithm)]
         amounts = {(run["frames"], run["updates"]) for run in mine}
         if len(amounts) != 1:
-            raise RuntimeError(f"all runs of {task}, {algorithm} must do as much; got frames and updates {amounts}.")
+            raise RuntimeError(f"all runs of {task}, {algorithm} must have equal frames and updates; got {amounts}.")
         frames, updates = amounts.pop()
         by_system = {
             system: sorted((run for run in mine if run["system"] == system), key=lambda run: run["seed"])
@@ -78,7 +78,7 @@ def wall_rows(runs: list[Run]) -> list[tuple[str, ...]]:
 
 
 def solved_rows(runs: list[Run]) -> list[tuple[str, ...]]:
-    """A row a task, algorithm and system: medians over seeds, of which one that never solves its task takes forever."""
+    """One row per task, algorithm and system: medians over seeds; a seed that never solves the task is infinite."""
     rows = []
     for task, algorithm, system in _named(runs, "task", "algorithm", "system"):
         mine = [run for run in runs if (run["task"], run["algorithm"], run["system"]) == (task, algorithm, system)]
@@ -110,16 +110,16 @@ def _threshold(run: Run) -> str:
 
 
 def inside_rows(runs: list[Run]) -> list[tuple[str, ...]]:
-    """A row a contender: seconds are median (smallest to largest) over seeds, returns one a seed.
+    """One row per contender: the median and range of the seconds over seeds, and the return of each seed.
 
     Raises:
-        RuntimeError: if they did not do the same number of frames and updates.
+        RuntimeError: if they differ in frames or updates.
     """
     rows = []
     for algorithm in dict.fromkeys(run["algorithm"] for run in runs):
         amounts = {(run["frames"], run["updates"]) for run in runs if run["algorithm"] == algorithm}
         if len(amounts) != 1:
-            raise RuntimeError(f"all runs of {algorithm} must do as much; got frames and updates {amounts}.")
+            raise RuntimeError(f"all runs of {algorithm} must have equal frames and updates; got {amounts}.")
         for contender in dict.fromkeys(run["contender"] for run in runs if run["algorithm"] == algorithm):
             mine = [run for run in runs if (run["algorithm"], run["contender"]) == (algorithm, contender)]
             mine.sort(key=lambda run: run["seed"])
@@ -139,7 +139,7 @@ def inside_rows(runs: list[Run]) -> list[tuple[str, ...]]:
 
 
 def _named(runs: list[Run], *names: str) -> list[tuple[str, ...]]:
-    """The different values of these entries, in the order in which they first come."""
+    """The distinct values of these entries, in order of first appearance."""
     return list(dict.fromkeys(tuple(run[name] for name in names) for run in runs))
 
 

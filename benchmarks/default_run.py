@@ -1,6 +1,6 @@
-"""What ``masac train`` leaves behind on its default task: python -m benchmarks.navigation [--json FILE].
+"""Returns and times of the default run: python -m benchmarks.default_run [--seeds 0 1 2] [--json FILE].
 
-Runs the command itself, one seed after another, each in a process of its own, and prints what the summaries say.
+Runs ``masac train`` once per seed, one after another, and prints a table of the runs' summaries.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def main() -> None:
         runs = [train(seed, Path(folder), arguments.overrides) for seed in arguments.seeds]
     columns = (
         "seed",
-        "evaluation return",
+        "evaluation return per agent",
         "success rate (95% interval)",
         "frames",
-        "training s",
-        "s to solved",
-        "frames to solved",
+        "training, s",
+        "to solved, s",
+        "to solved, frames",
     )
     rows = [
         (
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def train(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Run ``masac train seed=...`` and read its summary; solved is the first evaluation of 97% success or more."""
+    """Run ``masac train seed=...`` and read its summary; solved means an evaluation of 97% success or more."""
     run_dir = folder / str(seed)
     command = [sys.executable, "-m", "masac", "train", f"seed={seed}", f"run_dir={run_dir}", *overrides]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

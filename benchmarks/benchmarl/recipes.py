@@ -1,6 +1,6 @@
-"""What masac and BenchMARL are both told to do: recipes as masac's overrides, and the same for BenchMARL.
+"""The recipe that masac and BenchMARL both train with: as overrides for masac, and as settings for BenchMARL.
 
-BenchMARL's settings are read from masac's composed config, so that the two cannot drift apart.
+BenchMARL's settings are read from masac's composed config, so that the two cannot differ.
 """
 
 from __future__ import annotations
@@ -8,24 +8,22 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hydra import compose, initialize_config_module
-
-from masac.cli.arguments import hydra_arguments
-from masac.cli.presets import register_presets
-from masac.training.config import ExperimentConfig, read_config
+from masac.cli.composing import composed_experiment
+from masac.training.config import ExperimentConfig
 
 ALGORITHMS = ("isac", "masac")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One task's part of the recipe.
+    """The recipe's settings for one task.
 
     Args:
-        frames: steps of one environment, in all.
-        gamma: discount a step.
-        solved: evaluation from which the task counts as solved.
-        solved_by: what of it: "success", the success rate, where the task says what success is; or "return", per agent.
+        frames: frames of the run.
+        gamma: discount per step.
+        solved: threshold at which the task counts as solved.
+        solved_by: the evaluated number that must reach the threshold: "success" for the success rate (if the task
+            defines success), or "return" for the mean return per agent.
     """
 
     frames: int
@@ -39,10 +37,10 @@ RECIPES = {
     "balance": Recipe(frames=192_000, gamma=0.99, solved=32.0),
     "sampling": Recipe(frames=120_064, gamma=0.99, solved=75.0),
 }
-"""The tasks; scenario keywords are those of masac's presets (sampling shares its reward, which BenchMARL's own setting
-does not). Navigation is solved when all agents reach their goals in 97% of episodes. Balance and sampling do not say
-what success is; their thresholds are about 0.9 of where one run of masac's isac preset ended, so they are levels that
-masac is known to reach, and BenchMARL is not."""
+"""The tasks, with the scenario keywords of masac's presets (sampling shares its reward; in BenchMARL's settings it does
+not). Navigation is solved when all agents reach their goals in 97% of the episodes. Balance and sampling define no
+success. Their thresholds are about 0.9 times the final return of one run of masac's isac preset: levels that masac is
+known to reach, and BenchMARL is not."""
 
 SAME_FOR_ALL = (
     "task.num_envs=64",
@@ -64,8 +62,8 @@ SAME_FOR_ALL = (
     "training.critic_lr=0.001",
     "training.alpha_lr=0.001",
     "training.final_lr_factor=1",  # BenchMARL's learning rates are constant
-    "training.normalize_rewards=false",  # BenchMARL takes them as they are
-    "training.max_grad_norm=5",  # BenchMARL's default; both clip actor and critics apart
+    "training.normalize_rewards=false",  # BenchMARL does not normalize them
+    "training.max_grad_norm=5",  # BenchMARL's default; both clip actor and critics separately
     "training.device=cpu",
 )
 """The rest of the recipe, the same for all tasks."""
@@ -76,7 +74,7 @@ UNWATCHED = (
     "logging.loggers=[]",
     "logging.progress=off",
 )
-"""For the comparison of wall times: nothing in the loop but learning, as BenchMARL is run."""
+"""For the comparison of wall times: no evaluation, checkpoints or logs, as BenchMARL runs."""
 
 FINE_TUNED = {
     "num_envs": 60,
@@ -95,22 +93,22 @@ FINE_TUNED = {
     "max_grad_norm": 5,
 }
 """BenchMARL's own settings for VMAS: fine_tuned/vmas/conf/config.yaml of facebookresearch/BenchMARL at commit 85de91b,
-and for what is not in it the defaults of BenchMARL 1.5.2."""
+and for settings that are not in it the defaults of BenchMARL 1.5.2."""
 
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "elu": "ELU", "silu": "SiLU", "gelu": "GELU"}
 
 
 def preset_overrides(task: str, algorithm: str, *, scale: float = 1.0) -> list[str]:
-    """Arguments of ``masac train`` for its own preset; its frames times ``scale``."""
+    """Arguments of ``masac train`` for its preset, with its frames times ``scale``."""
     words = [f"task=vmas/{task}", f"algorithm={algorithm}"]
     if scale != 1.0:
-        frames = compose_config(words).training.total_frames
+        frames = composed_experiment(words).training.total_frames
         words.append(f"training.total_frames={round(frames * scale)}")
     return words
 
 
 def recipe_overrides(task: str, algorithm: str, *, scale: float = 1.0) -> list[str]:
-    """Arguments of ``masac train`` for the recipe; its frames times ``scale``."""
+    """Arguments of ``masac train`` for the recipe, with its frames times ``scale``."""
     recipe = RECIPES[task]
     return [
         *preset_overrides(task, algorithm),
@@ -120,18 +118,11 @@ def recipe_overrides(task: str, algorithm: str, *, scale: float = 1.0) -> list[s
     ]
 
 
-def compose_config(overrides: list[str]) -> ExperimentConfig:
-    """The experiment that ``masac train`` would run with these arguments."""
-    register_presets()
-    with initialize_config_module("masac.conf", version_base="1.3"):
-        return read_config(compose("config", overrides=hydra_arguments(overrides)))
-
-
 def benchmarl_job(config: ExperimentConfig, *, fine_tuned: bool = False) -> dict[str, Any]:
-    """What ``benchmarl_run.py`` is told, for the same as ``config`` or with BenchMARL's fine-tuned settings.
+    """The job for ``benchmarl/run.py`` that equals ``config``, or has BenchMARL's fine-tuned settings.
 
     Raises:
-        ValueError: for a config that BenchMARL cannot do.
+        ValueError: for a config that BenchMARL cannot follow.
     """
     task, algorithm, training = config.task, config.algorithm, config.training
     frames_per_batch = task.num_envs * training.steps_per_iteration
@@ -142,7 +133,7 @@ def benchmarl_job(config: ExperimentConfig, *, fine_tuned: bool = False) -> dict
         ),
         "training.final_lr_factor must be 1": training.final_lr_factor == 1,
         "the updates of an iteration must be a whole number": updates == int(updates) and updates >= 1,
-        "training.warmup_frames must be a number of iterations": training.warmup_frames % frames_per_batch == 0,
+        "training.warmup_frames must be a whole number of iterations": training.warmup_frames % frames_per_batch == 0,
         "training.reward_scale must be 1": training.reward_scale == 1,
         "training.normalize_rewards must be false": not training.normalize_rewards,
         "training.normalize_observations must be false": not training.normalize_observations,
@@ -152,7 +143,7 @@ def benchmarl_job(config: ExperimentConfig, *, fine_tuned: bool = False) -> dict
     }
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:
-        raise ValueError(f"a recipe for BenchMARL is told all it knows: {'; '.join(broken)}. Change the overrides.")
+        raise ValueError(f"BenchMARL must be able to follow the recipe: {'; '.join(broken)}. Change the overrides.")
     job = {
         "task": task.scenario,
         "algorithm": algorithm.name,
@@ -174,13 +165,13 @@ def benchmarl_job(config: ExperimentConfig, *, fine_tuned: bool = False) -> dict
         "loss_function": algorithm.loss_function,
         "hidden": list(config.model.hidden),
         "activation": ACTIVATIONS[config.model.activation],
-        "adam_eps": 1e-8,  # PyTorch's default, which masac has
+        "adam_eps": 1e-8,  # PyTorch's default, as in masac
         "max_grad_norm": training.max_grad_norm,
     }
     return {**job, **FINE_TUNED} if fine_tuned else job
 
 
 def as_json(config: ExperimentConfig) -> dict[str, Any]:
-    """What of a config decides what is learned."""
+    """The parts of a config that define what is trained."""
     whole = asdict(config)
     return {name: whole[name] for name in ("task", "algorithm", "model", "training", "evaluation")}

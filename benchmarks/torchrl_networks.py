@@ -1,4 +1,4 @@
-"""The networks of TorchRL's multi-agent recipes, on which both losses are compared."""
+"""The networks of TorchRL's multi-agent recipes, on which its losses and masac's are compared."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ GROUP = "agents"
 
 
 class Joined(nn.Module):
-    """A network of observation and action side by side."""
+    """A network on the concatenation of observation and action."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, *parts: Tensor) -> Tensor:
-        """``[*B, N, ...]`` each to the network's output."""
+        """Apply the network to the parts, each ``[*B, N, ...]``."""
         return self.network(torch.cat(parts, dim=-1))
 
 
 def continuous_networks(
     *, n_agents: int, observation_dim: int, action_dim: int, hidden: int, share: bool, centralized: bool, device: str
 ) -> tuple[ProbabilisticActor, TensorDictModule]:
-    """A tanh-normal actor and a critic with a value an agent, both of ``MultiAgentMLP`` with two hidden layers."""
+    """A tanh-normal actor and a critic with one value per agent, both ``MultiAgentMLP`` with two hidden layers."""
 
     def mlp(inputs: int, outputs: int, *, centralized: bool) -> MultiAgentMLP:
         return MultiAgentMLP(
@@ -64,7 +64,7 @@ def continuous_networks(
 def discrete_networks(
     *, n_agents: int, observation_dim: int, n_actions: int, hidden: int, share: bool, centralized: bool
 ) -> tuple[ProbabilisticActor, TensorDictModule]:
-    """A one-hot categorical actor and a critic with a value an agent and action."""
+    """A one-hot categorical actor and a critic with one value per agent and action."""
 
     def mlp(*, centralized: bool) -> MultiAgentMLP:
         return MultiAgentMLP(
