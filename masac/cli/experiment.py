@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from rich.table import Table
 
 from masac.cli.arguments import hydra_arguments
 from masac.cli.failures import failures_explained
+from masac.dotted_keys import flatten, nest
 from masac.errors import ConfigError
 from masac.process.memory import in_units
 from masac.rendering.drawing import can_draw
 from masac.training.checkpointing.checkpoints import Checkpoint
-from masac.training.checkpointing.resume import contradictions, flat, read_run_config
+from masac.training.checkpointing.resume import by_key, contradictions, read_run_config
 from masac.training.config import ExperimentConfig, read_config, typed
 from masac.training.distributed.ranks import current_rank
 from masac.training.trainer import Trainer
@@ -62,9 +63,7 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
         ConfigError: naming the first key in which they do.
     """
     with initialize_config_module("masac.conf", version_base="1.3"):
-        defaults, wanted = (
-            flat(_as_dict(typed(compose("config", overrides=hydra_arguments(overrides))))) for overrides in ((), words)
-        )
+        defaults, wanted = (flatten(_composed(overrides)) for overrides in ((), words))
     named = {word.partition("=")[0].lstrip("+~") for word in words}
     # What is meant: the keys that are named, all of a task or algorithm that is named, and what these change.
     meant = {
@@ -73,14 +72,14 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
         if wanted[key] != defaults.get(key)
         or any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in named)
     } - {"run_dir"}
-    before = flat(asdict(config))
+    before = by_key(config)
     after = {**before, **{key: wanted[key] for key in meant}}
     for key, (new, old) in contradictions(after, before).items():
         raise ConfigError(
             f"{key} must stay what it was when a run is resumed; got {new}, the run in {config.run_dir} has {old}. "
             "Leave it out, or begin another run"
         )
-    return read_config(_nested(after))
+    return read_config(nest(after))
 
 
 def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
@@ -257,22 +256,11 @@ def _solved(summary: Mapping[str, Any]) -> str:
     return f"no, less than {wanted} in the last evaluation{first}"
 
 
-def _as_dict(config: DictConfig) -> dict[str, Any]:
-    """Unchecked: by themselves, without those of the run, values may not fit together."""
-    found = OmegaConf.to_container(config, resolve=True)
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """A config as Hydra composes it, types checked but not bounds, which hold for the resumed config as a whole."""
+    found = OmegaConf.to_container(typed(compose("config", overrides=hydra_arguments(overrides))), resolve=True)
     assert isinstance(found, dict)
     return {str(name): value for name, value in found.items()}
-
-
-def _nested(flat_config: dict[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in flat_config.items():
-        *parts, last = key.split(".")
-        inner = nested
-        for part in parts:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return nested
 
 
 def _shown(path: str) -> str:

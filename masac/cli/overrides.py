@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
+from masac.dotted_keys import flatten
 from masac.errors import ConfigError
 
 GROUPS = ("task", "algorithm", "collector")
@@ -73,23 +74,10 @@ def check_overrides(overrides: Sequence[str], defaults: Mapping[str, Any]) -> li
     Raises:
         ConfigError: for an unknown key, or a word that is no override.
     """
-    keys = flat_keys(defaults)
-    lists = LISTS | {key for key in keys if isinstance(_at(defaults, key), list | tuple)}
-    return [_check(word, [*keys, *GROUPS, *sections(defaults)], lists) for word in overrides]
-
-
-def flat_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys of all values, those of an open mapping as one."""
-    keys: list[str] = []
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        keys += flat_keys(value, f"{key}.") if isinstance(value, Mapping) and key not in OPEN else [key]
-    return keys
-
-
-def sections(config: Mapping[str, Any]) -> list[str]:
-    """The names of the parts of a config."""
-    return [name for name, value in config.items() if isinstance(value, Mapping)]
+    values = flatten(defaults, whole=OPEN)
+    lists = LISTS | {key for key, value in values.items() if isinstance(value, list | tuple)}
+    sections = [name for name, value in defaults.items() if isinstance(value, Mapping)]
+    return [_check(word, [*values, *GROUPS, *sections], lists) for word in overrides]
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -159,9 +147,3 @@ def _check_list(override: Override) -> None:
         dict.fromkeys(shlex.quote(f"{key}={form}") for form in (f"[{text}]", f"[{text.replace(',', '],[')}]"))
     )
     raise ConfigError(f"{key} must be a list; got {text}. Write {lists}")
-
-
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from masac.cli.errors import errors_as_lines
 from masac.cli.overrides import suggest
+from masac.dotted_keys import flatten
 from masac.errors import ConfigError
 from masac.plotting.marl_eval import marl_eval_data, unmet_conditions
 from masac.plotting.plots import SHORT, SUFFIXES, X_LABELS, alike, check_picture, plot_runs, settings_text
@@ -125,7 +126,7 @@ def _check_group(runs: Sequence[RecordedRun], group: str | None) -> None:
 
 def _check_keys(runs: Sequence[RecordedRun], by: Sequence[str]) -> None:
     for key in by:
-        known = {name for run in runs for name in _flat(run.config)} | {*SHORT, "seed"}
+        known = {name for run in runs for name in flatten(run.config)} | {*SHORT, "seed"}
         nested = {name for name in known if name.startswith(f"{key}.")} if key not in known else set()
         if key not in known:
             said = f"It has {_listed(sorted(nested))}." if nested else suggest(key, known)
@@ -185,8 +186,8 @@ def _notes(
     if going_on := [run for run in runs if not run.finished]:
         yield f"not finished: {len(going_on)} of {len(runs)} runs, drawn as far as they got"
     for same in alike(runs, by):
-        settings = [_flat(run.config) for run in same]
-        keys = sorted({key for each in settings for key in each})
+        settings = [flatten(run.config) for run in same]
+        keys = sorted({key for each in settings for key in each if key.partition(".")[0] not in NOT_COMPARED})
         differing = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
         if differing:
             yield (
@@ -199,15 +200,6 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
     """The first of many names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The keys of a config that say what was trained, as the command line writes them."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if prefix or key not in NOT_COMPARED:
-            flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _write_json(data: Mapping[str, Any], path: Path) -> None:

@@ -11,17 +11,14 @@ if TYPE_CHECKING:
 
 
 def saved_policy(run_dir: Path, checkpoint: str) -> SavedPolicy:
-    """The policy of a run; says what of its config another version of masac wrote.
+    """The policy of a run.
 
     Raises:
         ConfigError: if there is no such policy, or it is damaged.
     """
     from masac.training.policies.saved_policy import find_policy, read_policy  # imported when needed: PyTorch
 
-    saved = read_policy(find_policy(run_dir, checkpoint=checkpoint))
-    if saved.unknown_keys:
-        say(f"warning: {saved.file} has keys that this version of masac does not: {', '.join(saved.unknown_keys)}")
-    return saved
+    return read_policy(find_policy(run_dir, checkpoint=checkpoint))
 
 
 def say(line: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -284,29 +284,6 @@ def typed(composed: DictConfig | Mapping[str, Any]) -> DictConfig:
         ) from None
     assert isinstance(merged, DictConfig)
     return merged
-
-
-def known_part(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A config without the keys that this version of masac does not have, and those keys, dotted.
-
-    Args:
-        config: that some version wrote.
-    """
-    return _known_part(config, asdict(ExperimentConfig()), "")
-
-
-def _known_part(config: Mapping[str, Any], schema: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
-    known: dict[str, Any] = {}
-    unknown: list[str] = []
-    for name, value in config.items():
-        if name not in schema:
-            unknown.append(f"{prefix}{name}")
-        elif isinstance(value, Mapping) and isinstance(schema[name], Mapping) and name != "kwargs":
-            known[name], more = _known_part(value, schema[name], f"{prefix}{name}.")
-            unknown += more
-        else:
-            known[name] = value
-    return known, unknown
 
 
 def resolve_device(device: str) -> str:

@@ -309,10 +309,11 @@ def test_a_run_goes_on_with_other_collectors_though_the_default_config_could_not
 def test_what_other_libraries_call_a_key_leads_to_keys_that_there_are():
     from dataclasses import asdict
 
-    from masac.cli.overrides import GROUPS, MEANINGS, flat_keys
+    from masac.cli.overrides import GROUPS, MEANINGS, OPEN
+    from masac.dotted_keys import flatten
     from masac.training.config import ExperimentConfig
 
-    known = {*flat_keys(asdict(ExperimentConfig())), *GROUPS, "task.kwargs.n_agents"}
+    known = {*flatten(asdict(ExperimentConfig()), whole=OPEN), *GROUPS, "task.kwargs.n_agents"}
     assert {key for keys in MEANINGS for key in keys.split()} <= known
     words = [word for names in MEANINGS.values() for word in names.split()]
     assert len(words) == len(set(words))

@@ -119,25 +119,9 @@ def test_a_factory_that_raises_is_named_with_its_line(tmp_path, masac):
 
 
 @pytest.mark.slow
-def test_a_key_of_another_version_does_not_stop_evaluation_and_is_named_with_its_file_on_resume(
-    tmp_path, masac, monkeypatch
-):
+def test_a_config_of_another_version_is_refused(tmp_path, masac):
     code, _, err = masac("train", *SMALL, "task.factory=flock:failing", "task.kwargs.fixed=true", "run_dir=out")
     assert (code, err) == (0, "")
-    from masac.training.policies import saved_policy
-
-    read = saved_policy._read
-
-    def of_another_version(path):
-        tensors, about = read(path)
-        about["config"]["training"]["magic"] = 3
-        return tensors, about
-
-    monkeypatch.setattr(saved_policy, "_read", of_another_version)
-    code, out, err = masac("evaluate", "out", "--episodes", "2")
-    assert code == 0
-    assert "return" in out
-    assert "has keys that this version of masac does not: training.magic" in err
     path = tmp_path / "out" / "config.yaml"
     path.write_text(path.read_text().replace("training:\n", "training:\n  magic: 3\n"))
     code, _, err = masac("train", "--resume", "out")

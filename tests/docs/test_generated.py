@@ -12,12 +12,13 @@ from docs.hooks import with_breaks, with_equations, with_whole_options
 from masac.cli.composing import composed_experiment
 from masac.cli.help import as_yaml
 from masac.cli.main import COMMANDS
-from masac.cli.overrides import OPEN, flat_keys
-from masac.training.checkpointing.resume import flat
+from masac.cli.overrides import OPEN
+from masac.dotted_keys import flatten
+from masac.training.checkpointing.resume import by_key
 from masac.training.config import ExperimentConfig
 from tests.docs.pages import ROOT
 
-KEYS = flat_keys(asdict(ExperimentConfig()))
+KEYS = list(flatten(asdict(ExperimentConfig()), whole=OPEN))
 QUOTED = re.findall(r"^### `(.*)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
 
 
@@ -25,7 +26,7 @@ def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
     rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` ?(.*?) \| (.+) \|$", config_keys(), re.MULTILINE)
     assert sorted(key for key, *_ in rows) == sorted(KEYS)
     table = {key: (default, unit, meaning) for key, default, unit, meaning in rows}
-    default_run = flat(asdict(composed_experiment(["run_dir=null"])))
+    default_run = by_key(composed_experiment(["run_dir=null"]))
     assert {key: table[key][0] for key in KEYS if key not in ("run_dir", *OPEN)} == {
         key: as_yaml(value) for key, value in default_run.items() if not key.startswith(("run_dir", *OPEN))
     }

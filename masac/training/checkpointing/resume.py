@@ -13,12 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
 
+from masac.dotted_keys import flatten
 from masac.errors import ConfigError
 from masac.files.integrity import DamagedError
 from masac.training.checkpointing.checkpoints import Checkpoint, Checkpoints, found_in, read_checkpoint
 from masac.training.checkpointing.random_state import random_state, set_random_state
 from masac.training.checkpointing.run_files import installed_versions
-from masac.training.config import ExperimentConfig, known_part, read_config
+from masac.training.config import ExperimentConfig, read_config
 from masac.training.distributed.ranks import Rank
 from masac.training.episodes import EpisodeTracker
 from masac.training.learner import Learner
@@ -35,12 +36,11 @@ MAY_CHANGE = (
 """The keys (or parts of the config) that a resumed run may change: what was learned stays true under them."""
 
 
-def read_run_config(run_dir: Path, *, known_only: bool = False) -> ExperimentConfig:
+def read_run_config(run_dir: Path) -> ExperimentConfig:
     """The config of a run.
 
     Args:
         run_dir: the run's folder.
-        known_only: leave out keys that this version of masac does not have, which are an error otherwise.
 
     Raises:
         ConfigError: if there is none, or it is damaged.
@@ -51,10 +51,7 @@ def read_run_config(run_dir: Path, *, known_only: bool = False) -> ExperimentCon
             f"a run must be a folder with a config.yaml that masac train wrote; {str(run_dir)!r} has none."
         )
     try:
-        config = OmegaConf.load(path)
-        if known_only and isinstance(saved := OmegaConf.to_container(config), dict):
-            return read_config(known_part(saved)[0])  # pyright: ignore[reportArgumentType]
-        return read_config(config)  # pyright: ignore[reportArgumentType]
+        return read_config(OmegaConf.load(path))  # pyright: ignore[reportArgumentType]
     except ConfigError as error:
         raise ConfigError(f"{str(path)!r} must be a config of this version of masac: {error}") from None
     except (OmegaConfBaseException, YAMLError, OSError, AssertionError) as error:
@@ -100,7 +97,7 @@ def load_newest(
     for folder in folders:
         try:
             checkpoint = read_checkpoint(folder)
-            foreign = contradictions(flat(asdict(config)), flat(asdict(_read(checkpoint.config))))
+            foreign = contradictions(by_key(config), by_key(_read(checkpoint.config)))
             if foreign:
                 raise DamagedError(f"it is of another run: {', '.join(foreign)} differ")
             load(checkpoint)
@@ -173,7 +170,7 @@ def _random_of(index: int) -> str:
 
 def _read(config: Mapping[str, Any]) -> ExperimentConfig:
     try:
-        return read_config(known_part(config)[0])
+        return read_config(config)
     except ConfigError as error:
         raise DamagedError(f"its config cannot be read: {error}") from None
 
@@ -182,13 +179,9 @@ def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")}
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A config by dotted keys, values as JSON has them (lists for tuples)."""
-    found: dict[str, Any] = {}
-    for name, value in json.loads(json.dumps(config)).items():
-        key = f"{prefix}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
-    return found
+def by_key(config: ExperimentConfig) -> dict[str, Any]:
+    """The values of a config by their dotted keys, as JSON has them (lists for tuples)."""
+    return flatten(json.loads(json.dumps(asdict(config))))
 
 
 def _may_change(key: str) -> bool:

@@ -44,7 +44,7 @@ def load_env(
 
 
 def _task_of(run_dir: Path) -> TaskConfig:
-    """The task of a run of any version of masac, as its folder or else its policy says."""
+    """The task of a run, from its config or else from its policy."""
     if (run_dir / "config.yaml").is_file():
-        return read_run_config(run_dir, known_only=True).task
+        return read_run_config(run_dir).task
     return read_saved_config(find_policy(run_dir)).task

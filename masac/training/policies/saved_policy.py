@@ -17,7 +17,7 @@ from masac.errors import ConfigError
 from masac.files.atomic_write import write_atomically
 from masac.groups import GroupSpec, read_groups
 from masac.training.checkpointing.checkpoints import FOLDER, best_of, newest_of
-from masac.training.config import ExperimentConfig, known_part, read_config
+from masac.training.config import ExperimentConfig, read_config
 from masac.training.policies.normalization import RunningNormalizer
 from masac.training.policies.policy import Policy
 
@@ -31,14 +31,12 @@ class SavedPolicy:
         config: of the run that trained it.
         frames: the environment frames it was trained with.
         file: where it comes from.
-        unknown_keys: of its config, which this version of masac does not have; left out.
     """
 
     policy: Policy
     config: ExperimentConfig
     frames: int
     file: Path
-    unknown_keys: tuple[str, ...] = ()
 
     @property
     def groups(self) -> tuple[GroupSpec, ...]:
@@ -107,7 +105,7 @@ def read_policy(path: Path) -> SavedPolicy:
         ConfigError: if the file is damaged, is no policy, or does not fit the environment that is installed.
     """
     tensors, about = _read(path)
-    config, unknown = _config_of(about, path)
+    config = _config_of(about, path)
     env = make_env(config.task, num_envs=1, seed=0)
     try:
         groups = read_groups(env)
@@ -122,18 +120,16 @@ def read_policy(path: Path) -> SavedPolicy:
             f"the policy in {str(path)!r} must fit the environment {config.task.suite}/{config.task.name} as it is "
             f"installed here; {str(error).splitlines()[-1].strip()}"
         ) from None
-    return SavedPolicy(
-        policy=policy.eval(), config=config, frames=int(about["frames"]), file=path, unknown_keys=tuple(unknown)
-    )
+    return SavedPolicy(policy=policy.eval(), config=config, frames=int(about["frames"]), file=path)
 
 
 def read_saved_config(path: Path) -> ExperimentConfig:
-    """The config of the run that trained the policy in a file, without keys that this version of masac does not have.
+    """The config of the run that trained the policy in a file.
 
     Raises:
-        ConfigError: if the file is damaged, or is no policy.
+        ConfigError: if the file is damaged, is no policy, or is of another version of masac.
     """
-    return _config_of(_read(path)[1], path)[0]
+    return _config_of(_read(path)[1], path)
 
 
 def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:
@@ -143,11 +139,9 @@ def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: Expe
     return Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
 
 
-def _config_of(about: Mapping[str, Any], path: Path) -> tuple[ExperimentConfig, list[str]]:
-    """The config saved with a policy, and the keys of it that are left out."""
-    known, unknown = known_part(about["config"])
+def _config_of(about: Mapping[str, Any], path: Path) -> ExperimentConfig:
     try:
-        return read_config(known), unknown
+        return read_config(about["config"])
     except ConfigError as error:
         raise ConfigError(f"the policy {str(path)!r} must be of this version of masac: {error}") from None
 
