@@ -21,6 +21,7 @@ from masac.cli.composing import composed_experiment
 from masac.cli.help import RUN_DIR, argument_texts, as_yaml, train_help
 from masac.cli.main import COMMANDS, HELP
 from masac.cli.presets import presets as preset_names
+from masac.settings import Setting, settings_of
 from masac.training.config import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
@@ -32,31 +33,6 @@ UNITS = {
     "algorithm.tau": "per update",
     "algorithm.alpha_init": "reward per nat",
     "algorithm.target_entropy": "nats per agent",
-    "checkpoint.keep": "checkpoints",
-    "collector.num_workers": "processes or actors",
-    "collector.max_lag": "pushes",
-    "collector.push_every": "updates",
-    "collector.max_restarts": "collectors",
-    "evaluation.every_frames": "frames",
-    "evaluation.episodes": "episodes",
-    "evaluation.solved_at": "part of the episodes",
-    "logging.logger_every_s": "seconds",
-    "logging.line_every_s": "seconds",
-    "model.hidden": "units",
-    "model.log_std_min": "log of action units",
-    "model.log_std_max": "log of action units",
-    "task.num_envs": "environments",
-    "task.num_workers": "processes",
-    "task.horizon": "steps",
-    "training.total_frames": "frames",
-    "training.steps_per_iteration": "steps of every environment",
-    "training.updates_per_frame": "updates per frame",
-    "training.batch_size": "rows",
-    "training.warmup_frames": "frames",
-    "training.buffer_size": "rows",
-    "training.lr_decay_fraction": "part of the run",
-    "training.checkpoint_every": "frames or minutes",
-    "training.nonfinite_limit": "updates",
 }
 """The units of keys that are numbers of something."""
 
@@ -73,21 +49,22 @@ def file_text(name: str) -> str:
 
 def config_keys() -> str:
     """A table per section of the config: every key, what the default run has, its unit and what it means."""
-    return "\n".join(_section(composed_experiment([f"run_dir={RUN_DIR}"]), ExperimentConfig(), ""))
+    default_run, bare = composed_experiment([f"run_dir={RUN_DIR}"]), ExperimentConfig()
+    return "\n".join(_section(default_run, bare, settings_of(bare), ""))
 
 
-def _section(config: Any, bare: Any, prefix: str) -> list[str]:
+def _section(config: Any, bare: Any, declared: dict[str, Setting], prefix: str) -> list[str]:
     texts = argument_texts(type(config).__doc__ or "")
     rows, inner = [], []
     for one in fields(config):
         key, value, otherwise = f"{prefix}{one.name}", getattr(config, one.name), getattr(bare, one.name)
         if is_dataclass(value):
-            inner += _section(value, otherwise, f"{key}.")
+            inner += _section(value, otherwise, declared, f"{key}.")
         else:
             preset = "" if value == otherwise or key == "run_dir" else f" Without a preset: `{as_yaml(otherwise)}`."
             text = f"{_cell(texts[one.name])}{preset}"
-            unit = f" {UNITS[key]}" if key in UNITS else ""
-            rows.append(f"| `{key}` | `{as_yaml(value)}`{unit} | {text} |")
+            default = f"`{as_yaml(value)}` {declared[key].unit or UNITS.get(key, '')}".strip()
+            rows.append(f"| `{key}` | {default} | {text} |")
     title = f"## `{prefix.rstrip('.')}`" if prefix else "## The run"
     about = (type(config).__doc__ or "").partition("\n\n    Args:")[0]
     head = ["| key | default | meaning |", "| --- | --- | --- |"]

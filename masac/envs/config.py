@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from masac.errors import ConfigError, check
+from masac.settings import check_settings, setting
 
 SUITES = ("vmas", "pettingzoo")
 
@@ -35,18 +36,16 @@ class TaskConfig:
     scenario: str | None = "navigation"
     factory: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
-    num_envs: int = 64
-    num_workers: int = 0
-    horizon: int | None = 100
+    num_envs: int = setting(64, low=1, unit="environments")
+    num_workers: int = setting(0, low=0, unit="processes", may_change=True)
+    horizon: int | None = setting(100, low=1, unit="steps", may_change=True)
     continuous_actions: bool = True
     success: str | None = None
     success_is: str = "the environment ends the episode (terminated)"
 
     def __post_init__(self) -> None:
         check("task.suite", self.suite, self.suite in SUITES, f"be one of {', '.join(SUITES)}")
-        check("task.num_envs", self.num_envs, self.num_envs >= 1, "be at least 1")
-        check("task.num_workers", self.num_workers, self.num_workers >= 0, "be at least 0")
-        check("task.horizon", self.horizon, self.horizon is None or self.horizon >= 1, "be at least 1")
+        check_settings(self, "task")
         check("task.success", self.success, self.success in (None, "terminated"), "be terminated or null")
         if self.suite == "vmas":
             self._check_vmas()

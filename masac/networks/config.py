@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from masac.errors import check
+from masac.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +21,15 @@ class ModelConfig:
         log_std_max: upper bound of it.
     """
 
-    hidden: tuple[int, ...] = (128, 128)
-    activation: str = "relu"
+    hidden: tuple[int, ...] = setting((128, 128), unit="units")
+    activation: str = setting("relu", choices=("relu", "tanh", "elu", "silu", "gelu"))
     layer_norm: bool = False
     agent_ids: bool = False
-    log_std_min: float = -5.0
-    log_std_max: float = 2.0
+    log_std_min: float = setting(-5.0, unit="log of action units")
+    log_std_max: float = setting(2.0, unit="log of action units")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        check_settings(self, "model")
         check("model.hidden", self.hidden, all(size >= 1 for size in self.hidden), "hold sizes of at least 1")
-        names = ("relu", "tanh", "elu", "silu", "gelu")
-        check("model.activation", self.activation, self.activation in names, f"be one of {', '.join(names)}")
         check("model.log_std_min", self.log_std_min, self.log_std_min < self.log_std_max, "be below model.log_std_max")

@@ -15,6 +15,7 @@ from masac.algorithm import AlgorithmConfig
 from masac.envs.config import TaskConfig
 from masac.errors import ConfigError, check
 from masac.networks.config import ModelConfig
+from masac.settings import MAY_CHANGE, check_settings, setting
 from masac.training.collectors.config import CollectorConfig
 
 
@@ -56,68 +57,43 @@ class TrainingConfig:
             operations; auto, compile if the run takes at least 4,000 updates (times the number of learning groups).
     """
 
-    total_frames: int = 100_000
-    steps_per_iteration: int = 4
-    updates_per_frame: float = 1 / 16
-    batch_size: int = 256
-    warmup_frames: int = 2_560
-    buffer_size: int = 200_000
-    actor_lr: float = 1e-3
-    critic_lr: float = 1e-3
-    alpha_lr: float = 4e-3
-    lr_decay_fraction: float = 0.3
-    final_lr_factor: float = 0.05
-    max_grad_norm: float | None = None
+    total_frames: int = setting(100_000, low=1, unit="frames", may_change=True)
+    steps_per_iteration: int = setting(4, low=1, unit="steps of every environment")
+    updates_per_frame: float = setting(1 / 16, low=0, unit="updates per frame")
+    batch_size: int = setting(256, low=1, unit="rows")
+    warmup_frames: int = setting(2_560, low=0, unit="frames")
+    buffer_size: int = setting(200_000, low=1, unit="rows")
+    actor_lr: float = setting(1e-3, above=0)
+    critic_lr: float = setting(1e-3, above=0)
+    alpha_lr: float = setting(4e-3, above=0)
+    lr_decay_fraction: float = setting(0.3, low=0, high=1, unit="part of the run")
+    final_lr_factor: float = setting(0.05, low=0, high=1)
+    max_grad_norm: float | None = setting(None, above=0)
     normalize_rewards: bool = True
-    reward_scale: float = 1.0
+    reward_scale: float = setting(1.0, above=0)
     normalize_observations: bool = False
-    check_observations: bool = True
+    check_observations: bool = setting(True, may_change=True)
     learning_groups: tuple[str, ...] | None = None
-    checkpoint_every: str | None = "10min"
-    on_nonfinite: str = "stop"
-    nonfinite_limit: int = 100
-    sync_check_every: int = 1000
-    device: str = "auto"
-    threads: str = "auto"
-    compile: str = "auto"
+    checkpoint_every: str | None = setting("10min", unit="frames or minutes", may_change=True)
+    on_nonfinite: str = setting("stop", choices=("stop", "skip"), may_change=True)
+    nonfinite_limit: int = setting(100, low=0, unit="updates", may_change=True)
+    sync_check_every: int = setting(1000, low=1, unit="updates", may_change=True)
+    device: str = setting("auto", may_change=True)
+    threads: str = setting("auto", may_change=True)
+    compile: str = setting("auto", choices=("auto", "true", "false"), may_change=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "compile", self.compile.lower())  # YAML's true comes as "True"
-
-        def at_least(name: str, bound: float) -> None:
-            value = getattr(self, name)
-            check(f"training.{name}", value, value >= bound, f"be at least {bound}")
-
-        def positive(name: str) -> None:
-            value = getattr(self, name)
-            check(f"training.{name}", value, value > 0, "be greater than 0")
-
-        if self.learning_groups is not None:
-            object.__setattr__(self, "learning_groups", tuple(self.learning_groups))
-            check(
-                "training.learning_groups", self.learning_groups, bool(self.learning_groups), "name a group, or be null"
-            )
-        for name in ("total_frames", "steps_per_iteration", "batch_size", "buffer_size", "sync_check_every"):
-            at_least(name, 1)
-        for name in ("warmup_frames", "updates_per_frame"):
-            at_least(name, 0)
-        for name in ("actor_lr", "critic_lr", "alpha_lr", "reward_scale"):
-            positive(name)
-        rule = "be in [0, 1]"
-        check("training.final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, rule)
-        check("training.lr_decay_fraction", self.lr_decay_fraction, 0 <= self.lr_decay_fraction <= 1, rule)
-        if self.max_grad_norm is not None:
-            positive("max_grad_norm")
-        check(
-            "training.buffer_size", self.buffer_size, self.buffer_size >= self.batch_size, "hold a training.batch_size"
-        )
+        groups = self.learning_groups if self.learning_groups is None else tuple(self.learning_groups)
+        object.__setattr__(self, "learning_groups", groups)
+        check_settings(self, "training")
+        check("training.learning_groups", groups, groups != (), "name a group, or be null")
+        holds_batch = self.buffer_size >= self.batch_size
+        rule = f"be at least training.batch_size={self.batch_size}"
+        check("training.buffer_size", self.buffer_size, holds_batch, rule)
         every = self.checkpoint_every
         rule = "be a number of frames (20000) or of minutes (10min) above 0, or null"
         check("training.checkpoint_every", every, every is None or _is_interval(every), rule)
-        rule = "be stop or skip"
-        check("training.on_nonfinite", self.on_nonfinite, self.on_nonfinite in ("stop", "skip"), rule)
-        at_least("nonfinite_limit", 0)
-        check("training.compile", self.compile, self.compile in ("auto", "true", "false"), "be auto, true or false")
         rule = "be auto or a number of threads of at least 1"
         check("training.threads", self.threads, self.threads == "auto" or _is_count(self.threads), rule)
         check("training.device", self.device, _is_device(self.device), "be auto or the name of a device")
@@ -153,12 +129,12 @@ class CheckpointConfig:
             bit on the CPU, as one that was not stopped. (A resumed run begins new episodes anyway.)
     """
 
-    keep: int = 2
+    keep: int = setting(2, low=1, unit="checkpoints", may_change=True)
     buffer: bool = True
     reset_environments: bool = False
 
     def __post_init__(self) -> None:
-        check("checkpoint.keep", self.keep, self.keep >= 1, "be at least 1")
+        check_settings(self, "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,16 +149,14 @@ class EvaluationConfig:
         solved_at: success rate from which a run that has task.success says that it solved its task.
     """
 
-    every_frames: int = 10_000
-    episodes: int = 100
+    every_frames: int = setting(10_000, low=0, unit="frames", may_change=True)
+    episodes: int = setting(100, low=1, unit="episodes")
     seed: int = 1_000_000
     stochastic: bool = False
-    solved_at: float = 0.97
+    solved_at: float = setting(0.97, above=0, high=1, unit="part of the episodes", may_change=True)
 
     def __post_init__(self) -> None:
-        check("evaluation.every_frames", self.every_frames, self.every_frames >= 0, "be at least 0")
-        check("evaluation.episodes", self.episodes, self.episodes >= 1, "be at least 1")
-        check("evaluation.solved_at", self.solved_at, 0 < self.solved_at <= 1, "be in (0, 1]")
+        check_settings(self, "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,16 +178,15 @@ class LoggingConfig:
     project: str = "masac"
     wandb_offline: bool = False
     mlflow_uri: str | None = None
-    logger_every_s: float = 1.0
-    progress: str = "auto"
-    line_every_s: float = 5.0
+    logger_every_s: float = setting(1.0, unit="seconds")
+    progress: str = setting("auto", choices=("auto", "live", "plain", "off"))
+    line_every_s: float = setting(5.0, unit="seconds")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loggers", tuple(self.loggers))
         known = ("tensorboard", "wandb", "mlflow")
         check("logging.loggers", self.loggers, set(self.loggers) <= set(known), f"be some of {', '.join(known)}")
-        kinds = ("auto", "live", "plain", "off")
-        check("logging.progress", self.progress, self.progress in kinds, f"be one of {', '.join(kinds)}")
+        check_settings(self, "logging")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,12 +210,12 @@ class ExperimentConfig:
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    collector: CollectorConfig = field(default_factory=CollectorConfig)
+    collector: CollectorConfig = field(default_factory=CollectorConfig, metadata=MAY_CHANGE)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig, metadata=MAY_CHANGE)
     seed: int = 0
-    run_dir: str | None = None
+    run_dir: str | None = setting(None, may_change=True)
 
     def __post_init__(self) -> None:
         check("seed", self.seed, 0 <= self.seed < 2**31, "be at least 0 and below 2**31")

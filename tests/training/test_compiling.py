@@ -48,5 +48,5 @@ def test_dropping_states_is_plain_python_and_cannot_be_compiled():
 
 @pytest.mark.parametrize("value", ["yes", "1", "inductor"])
 def test_other_values_are_an_error(value):
-    with pytest.raises(ConfigError, match=r"training\.compile must be auto, true or false"):
+    with pytest.raises(ConfigError, match=r"training\.compile must be one of auto, true, false"):
         TrainingConfig(compile=value)

@@ -16,6 +16,7 @@ from yaml import YAMLError
 from masac.dotted_keys import flatten
 from masac.errors import ConfigError
 from masac.files.integrity import DamagedError
+from masac.settings import settings_of
 from masac.training.checkpointing.checkpoints import Checkpoint, Checkpoints, found_in, read_checkpoint
 from masac.training.checkpointing.random_state import random_state, set_random_state
 from masac.training.checkpointing.run_files import installed_versions
@@ -25,15 +26,6 @@ from masac.training.episodes import EpisodeTracker
 from masac.training.learner import Learner
 from masac.training.policies.policy import Policy
 from masac.training.reward_scaling import RewardScaling
-
-MAY_CHANGE = (
-    *("run_dir", "logging", "evaluation.every_frames", "evaluation.solved_at", "checkpoint.keep"),
-    *("task.num_workers", "task.horizon", "collector"),
-    *("training.total_frames", "training.device", "training.checkpoint_every"),
-    *("training.compile", "training.on_nonfinite", "training.nonfinite_limit", "training.check_observations"),
-    *("training.sync_check_every", "training.threads"),
-)
-"""The keys (or parts of the config) that a resumed run may change: what was learned stays true under them."""
 
 
 def read_run_config(run_dir: Path) -> ExperimentConfig:
@@ -68,10 +60,11 @@ def contradictions(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, 
     Returns:
         Of every key what the config has, and what the run had.
     """
+    may_change = {key for key, setting in settings_of(ExperimentConfig()).items() if setting.may_change}
     return {
         key: (new.get(key), old.get(key))
         for key in {**old, **new}
-        if new.get(key) != old.get(key) and not _may_change(key)
+        if new.get(key) != old.get(key) and key not in may_change
     }
 
 
@@ -182,7 +175,3 @@ def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 def by_key(config: ExperimentConfig) -> dict[str, Any]:
     """The values of a config by their dotted keys, as JSON has them (lists for tuples)."""
     return flatten(json.loads(json.dumps(asdict(config))))
-
-
-def _may_change(key: str) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in MAY_CHANGE)

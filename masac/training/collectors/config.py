@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from masac.errors import check
-
-KINDS = ("local", "processes", "ray")
+from masac.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +22,15 @@ class CollectorConfig:
         max_restarts: collectors that die and are replaced before the run gives up.
     """
 
-    kind: str = "local"
-    num_workers: int = 1
+    kind: str = setting("local", choices=("local", "processes", "ray"))
+    num_workers: int = setting(1, low=1, unit="processes or actors")
     address: str | None = None
-    max_lag: int = 1
-    push_every: int = 1
-    max_restarts: int = 10
+    max_lag: int = setting(1, low=0, unit="pushes")
+    push_every: int = setting(1, low=1, unit="updates")
+    max_restarts: int = setting(10, low=0, unit="collectors")
 
     def __post_init__(self) -> None:
-        check("collector.kind", self.kind, self.kind in KINDS, f"be one of {', '.join(KINDS)}")
-        for name, bound in (("num_workers", 1), ("max_lag", 0), ("push_every", 1), ("max_restarts", 0)):
-            value = getattr(self, name)
-            check(f"collector.{name}", value, value >= bound, f"be at least {bound}")
+        check_settings(self, "collector")
         rule = "be 1 with collector=local, which steps all environments in this process (processes and ray have more)"
         check("collector.num_workers", self.num_workers, self.kind != "local" or self.num_workers == 1, rule)
         rule = f"be null with collector={self.kind}: only collector=ray has a cluster"
