@@ -17,6 +17,7 @@ from masac.errors import ConfigError, check
 from masac.networks.config import ModelConfig
 from masac.settings import MAY_CHANGE, check_settings, setting
 from masac.training.collectors.config import CollectorConfig
+from masac.training.logging.loggers import LOGGERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,8 +185,7 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loggers", tuple(self.loggers))
-        known = ("tensorboard", "wandb", "mlflow")
-        check("logging.loggers", self.loggers, set(self.loggers) <= set(known), f"be some of {', '.join(known)}")
+        check("logging.loggers", self.loggers, set(self.loggers) <= set(LOGGERS), f"be some of {', '.join(LOGGERS)}")
         check_settings(self, "logging")
 
 

@@ -1,40 +1,58 @@
-"""Where the numbers of a run go besides metrics.csv: TensorBoard, Weights & Biases, MLflow, by TorchRL's loggers."""
+"""Where the numbers of a run go besides metrics.csv: TensorBoard, Weights & Biases, MLflow, by TorchRL's loggers.
+
+A new logger is a function from a :class:`LoggedRun` to a TorchRL logger and what closes it, and a line in ``LOGGERS``.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from torchrl.record.loggers.common import Logger
 
 from masac.errors import ConfigError
 from masac.files.atomic_write import write_atomically
-from masac.training.config import ExperimentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedRun:
+    """What loggers know of a run.
+
+    Args:
+        run_dir: below which they write what is local.
+        name: of the run.
+        config: of the run, as nested dicts; ``config["logging"]`` has the settings of the loggers.
+        void_from: frames from which earlier entries of this run, before it was resumed, are void; None for a new run.
+    """
+
+    run_dir: Path
+    name: str
+    config: Mapping[str, Any]
+    void_from: int | None
+
+
+OpenLogger = tuple[Logger, Callable[[], object]]
 
 
 class Loggers:
-    """The loggers of a run; steps are environment frames.
+    """The open loggers of a run; steps are environment frames.
 
     Args:
-        config: of the run.
-        run_dir: below which they write what is local.
-        void_from: what was logged from these frames on, by the same run before it was resumed, is void; None for a new
-            run.
-        writes: whether this process logs.
+        names: keys of ``LOGGERS``.
+        run: what they log.
+        every_s: seconds between two rows.
     """
 
-    def __init__(self, config: ExperimentConfig, run_dir: Path, *, void_from: int | None, writes: bool = True) -> None:
-        makers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-        self.loggers: list[tuple[Logger, Callable[[], object]]] = []
-        self.every_s = config.logging.logger_every_s
+    def __init__(self, names: Sequence[str], run: LoggedRun, *, every_s: float) -> None:
+        self.every_s = every_s
         self.last = -math.inf
-        for name in config.logging.loggers if writes else ():
-            self.loggers.append(makers[name](config, run_dir, void_from))
+        self.loggers: list[OpenLogger] = [LOGGERS[name](run) for name in names]
 
     def log(self, row: Mapping[str, float | int | None]) -> None:
         """Log a row of metrics if it has an evaluation or it is time; what is None or not finite is left out."""
@@ -65,46 +83,55 @@ def check_loggers(names: Sequence[str]) -> None:
             )
 
 
-def _tensorboard(config: ExperimentConfig, run_dir: Path, void_from: int | None) -> tuple[Logger, Callable[[], object]]:
+def _tensorboard(run: LoggedRun) -> OpenLogger:
     from torch.utils.tensorboard import SummaryWriter
     from torchrl.record.loggers.tensorboard import TensorboardLogger
 
     class ResumedTensorboardLogger(TensorboardLogger):
         def _create_experiment(self) -> SummaryWriter:
-            return SummaryWriter(str(run_dir / "tensorboard"), purge_step=void_from)
+            return SummaryWriter(str(run.run_dir / "tensorboard"), purge_step=run.void_from)
 
-    logger = ResumedTensorboardLogger(exp_name="tensorboard", log_dir=str(run_dir))
+    logger = ResumedTensorboardLogger(exp_name="tensorboard", log_dir=str(run.run_dir))
     return logger, logger.experiment.close
 
 
-def _wandb(config: ExperimentConfig, run_dir: Path, void_from: int | None) -> tuple[Logger, Callable[[], object]]:
+def _wandb(run: LoggedRun) -> OpenLogger:
     from torchrl.record.loggers.wandb import WandbLogger
 
-    name = f"{config.task.name}-{config.algorithm.name}-seed{config.seed}"
+    settings = run.config["logging"]
     logger = WandbLogger(
-        exp_name=name,
-        project=config.logging.project,
-        save_dir=str(run_dir),
-        offline=config.logging.wandb_offline,
-        id=_wandb_id(run_dir),
+        exp_name=run.name,
+        project=settings["project"],
+        save_dir=str(run.run_dir),
+        offline=settings["wandb_offline"],
+        id=_wandb_id(run.run_dir),
         resume="allow",
     )
-    logger.log_hparams(asdict(config))
+    logger.log_hparams(dict(run.config))
     return logger, logger.experiment.finish
 
 
-def _mlflow(config: ExperimentConfig, run_dir: Path, void_from: int | None) -> tuple[Logger, Callable[[], object]]:
+def _mlflow(run: LoggedRun) -> OpenLogger:
     import mlflow  # pyright: ignore[reportMissingImports]  an extra
     from torchrl.record.loggers.mlflow import MLFlowLogger
 
+    settings = run.config["logging"]
     # MLflow takes no folder any more, but a database.
-    uri = config.logging.mlflow_uri or f"sqlite:///{(run_dir / 'mlflow.db').resolve()}"
-    return MLFlowLogger(exp_name=config.logging.project, tracking_uri=uri), mlflow.end_run
+    uri = settings["mlflow_uri"] or f"sqlite:///{(run.run_dir / 'mlflow.db').resolve()}"
+    return MLFlowLogger(exp_name=settings["project"], tracking_uri=uri), mlflow.end_run
 
 
 def _wandb_id(run_dir: Path) -> str:
-    """The same for a run that is resumed, wherever its folder is by then."""
+    """The same for a resumed run, also if its folder was moved."""
     file = run_dir / "wandb_id"
     if not file.is_file():
         write_atomically(file, lambda out: out.write(uuid4().hex.encode()))
     return file.read_text()
+
+
+LOGGERS: Mapping[str, Callable[[LoggedRun], OpenLogger]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+}
+"""The possible values of ``logging.loggers``, each the name of the package it needs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.console import Console
 from torch import Tensor
@@ -15,7 +16,7 @@ from masac.training.config import ExperimentConfig
 from masac.training.counters import Counters
 from masac.training.episodes import EpisodeTracker
 from masac.training.logging import metrics
-from masac.training.logging.loggers import Loggers
+from masac.training.logging.loggers import LoggedRun, Loggers
 from masac.training.logging.progress import ProgressDisplay
 from masac.training.reward_scaling import RewardScaling
 from masac.training.schedule import Schedule
@@ -67,9 +68,15 @@ class RunLog:
             resumes: whether it was begun before; what was logged of later frames is void.
             warn: see :meth:`RunFiles.open_metrics`.
         """
-        files = self.files
+        files, config, logging = self.files, self.config, self.config.logging
+        logged = LoggedRun(
+            run_dir=files.run_dir,
+            name=f"{config.task.name}-{config.algorithm.name}-seed{config.seed}",
+            config=asdict(config),
+            void_from=frames + 1 if resumes else None,
+        )
         display = ProgressDisplay(
-            self.config.logging,
+            logging,
             done_frames=frames,
             total_frames=self.schedule.total_frames,
             groups=[group.name for group in self.groups],
@@ -77,9 +84,7 @@ class RunLog:
         )
         with (
             files.open_metrics(self.columns, frames=frames, warn=warn) as self._table,
-            Loggers(
-                self.config, files.run_dir, void_from=frames + 1 if resumes else None, writes=files.writes
-            ) as self._loggers,
+            Loggers(logging.loggers if files.writes else (), logged, every_s=logging.logger_every_s) as self._loggers,
             display as self._display,
         ):
             yield
