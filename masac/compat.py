@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,3 +109,10 @@ def mute_ray() -> Callable[[], None]:
         return lambda: None
     vars(worker)["print_to_stdstream"] = lambda *args, **kwargs: None
     return lambda: vars(worker).update(print_to_stdstream=prints)
+
+
+def compiler_cache() -> Path:
+    """The folder of the cache of Inductor, PyTorch's compiler, which has no public name."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # imported when needed: slow
+
+    return Path(cache_dir())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import setup_globals
 from omegaconf import OmegaConf
 
 from masac.cli.overrides import check_overrides
@@ -18,6 +18,9 @@ MULTIRUN = ("-m", "--multirun")
 RESUME = "--resume"
 SWEEP_DIR = "hydra.sweep.dir="
 DEFAULT_SWEEP_DIR = "runs/sweep-${now:%Y%m%d-%H%M%S}"
+
+# Hydra registers the same, but only after the folder of a sweep was read here.
+OmegaConf.register_new_resolver("now", time.strftime, use_cache=True, replace=True)
 
 
 def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -61,7 +64,6 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
         # In a sweep run_dir is the folder of all jobs; each gets one of its own inside.
         given = [word for word in checked if word.startswith(("run_dir=", SWEEP_DIR))]
         value = OverridesParser.create().parse_override(given[-1]).value() if given else DEFAULT_SWEEP_DIR
-        setup_globals()  # ${now:...}
         folder = str(OmegaConf.create({"folder": value})["folder"])
         checked = [word for word in checked if word not in given]
         checked.append(SWEEP_DIR + "'" + folder.replace("\\", "\\\\").replace("'", "\\'") + "'")

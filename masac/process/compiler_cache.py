@@ -15,13 +15,6 @@ WRITTEN_S = 10.0
 """A library that is not whole and was not written to for so long is not being written any more. So long is waited."""
 
 
-def compiler_cache() -> Path:
-    """The folder of the cache of Inductor, PyTorch's compiler."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir  # imported when needed: slow
-
-    return Path(cache_dir())
-
-
 def remove_damaged_libraries(folder: Path) -> None:
     """Remove the half-written libraries in a cache, which PyTorch then makes anew; waits for those being written."""
     deadline = time.monotonic() + WRITTEN_S

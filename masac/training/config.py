@@ -302,6 +302,5 @@ def _unfreeze(node: DictConfig) -> None:
     """Frozen dataclasses become read-only configs; the values of the run must get in first."""
     OmegaConf.set_readonly(node, None)
     for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none():
+        if isinstance(child := node[key], DictConfig):
             _unfreeze(child)

@@ -22,8 +22,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from masac.compat import compile_operations
-from masac.process.compiler_cache import compiler_cache, remove_damaged_libraries
+from masac.compat import compile_operations, compiler_cache
+from masac.process.compiler_cache import remove_damaged_libraries
 
 Results = dict[Any, Tensor]
 """What a function returns: tensors by any names."""

@@ -83,7 +83,7 @@ def make_saved(groups=GROUPS):
     actors = {group.name: make_actor(group, algorithm, model) for group, algorithm, model, _ in groups}
     normalizers = {group.name: RunningNormalizer(4) for group, *_, normalized in groups if normalized}
     for normalizer in normalizers.values():
-        normalizer.observe(torch.randn(100, 4) * torch.tensor([1.0, 10.0, 0.1, 3.0]) + 5)
+        normalizer.merge(*normalizer.moments(torch.randn(100, 4) * torch.tensor([1.0, 10.0, 0.1, 3.0]) + 5))
     policy = Policy([group for group, *_ in groups], actors, normalizers).eval()
     config = ExperimentConfig(task=TaskConfig(kwargs={"n_agents": 3}))
     return SavedPolicy(policy=policy, config=config, frames=1234, file=Path("policy.pt"))

@@ -1,6 +1,6 @@
-"""Where the numbers of a run go besides metrics.csv: TensorBoard, Weights & Biases, MLflow, by TorchRL's loggers.
+"""Where the numbers of a run go besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
 
-A new logger is a function from a :class:`LoggedRun` to a TorchRL logger and what closes it, and a line in ``LOGGERS``.
+A new logger is a function that opens it, returns an :class:`OpenLogger`, and stands in ``LOGGERS``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-from torchrl.record.loggers.common import Logger
 
 from masac.errors import ConfigError
 from masac.files.atomic_write import write_atomically
@@ -37,7 +35,17 @@ class LoggedRun:
     void_from: int | None
 
 
-OpenLogger = tuple[Logger, Callable[[], object]]
+@dataclass(frozen=True, kw_only=True)
+class OpenLogger:
+    """A logger that takes scalars.
+
+    Args:
+        log: called with name, value and step.
+        close: ends it.
+    """
+
+    log: Callable[[str, float, int], object]
+    close: Callable[[], object]
 
 
 class Loggers:
@@ -62,15 +70,15 @@ class Loggers:
         self.last, frames = now, int(row["frames"] or 0)
         for name, value in row.items():
             if value is not None and name != "frames" and math.isfinite(value):
-                for logger, _close in self.loggers:
-                    logger.log_scalar(name, value, step=frames)
+                for logger in self.loggers:
+                    logger.log(name, value, frames)
 
     def __enter__(self) -> Loggers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _logger, close in self.loggers:
-            close()
+        for logger in self.loggers:
+            logger.close()
 
 
 def check_loggers(names: Sequence[str]) -> None:
@@ -84,15 +92,10 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def _tensorboard(run: LoggedRun) -> OpenLogger:
-    from torch.utils.tensorboard import SummaryWriter
-    from torchrl.record.loggers.tensorboard import TensorboardLogger
+    from torch.utils.tensorboard import SummaryWriter  # TorchRL's logger of it takes no purge_step
 
-    class ResumedTensorboardLogger(TensorboardLogger):
-        def _create_experiment(self) -> SummaryWriter:
-            return SummaryWriter(str(run.run_dir / "tensorboard"), purge_step=run.void_from)
-
-    logger = ResumedTensorboardLogger(exp_name="tensorboard", log_dir=str(run.run_dir))
-    return logger, logger.experiment.close
+    writer = SummaryWriter(str(run.run_dir / "tensorboard"), purge_step=run.void_from)
+    return OpenLogger(log=writer.add_scalar, close=writer.close)
 
 
 def _wandb(run: LoggedRun) -> OpenLogger:
@@ -108,7 +111,7 @@ def _wandb(run: LoggedRun) -> OpenLogger:
         resume="allow",
     )
     logger.log_hparams(dict(run.config))
-    return logger, logger.experiment.finish
+    return OpenLogger(log=logger.log_scalar, close=logger.experiment.finish)
 
 
 def _mlflow(run: LoggedRun) -> OpenLogger:
@@ -118,7 +121,8 @@ def _mlflow(run: LoggedRun) -> OpenLogger:
     settings = run.config["logging"]
     # MLflow takes no folder any more, but a database.
     uri = settings["mlflow_uri"] or f"sqlite:///{(run.run_dir / 'mlflow.db').resolve()}"
-    return MLFlowLogger(exp_name=settings["project"], tracking_uri=uri), mlflow.end_run
+    logger = MLFlowLogger(exp_name=settings["project"], tracking_uri=uri)
+    return OpenLogger(log=logger.log_scalar, close=mlflow.end_run)
 
 
 def _wandb_id(run_dir: Path) -> str:

@@ -27,10 +27,6 @@ class RunningNormalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("m2", torch.zeros(features, dtype=torch.float64))
 
-    def observe(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Count in ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""
-        self.merge(*self.moments(values, mask))
-
     @torch.no_grad()
     def moments(self, values: Tensor, mask: Tensor | None = None) -> Moments:
         """Number, mean and sum of squared deviations of ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""

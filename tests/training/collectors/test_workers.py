@@ -82,7 +82,9 @@ def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind
                 for parameter in policy.parameters():
                     parameter.mul_(1.1)
                 for normalizer in policy.normalizers.values():
-                    normalizer.observe(torch.linspace(0, turn, 4 * normalizer.mean.numel()).view(4, -1))
+                    normalizer.merge(
+                        *normalizer.moments(torch.linspace(0, turn, 4 * normalizer.mean.numel()).view(4, -1))
+                    )
             collector.updated(1)
 
     seed_everything(config.seed)
