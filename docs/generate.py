@@ -1,7 +1,7 @@
 """Generates parts of the pages: the config's keys, the commands' help, the API and the examples.
 
-When the site is built, ``docs/hooks.py`` replaces a line ``<!-- generated: NAME -->`` of a page by what the function in
-``GENERATED`` of that name returns.
+When the site is built, ``docs/hooks.py`` replaces a line ``<!-- generated: NAME -->`` of a page by the result of
+``GENERATED[NAME]()``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ UNITS = {
     "algorithm.alpha_init": "reward per nat",
     "algorithm.target_entropy": "nats per agent",
 }
-"""The units of keys that are numbers of something."""
+"""Units of keys."""
 
 
 def filled(page: str) -> str:
-    """The text of a page with what is generated in the place of its marks."""
+    """The text of a page with its marks replaced."""
     return MARK.sub(lambda mark: GENERATED[mark[2]]() if mark[1] == "generated" else file_text(mark[2]), page)
 
 
@@ -48,7 +48,7 @@ def file_text(name: str) -> str:
 
 
 def config_keys() -> str:
-    """A table per section of the config: every key, what the default run has, its unit and what it means."""
+    """One table per section of the config: every key with its default, unit and meaning."""
     default_run, bare = composed_experiment([f"run_dir={RUN_DIR}"]), ExperimentConfig()
     return "\n".join(_section(default_run, bare, settings_of(bare), ""))
 
@@ -80,7 +80,7 @@ def _cell(text: str) -> str:
 
 
 def presets() -> str:
-    """The files of the presets, by the name on the command line."""
+    """The files of the presets, by their names on the command line."""
     parts = []
     root = ROOT / "masac" / "conf"
     for file in sorted(root.rglob("*/*.yaml")):
@@ -105,12 +105,12 @@ def _help_of(command: str) -> str:
     if command == "tasks":
         return module.HELP
     parser = module.parser()
-    parser.formatter_class = partial(parser.formatter_class, width=100)  # else that of the terminal
+    parser.formatter_class = partial(parser.formatter_class, width=100)  # not that of the terminal
     return parser.format_help()
 
 
 def examples() -> str:
-    """The programs in ``examples/``: what each says of itself, and its code."""
+    """The programs in ``examples/``: docstring and code of each."""
     parts = []
     for file in sorted((ROOT / "examples").glob("*.py")):
         docstring = inspect.cleandoc(ast.get_docstring(ast.parse(file.read_text())) or "")
@@ -121,7 +121,7 @@ def examples() -> str:
 
 
 def _example_text(docstring: str) -> str:
-    """A docstring as Markdown: names in single quotes, indented lines as blocks of shell."""
+    """A docstring as Markdown: names as code, indented lines as blocks."""
     text = docstring.replace("``", "`")
     return re.sub(r"\n\n((?: {4}.*\n?)+)", lambda lines: f"\n\n```text\n{inspect.cleandoc(lines[1])}\n```\n", text)
 
@@ -131,7 +131,7 @@ def _indented(lines: list[str]) -> list[str]:
 
 
 def budgets() -> str:
-    """A table of the presets: how many frames and updates their runs have."""
+    """A table of the presets with the frames and updates of their runs."""
     rows = []
     for suite in ("vmas", "pettingzoo"):
         for name in preset_names(suite):
@@ -149,19 +149,19 @@ def _text_block(text: str) -> list[str]:
 
 
 def api() -> str:
-    """An entry for mkdocstrings for each public name; of a class with the methods that masac gives it."""
+    """One mkdocstrings entry per public name; classes list only the methods that masac defines."""
     parts = []
     for name in sorted(masac.__all__, key=str.lower):
         parts.append(f"::: masac.{name}")
-        if isinstance(made := getattr(masac, name), type):
-            parts += ["    options:", "      inherited_members: true", f"      members: [{', '.join(_methods(made))}]"]
+        if isinstance(cls := getattr(masac, name), type):
+            parts += ["    options:", "      inherited_members: true", f"      members: [{', '.join(_methods(cls))}]"]
         parts.append("")
     return "\n".join(parts)
 
 
-def _methods(made: type) -> list[str]:
-    """The public methods and properties that the package wrote and described."""
-    own = [one for one in made.__mro__ if one.__module__.startswith("masac.")]
+def _methods(cls: type) -> list[str]:
+    """The public methods and properties that masac defines and documents."""
+    own = [one for one in cls.__mro__ if one.__module__.startswith("masac.")]
     found = {name: value for one in reversed(own) for name, value in vars(one).items() if not name.startswith("_")}
     return sorted(
         name

@@ -1,4 +1,4 @@
-"""MkDocs calls these while it builds the site: see mkdocs.yml."""
+"""Hooks that MkDocs calls while it builds the site; see mkdocs.yml."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from docs.generate import filled
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put what is generated into a page."""
+    """Fill in the generated parts of a page."""
     return filled(markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Write equations in MathML; of what docstrings name as Sphinx does, :class:`GroupSACLoss`, leave the name."""
+    """Convert equations to MathML, and Sphinx roles such as :class:`GroupSACLoss` to plain code."""
     return re.sub(r":(?:class|func|meth|attr|mod):<code>~?", "<code>", with_equations(html))
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Mark where code may break, once the search index has what the page says."""
+    """Mark where code may break; the search index is made before, without the marks."""
     return with_breaks(with_whole_options(output))
 
 
 def with_breaks(html: str) -> str:
-    """HTML whose code breaks after the signs between words: options and names within text, calls in blocks."""
+    """HTML in which inline code may break after punctuation between words, and blocks after an opening bracket."""
     parts = re.split(r"(<pre.*?</pre>|<code[^>]*>.*?</code>)", html, flags=re.DOTALL)
     return "".join(_code_with_breaks(part) if part.startswith(("<pre", "<code")) else part for part in parts)
 
@@ -42,18 +42,18 @@ def _code_with_breaks(code: str) -> str:
 
 
 def _text_with_breaks(text: str) -> str:
-    # After a dot only where a word follows: not in metrics.csv, and not in 0.25.
+    # After a dot only before a word of four letters or more: not in metrics.csv or 0.25.
     text = re.sub(r"(?<=[\w\]).])([=/:,|\[(]+(?=[\w\"'\[(&])|\.(?=[A-Za-z_]\w{3}))", r"\1<wbr>", text)
     return re.sub(r"\w{17,}", _name_with_breaks, text)
 
 
 def _name_with_breaks(name: re.Match[str]) -> str:
-    """A long name, which may break between its words where the screen is narrow."""
+    """A long name that may break between its words on narrow screens."""
     return re.sub(r"(?<=[a-z0-9]_)(?=[a-z])|(?<=[a-z])(?=[A-Z])", '<wbr class="narrow">', name[0])
 
 
 def with_whole_options(html: str) -> str:
-    """HTML whose code does not break after the hyphens of an option, nor before the bracket of an extra."""
+    """HTML in which options such as ``--venv`` and extras such as ``.[ray]`` do not break."""
     parts = re.split(r"(<code[^>]*>.*?</code>)", html, flags=re.DOTALL)
     return "".join(_with_whole_options(part) if part.startswith("<code") else part for part in parts)
 
@@ -68,7 +68,7 @@ def _with_whole_options(code: str) -> str:
 
 
 def with_equations(html: str) -> str:
-    """HTML with its equations, as pymdownx.arithmatex marks them, in MathML, which browsers draw by themselves."""
+    """HTML with the equations that pymdownx.arithmatex marks as MathML, which browsers draw natively."""
     block = r'<div class="arithmatex">\\\[(.*?)\\\]</div>'
     inline = r'<span class="arithmatex">\\\((.*?)\\\)</span>'
     html = re.sub(block, lambda found: _mathml(found[1], display="block"), html, flags=re.DOTALL)

@@ -1,7 +1,7 @@
-"""``GroupSACLoss`` in a loop written by hand: TorchRL's environment and replay buffer, PyTorch's optimizer, no trainer.
+"""``GroupSACLoss`` in your own loop: TorchRL's environment and replay buffer, PyTorch's optimizer, no trainer.
 
-Shows the parts and how they meet: who writes which entry, what is stored, the order of an update. It learns VMAS
-``navigation``, in which three agents drive to goals of their own, and an episode terminates once all are there.
+Shows which part writes which entry, what is stored, and the order of an update. The task is VMAS ``navigation``: three
+agents drive to their goals, and an episode terminates when all have arrived.
 
 Run it:
 
@@ -29,16 +29,16 @@ STORED = [
     ("agents", "observation"),
     ("agents", "action"),
     ("next", "agents", "observation"),
-    ("next", "agents", "reward"),  # [rows, agents, 1]: each its own
-    ("next", "terminated"),  # [rows, 1]: VMAS ends episodes for all at once; the loss takes one flag for the team too
+    ("next", "agents", "reward"),  # [rows, agents, 1]: one per agent
+    ("next", "terminated"),  # [rows, 1]: VMAS has one flag for the team, which the loss accepts
 ]
-"""What the loss reads. Where only ``truncated`` is set an episode was cut short, and the next state has a value."""
+"""What the loss reads. It needs no ``truncated``: every row that is not terminated bootstraps."""
 
 
 def make_env(num_envs: int, *, seed: int) -> EnvBase:
-    """So many copies of navigation, whose episodes are cut short at the horizon.
+    """Copies of navigation, whose episodes are truncated at the horizon.
 
-    A ``VmasEnv`` that is told ``max_steps`` calls that a termination; a ``StepCounter`` calls it what it is.
+    ``StepCounter`` reports the horizon as a truncation; ``VmasEnv(max_steps=...)`` would report it as a termination.
     """
     env = VmasEnv("navigation", num_envs=num_envs, continuous_actions=True, seed=seed, n_agents=3)
     return TransformedEnv(env, StepCounter(max_steps=HORIZON))
@@ -46,21 +46,21 @@ def make_env(num_envs: int, *, seed: int) -> EnvBase:
 
 @torch.no_grad()
 def evaluate(actor: ProbabilisticActor, env: EnvBase) -> float:
-    """The mean return of an agent over one episode in each environment, without noise."""
+    """Mean return per agent over one episode of each environment, without noise."""
     env.set_seed(1_000_000)
     with set_exploration_type(ExplorationType.DETERMINISTIC):
-        played = env.rollout(HORIZON, actor, break_when_any_done=False)
-    over = played["next", "done"].squeeze(-1)  # [environments, steps]
-    running = over.long().cumsum(1) - over.long() == 0  # up to the first end of each
-    return (played["next", "agents", "reward"].squeeze(-1).mean(-1) * running).sum(1).mean().item()
+        rollout = env.rollout(HORIZON, actor, break_when_any_done=False)
+    done = rollout["next", "done"].squeeze(-1)  # [environments, steps]
+    in_first_episode = done.long().cumsum(1) - done.long() == 0  # up to and including its last step
+    return (rollout["next", "agents", "reward"].squeeze(-1).mean(-1) * in_first_episode).sum(1).mean().item()
 
 
 def main() -> None:
-    """Collect, store, update; say now and then how it goes."""
+    """Collect, store, update; print the evaluations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=80_000, help="environment steps, over all environments")
-    parser.add_argument("--envs", type=int, default=64, help="environments stepped at once")
-    parser.add_argument("--batch", type=int, default=256, help="rows (all agents of a step) an update")
+    parser.add_argument("--frames", type=int, default=80_000, help="frames: steps, summed over the environments")
+    parser.add_argument("--envs", type=int, default=64, help="number of environments")
+    parser.add_argument("--batch", type=int, default=256, help="rows (frames of all agents) per update")
     arguments = parser.parse_args()
     torch.manual_seed(0)
 
@@ -70,8 +70,8 @@ def main() -> None:
     n_agents, observation_dim = observation_spec.shape
     sizes = {"group": "agents", "n_agents": n_agents, "observation_dim": observation_dim}
     common = {"share_params": True, "model": ModelConfig(hidden=(128, 128))}
-    actor = make_tanh_normal_actor(action_spec=action_spec, **sizes, **common)  # or a ProbabilisticActor of your own
-    critic = make_critic("independent", action_dim=action_spec.shape[-1], **sizes, **common)  # or a TensorDictModule
+    actor = make_tanh_normal_actor(action_spec=action_spec, **sizes, **common)  # or your own ProbabilisticActor
+    critic = make_critic("independent", action_dim=action_spec.shape[-1], **sizes, **common)  # or your own
 
     loss = GroupSACLoss(actor, critic, gamma=0.95, alpha_init=0.05, skip_done_states="fill")
     targets = SoftUpdate(loss, tau=0.005)
@@ -81,24 +81,24 @@ def main() -> None:
     def update(batch: TensorDictBase) -> TensorDictBase:
         losses = loss(batch)
         optimizer.zero_grad()
-        # One backward pass: each term holds the networks of the others fixed.
+        # One backward pass suffices: each term trains only its own networks.
         (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
         optimizer.step()
         targets.step()
         return losses
 
-    print(f"untrained: return {evaluate(actor, test_env):6.3f}")
+    print(f"untrained: mean return per agent {evaluate(actor, test_env):6.3f}")
     data, steps, losses = env.reset(), max(arguments.frames // arguments.envs, 1), None
     for step in range(1, steps + 1):
         with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
-            stepped, data = env.step_and_maybe_reset(actor(data))  # data: where the next step begins
+            stepped, data = env.step_and_maybe_reset(actor(data))  # data: the state of the next step
         replay.extend(stepped.select(*STORED))
         if step * arguments.envs >= 2 * arguments.batch:
             for _ in range(arguments.envs // 32):
                 losses = update(replay.sample())
         if losses is not None and (step % -(-steps // 8) == 0 or step == steps):
             print(
-                f"{step * arguments.envs:7,} frames: return {evaluate(actor, test_env):6.3f}, "
+                f"{step * arguments.envs:7,} frames: mean return per agent {evaluate(actor, test_env):6.3f}, "
                 f"critic loss {losses['loss_qvalue'].item():.4f}, entropy {losses['entropy'].item():5.2f}, "
                 f"alpha {losses['alpha'].item():.4f}"
             )

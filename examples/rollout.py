@@ -1,7 +1,7 @@
 """Load a policy that masac trained, and roll it out.
 
-Shows ``masac.load_policy``, which makes a TensorDictModule of a run's folder, and what a rollout holds: with TorchRL's
-``env.rollout`` everything the agents saw, did and got is in one TensorDict.
+Shows ``masac.load_policy``, which loads the policy of a run as a TensorDictModule, and the entries of a rollout:
+TorchRL's ``env.rollout`` returns observations, actions, rewards and flags in one TensorDict.
 
 Run it, after ``masac train run_dir=runs/mine`` or one of the other examples:
 
@@ -23,42 +23,42 @@ from masac.training.checkpointing.resume import read_run_config
 
 
 def main() -> None:
-    """Step some environments, and say what came of it."""
+    """Roll the policy out and print the entries, rewards and ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path, help="the folder of a run")
-    parser.add_argument("--checkpoint", default="last", help="last, best, or the name of one of its checkpoints")
-    parser.add_argument("--steps", type=int, default=100, help="of every environment")
-    parser.add_argument("--envs", type=int, default=8, help="environments stepped at once")
-    parser.add_argument("--seed", type=int, default=7, help="of the environments and of the noise")
-    parser.add_argument("--stochastic", action="store_true", help="draw actions from the policy, as in training")
+    parser.add_argument("--checkpoint", default="last", help="last, best, or the name of a checkpoint of the run")
+    parser.add_argument("--steps", type=int, default=100, help="steps of every environment")
+    parser.add_argument("--envs", type=int, default=8, help="number of environments")
+    parser.add_argument("--seed", type=int, default=7, help="seed of environments and noise")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions, as in training")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
 
     policy = masac.load_policy(arguments.run_dir, checkpoint=arguments.checkpoint)
-    task = read_run_config(arguments.run_dir).task  # the run knows its environment
+    task = read_run_config(arguments.run_dir).task  # from the run's config
     env = make_env(task, num_envs=arguments.envs, seed=arguments.seed)
 
     how = ExplorationType.RANDOM if arguments.stochastic else ExplorationType.DETERMINISTIC
     with torch.no_grad(), set_exploration_type(how):
-        # Environments that end begin again; without break_when_any_done=False all would stop with the first.
-        played = env.rollout(arguments.steps, policy, break_when_any_done=False)
+        # Environments reset when they end. Without break_when_any_done=False the rollout would stop at the first end.
+        rollout = env.rollout(arguments.steps, policy, break_when_any_done=False)
     env.close()
 
-    print(f"{task.suite}/{task.name}: {arguments.envs} environments, {arguments.steps} steps each; the entries:")
-    for key in sorted(played.keys(include_nested=True, leaves_only=True), key=str):
+    print(f"{task.suite}/{task.name}: {arguments.envs} environments, {arguments.steps} steps each. Entries:")
+    for key in sorted(rollout.keys(include_nested=True, leaves_only=True), key=str):
         name = key if isinstance(key, str) else "/".join(key)
-        print(f"  {name:32} {str(played[key].dtype).removeprefix('torch.'):8} {list(played[key].shape)}")
+        print(f"  {name:32} {str(rollout[key].dtype).removeprefix('torch.'):8} {list(rollout[key].shape)}")
     for group in policy.groups:
-        reward = played["next", group.name, "reward"].squeeze(-1)  # [environments, steps, agents]
-        mask = played.get((group.name, "mask"), torch.ones_like(reward, dtype=torch.bool))  # who was alive
-        lived, alive = reward[mask], mask.float().mean()
+        reward = rollout["next", group.name, "reward"].squeeze(-1)  # [environments, steps, agents]
+        mask = rollout.get((group.name, "mask"), torch.ones_like(reward, dtype=torch.bool))  # who is alive
+        while_alive, alive = reward[mask], mask.float().mean()
         print(
-            f"{group.n_agents} {group.name}: reward {lived.mean():.3f} a step of their lives "
-            f"(worst {lived.min():.3f}, best {lived.max():.3f}), alive {alive:.0%} of the time"
+            f"{group.n_agents} {group.name}: mean reward per step and living agent {while_alive.mean():.3f} "
+            f"({while_alive.min():.3f} to {while_alive.max():.3f}), alive in {alive:.0%} of the steps"
         )
-    ended = played["next", "done"].sum().item()
-    terminated = (played["next", "done"] & played["next", "terminated"]).sum().item()
-    print(f"{ended} episodes ended, {terminated} of them terminated and {ended - terminated} cut short")
+    ended = rollout["next", "done"].sum().item()
+    terminated = (rollout["next", "done"] & rollout["next", "terminated"]).sum().item()
+    print(f"{ended} episodes ended, {terminated} of them terminated and {ended - terminated} truncated")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """TorchRL's multi-agent SAC pipeline with masac's loss: python examples/torchrl_pipeline.py [--frames 60000].
 
-VmasEnv, MultiAgentMLP, ProbabilisticActor, Collector, ReplayBuffer and SoftUpdate are TorchRL's; the one thing that is
-not is the loss. In TorchRL's own recipe it reads
+VmasEnv, MultiAgentMLP, ProbabilisticActor, Collector, ReplayBuffer and SoftUpdate are TorchRL's; only the loss is
+masac's. In TorchRL's recipe the loss is
 
     loss = SACLoss(actor_network=actor, qvalue_network=critic, delay_qvalue=True, action_spec=env.full_action_spec)
     loss.set_keys(state_action_value=..., action=..., reward=..., done=..., terminated=..., priority=...)
 
-after done and terminated have been expanded to the agents by hand. docs/moving_from_sacloss.md has it line by line.
+and done and terminated are expanded to the agents first. docs/moving_from_sacloss.md compares the two line by line.
 
-    --n-steps 3      n-step targets, by TorchRL's MultiStep
-    --prioritized    prioritized replay, by TorchRL's PrioritizedSampler (which wants its C++ extension)
+    --n-steps 3      n-step targets with TorchRL's MultiStep
+    --prioritized    prioritized replay with TorchRL's PrioritizedSampler (needs its C++ extension)
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ ENVS, HORIZON, GAMMA, REWARD = 64, 100, 0.95, ("agents", "reward")
 
 
 class StateAction(nn.Module):
-    """A network of observation and action, side by side."""
+    """A network on the concatenation of observation and action."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Values ``[*B, N, 1]``."""
+        """Return the values, ``[*B, N, 1]``."""
         return self.network(torch.cat([observation, action], -1))
 
 
 def make_env(seed: int) -> EnvBase:
-    """Navigation. The horizon is StepCounter's, which calls it a truncation; VmasEnv's max_steps would terminate."""
+    """Navigation with StepCounter's horizon, a truncation; VmasEnv's max_steps would be a termination."""
     env = VmasEnv("navigation", num_envs=ENVS, continuous_actions=True, seed=seed)
     env = TransformedEnv(env, StepCounter(HORIZON))
     env.append_transform(RewardSum([REWARD], [("agents", "episode_reward")]))
-    return env.append_transform(InitTracker())  # which TorchRL's collector wants beside a policy
+    return env.append_transform(InitTracker())  # which TorchRL's collector needs
 
 
 def make_networks(env: EnvBase) -> tuple[ProbabilisticActor, TensorDictModule]:
-    """The networks of TorchRL's recipe: weights shared by the agents, a critic that sees its agent."""
+    """The networks of TorchRL's recipe: shared weights and an independent critic."""
     spec = env.full_action_spec_unbatched["agents", "action"]
     n_agents, action_dim = spec.shape
     observation_dim = env.observation_spec["agents", "observation"].shape[-1]
@@ -90,31 +90,31 @@ def make_networks(env: EnvBase) -> tuple[ProbabilisticActor, TensorDictModule]:
 
 
 def make_sampler(size: int, *, prioritized: bool) -> RandomSampler | PrioritizedSampler:
-    """Uniform, or by the priorities that the loss writes."""
+    """A sampler that draws uniformly, or by the priorities that the loss writes."""
     if not prioritized:
         return RandomSampler()
     try:
         return PrioritizedSampler(max_capacity=size, alpha=0.6, beta=0.4)
     except RuntimeError as error:
         raise SystemExit(
-            f"prioritized replay needs TorchRL's C++ extension; torchrl {torchrl.__version__} has none that loads with "
-            f"torch {torch.__version__}: {error} Install the torch that this torchrl was built for "
+            f"prioritized replay needs TorchRL's C++ extension; that of torchrl {torchrl.__version__} does not "
+            f"load with torch {torch.__version__}: {error} Install the torch that this torchrl was built for "
             "(pip install --upgrade torch torchrl), or leave out --prioritized."
         ) from error
 
 
 def make_multi_step(n_steps: int) -> MultiStep | None:
-    """TorchRL's n-step transform, for a group."""
+    """TorchRL's n-step transform with the keys of the group."""
     if n_steps == 1:
         return None
     multi_step = MultiStep(gamma=GAMMA, n_steps=n_steps)
     multi_step.reward_keys = (REWARD,)
-    multi_step.done_keys = ()  # or the root's flags stay those of the first step, beside the last step's observation
+    multi_step.done_keys = ()  # so that flags at the root move to the n-th step with the observation
     return multi_step
 
 
 def main() -> None:
-    """Train, and say how it goes."""
+    """Train, print returns, and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=60_000)
     parser.add_argument("--n-steps", type=int, default=1)
@@ -126,7 +126,7 @@ def main() -> None:
     env = make_env(arguments.seed)
     actor, critic = make_networks(env)
 
-    loss = GroupSACLoss(actor, critic, gamma=GAMMA, alpha_init=0.05, skip_done_states="fill")  # was: SACLoss(...)
+    loss = GroupSACLoss(actor, critic, gamma=GAMMA, alpha_init=0.05, skip_done_states="fill")  # instead of SACLoss(...)
     target = SoftUpdate(loss, tau=0.005)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
 
@@ -153,20 +153,20 @@ def main() -> None:
             optimizer.step()
             target.step()
             if arguments.prioritized:
-                buffer.update_tensordict_priority(batch)  # the loss wrote "td_error" into it, one a row
+                buffer.update_tensordict_priority(batch)  # the loss wrote "td_error" into it, one per row
         collector.update_policy_weights_()
-        over = collected["next", "done"].squeeze(-1)
-        if bool(over.any()):
-            returns = collected["next", "agents", "episode_reward"][over].mean().item()
+        done = collected["next", "done"].squeeze(-1)
+        if bool(done.any()):
+            returns = collected["next", "agents", "episode_reward"][done].mean().item()
             entropy = losses["entropy"].item()
-            print(f"{frames:7,} frames: return per agent {returns:6.3f}, entropy {entropy:6.3f}", flush=True)
+            print(f"{frames:7,} frames: mean return per agent {returns:6.3f}, entropy {entropy:6.3f}", flush=True)
     collector.shutdown()
 
     env = make_env(arguments.seed + 1)
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         rollout = env.rollout(HORIZON, actor, break_when_any_done=False)
     returns = rollout["next", "agents", "reward"].sum(1).mean().item()
-    print(f"without noise: return per agent {returns:.3f} in {HORIZON} steps")
+    print(f"without noise: mean return per agent {returns:.3f} in {HORIZON} steps")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The pictures of the documentation, drawn by scripts from what masac's own functions say."""
+"""Scripts that draw the pictures of the documentation from the results of masac's functions."""

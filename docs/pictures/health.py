@@ -1,7 +1,6 @@
 """Draws docs/pictures/health.png, a run that learns beside two that do not: python -m docs.pictures.health [-o FILE].
 
-Trains the three of them first, on VMAS navigation (``--frames``, 60,000 each, in ``--runs``); those that are there are
-only drawn.
+Trains the three runs first, on VMAS navigation (``--frames`` each, into ``--runs``), unless they exist already.
 """
 
 from __future__ import annotations
@@ -16,28 +15,28 @@ import matplotlib.pyplot as plt
 
 RUNS = {
     "learns: the default run": [],
-    "noise is paid too well": ["algorithm.fixed_alpha=true", "algorithm.alpha_init=0.3"],
+    "temperature fixed too high": ["algorithm.fixed_alpha=true", "algorithm.alpha_init=0.3"],
     "too few updates": ["training.updates_per_frame=0.004"],
 }
-"""The overrides of each run, by what it shows."""
+"""The overrides of each run, by its label."""
 
 COLUMNS = {
     "agents/entropy": "entropy, nats per agent",
     "agents/alpha": "temperature",
     "agents/qvalue": "mean value",
-    "eval/return_mean": "evaluation return per agent",
+    "eval/return_mean": "mean evaluation return per agent",
 }
 
 
 def train(run_dir: Path, overrides: list[str], *, frames: int) -> None:
-    """Train a run, if it is not there yet."""
+    """Train a run, unless it exists already."""
     if not (run_dir / "summary.json").exists():
         words = [f"run_dir={run_dir}", f"training.total_frames={frames}", "logging.progress=off", *overrides]
         subprocess.run([sys.executable, "-m", "masac", "train", *words], check=True)
 
 
 def read(metrics: Path) -> dict[str, list[tuple[float, float]]]:
-    """The columns of a metrics.csv as (frames, value), where there is a value."""
+    """The columns of a metrics.csv as (frames, value), without empty cells."""
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: [(float(row["frames"]), float(row[name])) for row in rows if row[name]] for name in COLUMNS}
@@ -47,8 +46,8 @@ def draw(tables: dict[str, dict[str, list[tuple[float, float]]]], file: Path) ->
     """Draw every column of every run.
 
     Args:
-        tables: what :func:`read` returns, by what the run shows.
-        file: the picture.
+        tables: results of :func:`read`, by the labels of the runs.
+        file: where the picture is written.
     """
     figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), sharex=True, layout="constrained")
     for axis, (column, title) in zip(axes.flat, COLUMNS.items(), strict=True):
@@ -58,13 +57,13 @@ def draw(tables: dict[str, dict[str, list[tuple[float, float]]]], file: Path) ->
         axis.grid(alpha=0.3)
     axes[0, 1].set_yscale("log")  # the temperature falls by orders of magnitude
     for axis in axes[1]:
-        axis.set_xlabel("environment frames")
+        axis.set_xlabel("frames")
     axes[0, 0].legend(frameon=False)
     figure.savefig(file, dpi=110)
 
 
 def main() -> None:
-    """Train and draw."""
+    """Train the runs and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".png"))
     parser.add_argument("--frames", type=int, default=60_000)

@@ -1,7 +1,7 @@
 """Draws docs/pictures/timeline.png, one episode of three agents: python -m docs.pictures.timeline [-o FILE].
 
-The episode is a batch, and what is drawn of it is what ``GroupSACLoss`` and ``read_group_signals`` say. Every state is
-worth 10 to the critic, and NaN to a critic or actor that sees what it must not see: an observation that means nothing.
+The episode is a batch, and the picture shows how ``GroupSACLoss`` and ``read_group_signals`` read it. The critic gives
+every state the value 10. Invalid observations are NaN, so a critic or actor that saw one would return NaN.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from masac.losses.group_signals import EndRules, read_group_signals
 
 STEPS, GAMMA, VALUE = 7, 0.9, 10.0
 DIES, ARRIVES = 3, 5
-"""The steps at which agent 0 and agent 1 terminate; agent 2 is cut short at the last one."""
+"""The steps at which agent 0 and agent 1 terminate; agent 2 is truncated at the last step."""
 
-GOES_ON, ENDS, CUT, GONE = "#dcebf7", "#f2b8a8", "#f8dfa2", "#eeeeee"
-TITLES = (f"agent 0 dies at step {DIES}", f"agent 1 arrives at step {ARRIVES}", f"agent 2 is cut short at step {STEPS}")
+CONTINUES, TERMINATES, TRUNCATED, GONE = "#dcebf7", "#f2b8a8", "#f8dfa2", "#eeeeee"
+TITLES = (f"agent 0 dies at step {DIES}", f"agent 1 arrives at step {ARRIVES}", f"agent 2 is cut off at step {STEPS}")
 
 
-class EveryStateIsWorth(nn.Module):
-    """A critic for which all states have one value."""
+class ConstantCritic(nn.Module):
+    """A critic that gives all states the same value."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value = nn.Parameter(torch.tensor(value))
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """``[*B, N, F]`` and ``[*B, N, A]`` to ``[*B, N, 1]``; NaN where either holds one."""
+        """``[*B, N, F]`` and ``[*B, N, A]`` to ``[*B, N, 1]``; NaN where an input is NaN."""
         return self.value + 0 * (observation.sum(-1, keepdim=True) + action.sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What is drawn, each ``[steps, agents]``.
+    """The drawn values, each ``[steps, agents]``.
 
     Args:
-        mask: who lives, as the data has it.
-        terminated: whose own end it is, as the data has it.
-        truncated: whose episode is cut short, as the data has it.
-        alive_next: who acts in the next state, as the loss says.
+        mask: the agent mask of the data.
+        terminated: the flag of the data.
+        truncated: the flag of the data.
+        alive_next: whether the loss lets the agent act in the next state.
         target: the critic target.
-        weighs: whether the loss of the critic is any but 0.
+        has_weight: whether the critic loss differs from 0.
     """
 
     mask: Tensor
@@ -59,11 +59,11 @@ class Timeline:
     truncated: Tensor
     alive_next: Tensor
     target: Tensor
-    weighs: Tensor
+    has_weight: Tensor
 
 
 def episode() -> TensorDict:
-    """Rewards of 1; flags set, as PettingZoo has them, and NaN elsewhere in all that belongs to an agent no more."""
+    """An episode with rewards of 1. Of an agent that is gone, flags are set (as in PettingZoo) and the rest is NaN."""
     steps = torch.arange(1, STEPS + 1)
     last_step = torch.tensor([DIES, ARRIVES, STEPS])
     alive = steps[:, None] <= last_step
@@ -84,7 +84,7 @@ def episode() -> TensorDict:
 
 
 def timeline(batch: TensorDict) -> Timeline:
-    """What the loss makes of a batch."""
+    """How the loss reads a batch."""
     actor = make_tanh_normal_actor(
         group="agents",
         n_agents=3,
@@ -94,7 +94,7 @@ def timeline(batch: TensorDict) -> Timeline:
         model=ModelConfig(hidden=(8,)),
     )
     critic = TensorDictModule(
-        EveryStateIsWorth(VALUE),
+        ConstantCritic(VALUE),
         in_keys=[("agents", "observation"), ("agents", "action")],
         out_keys=[("agents", "state_action_value")],
     )
@@ -102,7 +102,7 @@ def timeline(batch: TensorDict) -> Timeline:
         actor,
         critic,
         gamma=GAMMA,
-        alpha_init=1e-9,  # so little that entropy does not show in the numbers
+        alpha_init=1e-9,  # so small that entropy does not change the shown numbers
         fixed_alpha=True,
         skip_done_states="fill",
         reduction="none",
@@ -125,8 +125,8 @@ def timeline(batch: TensorDict) -> Timeline:
         truncated=flags["truncated"].squeeze(-1),
         alive_next=read.alive_next.squeeze(-1),
         target=loss.target_value(batch).squeeze(-1),
-        # A target that is the value, 10, leaves no loss: ask at another value.
-        weighs=_with_value(loss, VALUE + 1)(batch)["loss_qvalue"] != 0,
+        # Where the target equals the value, 10, the loss is 0, so another value is used.
+        has_weight=_with_value(loss, VALUE + 1)(batch)["loss_qvalue"] != 0,
     )
 
 
@@ -137,30 +137,32 @@ def _with_value(loss: GroupSACLoss, value: float) -> GroupSACLoss:
     return loss
 
 
-def draw(said: Timeline, path: Path) -> None:
+def draw(shown: Timeline, path: Path) -> None:
     """Write the picture."""
     figure, axes = plt.subplots(3, 1, figsize=(11, 9.2), layout="constrained")
     for agent, axis in enumerate(axes):
-        _draw_agent(axis, said, agent)
-    axes[-1].set_xlabel(f"step (a row of the batch); reward 1 a step, discount {GAMMA}, every state worth {VALUE:g}")
+        _draw_agent(axis, shown, agent)
+    axes[-1].set_xlabel(
+        f"step (a row of the batch); reward 1 per step, discount {GAMMA}, value of every state {VALUE:g}"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _draw_agent(axis: Axes, said: Timeline, agent: int) -> None:
+def _draw_agent(axis: Axes, shown: Timeline, agent: int) -> None:
     rows = ["mask", "next terminated", "next truncated", "next observation", "critic target", "in the losses"]
     for step in range(STEPS):
-        alive, ends, cut = (bool(flag[step, agent]) for flag in (said.mask, said.terminated, said.truncated))
-        colour = GONE if not alive else ENDS if ends else CUT if cut else GOES_ON
-        target = float(said.target[step, agent])
-        bootstraps = alive and bool(said.alive_next[step, agent])
+        alive, ends, cut = (bool(flag[step, agent]) for flag in (shown.mask, shown.terminated, shown.truncated))
+        colour = GONE if not alive else TERMINATES if ends else TRUNCATED if cut else CONTINUES
+        target = float(shown.target[step, agent])
+        bootstraps = alive and bool(shown.alive_next[step, agent])
         cells = [
             str(alive),
             str(ends) if alive else "(any)",
             str(cut) if alive else "(any)",
-            "acted on" if said.alive_next[step, agent] else "never seen",
+            "acted on" if shown.alive_next[step, agent] else "never seen",
             f"r + γV' = {target:.1f}" if bootstraps else f"r = {target:.1f}" if alive else "none",
-            "yes" if said.weighs[step, agent] else "no",
+            "yes" if shown.has_weight[step, agent] else "no",
         ]
         axis.axvspan(step + 0.52, step + 1.48, color=colour, lw=0)
         for row, text in enumerate(cells):
@@ -177,7 +179,7 @@ def _draw_agent(axis: Axes, said: Timeline, agent: int) -> None:
 
 
 def main() -> None:
-    """Draw it."""
+    """Draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".png"))
     draw(timeline(episode()), parser.parse_args().out)

@@ -1,4 +1,4 @@
-"""Whether a command would take its arguments, without running it."""
+"""Checks the arguments of commands without running them."""
 
 import argparse
 import re
@@ -26,7 +26,7 @@ TOOLS = (".ci/run", ".ci/versions", "mkdocs", "pre-commit", "pyright", "pytest",
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise an error, or exit, where a command would not take its arguments."""
+    """Raise an error, or exit, if a command does not accept its arguments."""
     words = list(words)
     while words and re.match(r"\w+=", words[0]):
         del words[0]
@@ -55,7 +55,7 @@ def check_train(arguments: Sequence[str]) -> None:
     parsed = OverridesParser.create().parse_overrides(wanted)
     swept = any(override.is_sweep_override() for override in parsed)
     asked = any(word in ("-m", "--multirun") for word in words)
-    assert swept == asked, "values to sweep over must come with -m, and -m with some"
+    assert swept == asked, "lists of values need -m, and -m needs lists"
     first = [
         f"{override.key_or_group}={next(iter(override.sweep_string_iterator()))}"
         if override.is_sweep_override()
@@ -102,27 +102,27 @@ def check_module(name: str, arguments: Sequence[str]) -> None:
         return
     elif name.partition(".")[0] in ("benchmarks", "docs"):
         module = import_module(name)
-        with arguments_only(name, arguments), pytest.raises(TakenError):
+        with arguments_only(name, arguments), pytest.raises(ParsedError):
             module.main()
     elif name.partition(".")[0] in ("masac", "tests", "examples"):
         path = ROOT / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), f"{name} must be a module"
-    else:  # another package's: BenchMARL's, say
+    else:  # of another package, such as BenchMARL
         assert find_spec(name.partition(".")[0]) is None or find_spec(name) is not None, f"{name} must be a module"
 
 
 def check_script(name: str, arguments: Sequence[str]) -> None:
     if name.startswith("sota-implementations/"):
-        return  # TorchRL's, run in tests/integrations
+        return  # of TorchRL, run in tests/integrations
     path = ROOT / name
     assert path.is_file(), f"{name} must be a file"
     source = path.read_text()
     options = [word.partition("=")[0] for word in arguments if word.startswith("--") and word != "--help"]
-    assert all(option in source for option in options), f"{name} must take {options}"
+    assert all(option in source for option in options), f"{name} must have {options}"
 
 
 def check_launched(words: Sequence[str]) -> None:
-    """A program behind another's options, which are not looked at."""
+    """Check the program behind a launcher's options, which are not checked."""
     start = next((index for index, word in enumerate(words) if word.removeprefix(".venv/bin/") in CHECKS), None)
     if start is not None:
         check(words[start:])
@@ -140,18 +140,18 @@ def check_torchrun(words: Sequence[str]) -> None:
         check_script(got.training_script, got.training_script_args)
 
 
-class TakenError(Exception):
-    """Where a program would go on."""
+class ParsedError(Exception):
+    """Raised once arguments are parsed."""
 
 
 @contextmanager
 def arguments_only(name: str, arguments: Sequence[str]):
-    """Within it a program ends with TakenError once it has parsed its arguments."""
+    """Context in which a program ends with ParsedError once it has parsed its arguments."""
     parse = argparse.ArgumentParser.parse_args
 
     def parse_and_stop(self, args=None, namespace=None):
         parse(self, args, namespace)
-        raise TakenError
+        raise ParsedError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)

@@ -1,4 +1,4 @@
-"""The pages, and the blocks of code in them."""
+"""The pages and their blocks of code."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ LOOP = re.compile(r"^for (\w+) in (.*?); do\n(.*?)^done$", re.DOTALL | re.MULTIL
 
 
 class Block(NamedTuple):
-    """A block of code, where it is, and the name of the file that it shows, if it shows one."""
+    """A block of code, its place, and the name of the file that it shows (or None)."""
 
     place: str
     title: str | None
@@ -24,7 +24,7 @@ class Block(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The words of one command of a shell block, and where it is."""
+    """The words of one command of a shell block, and its place."""
 
     place: str
     words: list[str]
@@ -51,7 +51,7 @@ def shell_lines() -> list[Line]:
 
 
 def _unrolled(code: str) -> str:
-    """A loop over words as its body, once for each word; what another command prints as a word."""
+    """The code with loops over words unrolled, and command substitutions replaced by a word."""
     code = re.sub(r"\$\([^()]*\)", "printed", code)
     return LOOP.sub(lambda loop: "".join(loop[3].replace(f"${loop[1]}", word) for word in loop[2].split()), code)
 

@@ -1,4 +1,4 @@
-"""What README and docs say can be done as they say."""
+"""Python blocks, shell lines and files of README and docs work."""
 
 import ast
 import re
@@ -22,12 +22,12 @@ from tests.training.policies.common import save_run
 README = (ROOT / "README.md").read_text()
 LINES = shell_lines()
 RUN = {" ".join(line.words[1:]) for line in commands()}
-"""What test_shell_lines.py runs."""
+"""The lines that test_shell_lines.py runs."""
 PARSED = {" ".join(line.words): line for line in LINES if " ".join(line.words[1:]) not in RUN}
 
 
 def needs(code: str) -> set[str]:
-    """The packages that a block imports, and those that our integrations want."""
+    """The packages that a block imports, and those that our integrations need."""
     names = {
         name
         for node in ast.walk(ast.parse(code))
@@ -43,7 +43,7 @@ RUNNABLE = [block for block in blocks("python") if not block.title]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with a run as the pages train it (but untrained), exported by the lines of the page on that."""
+    """A folder with an untrained run as on the pages, exported by the lines of docs/export.md."""
     folder = tmp_path_factory.mktemp("trained")
     save_run(folder / "runs/mine", TaskConfig(scenario="navigation", kwargs={"n_agents": 3}))
     with pytest.MonkeyPatch.context() as patch:
@@ -56,7 +56,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: block.place)
-def test_python_blocks_run_and_print_what_they_say(block: Block, capsys, monkeypatch, tmp_path, request):
+def test_python_blocks_print_their_comments(block: Block, capsys, monkeypatch, tmp_path, request):
     if "runs/" in block.code:
         tmp_path = request.getfixturevalue("trained")
         capsys.readouterr()
@@ -66,12 +66,12 @@ def test_python_blocks_run_and_print_what_they_say(block: Block, capsys, monkeyp
     monkeypatch.chdir(tmp_path)
     exec(compile(block.code, block.place, "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out.splitlines()
-    promised = re.findall(r"print\(.*\)\s+# (.*)", block.code)
-    assert [line for line in printed if "[torchrl]" not in line] == promised
+    expected = re.findall(r"print\(.*\)\s+# (.*)", block.code)
+    assert [line for line in printed if "[torchrl]" not in line] == expected
 
 
 @pytest.mark.parametrize("line", PARSED.values(), ids=lambda line: f"{line.place} {' '.join(line.words)[:60]}")
-def test_shell_lines_are_arguments_that_their_programs_take(line: Line):
+def test_programs_accept_the_arguments_of_shell_lines(line: Line):
     check(line.words)
     GlobalHydra.instance().clear()
 
@@ -93,7 +93,7 @@ def test_shell_lines_are_arguments_that_their_programs_take(line: Line):
     ],
     ids=" ".join,
 )
-def test_wrong_lines_are_found(wrong):
+def test_wrong_lines_are_detected(wrong):
     with pytest.raises((Exception, SystemExit)):
         check(wrong)
     GlobalHydra.instance().clear()
@@ -105,7 +105,7 @@ def files_of(page: str) -> list[Block]:
 
 @pytest.fixture
 def own_files(tmp_path, monkeypatch):
-    """The files that docs/own_environment.md shows, in a folder of their own, in which one can import."""
+    """A folder with the files of docs/own_environment.md, on the path of imports."""
     for block in files_of("docs/own_environment.md"):
         assert block.title
         (tmp_path / block.title).write_text(block.code)
@@ -144,7 +144,7 @@ gymnasium.register("MyTeam-v0", MyTeam)
 """
 
 
-def test_files_that_a_page_shows_make_the_environments_that_it_says(own_files, capsys):
+def test_files_of_a_page_make_its_environments(own_files, capsys):
     page = "docs/own_environment.md"
     described = [
         line.words[2:] for line in LINES if line.place.startswith(page) and line.words[:2] == ["masac", "tasks"]
@@ -161,7 +161,7 @@ def test_files_that_a_page_shows_make_the_environments_that_it_says(own_files, c
     assert "agent  2       3 features   discrete, 2 choices" in team
 
 
-def test_a_gymnasium_environment_of_a_team_ends_and_rewards_as_it_says(own_files):
+def test_gymnasium_team_keeps_its_rewards_and_ends(own_files):
     task = TaskConfig(
         suite="pettingzoo",
         scenario=None,
@@ -175,7 +175,7 @@ def test_a_gymnasium_environment_of_a_team_ends_and_rewards_as_it_says(own_files
     assert not data["next", "agent", "truncated"].any()
 
 
-def test_supersuit_shrinks_images_whose_mask_is_in_the_infos(own_files):
+def test_supersuit_works_if_masks_are_in_the_infos(own_files):
     supersuit = pytest.importorskip("supersuit")
     from tests.envs.factories import Spaces
 
@@ -192,7 +192,7 @@ def test_supersuit_shrinks_images_whose_mask_is_in_the_infos(own_files):
     assert (data["a", "action"] == 1).all()
 
 
-def test_walkers_of_the_page_die_alone(own_files):
+def test_walkers_die_one_by_one(own_files):
     env = import_module("my_line").make(n_agents=2)
     env.reset(seed=0)
     env.position = {"walker_0": 1.9, "walker_1": 0.0}
@@ -201,6 +201,6 @@ def test_walkers_of_the_page_die_alone(own_files):
     assert (rewards, env.agents) == ({"walker_0": 0.0, "walker_1": 1.0}, ["walker_1"])
 
 
-def test_the_lines_for_newcomers_are_there():
+def test_readme_has_the_quick_start():
     assert "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/masac train\n" in README
     assert 'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest\n' in README

@@ -1,4 +1,4 @@
-"""What is generated into the pages, and what they quote."""
+"""The generated parts of the pages, and what the pages quote."""
 
 import re
 from dataclasses import asdict
@@ -22,7 +22,7 @@ KEYS = list(flatten(asdict(ExperimentConfig()), whole=OPEN))
 QUOTED = re.findall(r"^### `(.*)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
 
 
-def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
+def test_every_key_has_its_default_and_a_meaning():
     rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` ?(.*?) \| (.+) \|$", config_keys(), re.MULTILINE)
     assert sorted(key for key, *_ in rows) == sorted(KEYS)
     table = {key: (default, unit, meaning) for key, default, unit, meaning in rows}
@@ -33,7 +33,7 @@ def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
     assert table["task.kwargs"][0].startswith("{n_agents: 3, collisions: true")
     assert table["training.batch_size"][1] == "rows"
     assert table["training.batch_size"][2].startswith("rows (all agents of a frame) an update.")
-    bare = ExperimentConfig().training.total_frames  # what a task without a preset has
+    bare = ExperimentConfig().training.total_frames  # the default of a task without a preset
     assert table["training.total_frames"][2].endswith(f"Without a preset: `{bare}`.")
     assert table["model.hidden"][:2] == ("[128, 128]", "units")
     assert table["training.max_grad_norm"][0] == "null"
@@ -41,7 +41,7 @@ def test_every_key_is_in_the_table_with_its_default_and_a_meaning():
 
 
 @pytest.mark.slow
-def test_every_preset_has_a_line_with_what_its_run_takes():
+def test_every_preset_has_its_frames_and_updates():
     table = budgets()
     assert len(re.findall(r"^\| `(?:vmas|pettingzoo)/\w+` \| [\d,]+ \| [\d,]+ \| \d+ \|$", table, re.MULTILINE)) >= 10
     training = composed_experiment(["run_dir=null"]).training
@@ -49,7 +49,7 @@ def test_every_preset_has_a_line_with_what_its_run_takes():
     assert f"| `vmas/navigation` | {training.total_frames:,} | {updates:,} | {training.batch_size} |" in table
 
 
-def test_every_example_has_a_section_with_its_docstring_and_code():
+def test_every_example_has_its_docstring_and_code():
     page = examples()
     for file in (ROOT / "examples").glob("*.py"):
         section = page.partition(f"## {file.name}\n")[2].partition("\n## ")[0]
@@ -86,7 +86,7 @@ def test_equations_become_mathml():
         ("a.b/c <code>...</code> 0.5", "a.b/c <code>...</code> 0.5"),
     ],
 )
-def test_names_in_code_break_between_their_words_only(html: str, right: str):
+def test_names_in_code_break_between_words_only(html: str, right: str):
     assert with_breaks(html) == right
 
 
@@ -96,7 +96,7 @@ def test_options_and_extras_in_code_do_not_break():
     assert html == f'<code>a {whole("--venv")} x-y {whole("-m")} b "{whole(".[ray]")}"</code> --venv'
 
 
-def test_units_are_those_of_keys_that_there_are():
+def test_units_belong_to_existing_keys():
     assert set(UNITS) <= set(KEYS)
 
 
@@ -108,7 +108,7 @@ def test_every_command_is_described():
     assert "training.total_frames=100000" not in page  # the keys have a page of their own
 
 
-def test_marks_are_filled_wherever_they_stand():
+def test_marks_are_filled_anywhere_in_a_page():
     assert "| `seed` | `0` |" in filled("before\n\n<!-- generated: config -->\n\nafter")
     assert "## Where things live" in filled("<!-- file: CONTRIBUTING.md -->")
     used = {mark[2] for page in (ROOT / "docs").glob("*.md") for mark in MARK.finditer(page.read_text())}
@@ -124,12 +124,12 @@ def test_quoted_messages_are_in_the_source():
     assert [one for one, pattern in patterns.items() if not re.search(pattern, STRINGS)] == []
 
 
-def test_messages_are_quoted_with_a_cure():
+def test_quoted_messages_have_an_explanation():
     page = (ROOT / "docs/troubleshooting.md").read_text()
     assert len(QUOTED) > 30
     for quoted in QUOTED:
-        cure = page.partition(f"### `{quoted}`\n\n")[2].partition("\n#")[0]
-        assert len(cure.strip()) > 30, quoted
+        explanation = page.partition(f"### `{quoted}`\n\n")[2].partition("\n#")[0]
+        assert len(explanation.strip()) > 30, quoted
 
 
 def test_every_page_is_in_the_navigation():
@@ -140,11 +140,11 @@ def test_every_page_is_in_the_navigation():
     assert sorted(names(nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
 
 
-def test_the_citation_is_of_this_version():
+def test_citation_has_this_version():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == masac.__version__
 
 
-def test_numbers_in_the_pages_are_those_of_the_results():
+def test_numbers_of_the_pages_equal_the_results():
     from benchmarks.fill_docs_numbers import PAGES, with_numbers
 
     for page in PAGES:

@@ -1,11 +1,11 @@
-"""The picture of runs that learn and do not."""
+"""The picture of runs that learn and of runs that do not."""
 
 from matplotlib.image import imread
 
 from docs.pictures.health import COLUMNS, draw, read
 
 
-def test_columns_are_read_where_they_have_values_and_drawn(tmp_path):
+def test_columns_are_read_without_empty_cells_and_drawn(tmp_path):
     file = tmp_path / "metrics.csv"
     file.write_text(f"frames,{','.join(COLUMNS)}\n32,,,,\n64,1.5,0.1,-3,\n96,1.0,0.05,-2,0.5\n")
     table = read(file)

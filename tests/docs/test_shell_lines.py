@@ -1,4 +1,4 @@
-"""What README and docs tell a user to type in a shell is typed here, in a clone, with runs made small."""
+"""Runs the shell lines of README and docs in a clone, with short runs."""
 
 import shutil
 import subprocess
@@ -27,7 +27,7 @@ SMALL = {
 
 
 def made_small(words: list[str]) -> list[str]:
-    """A command whose run takes seconds."""
+    """The command with a run of seconds."""
     command, *arguments = words[1:]
     if command == "evaluate":
         return [command, *arguments, *(["--episodes", "2"] if "--episodes" not in arguments else [])]
@@ -51,12 +51,12 @@ def git(*words: str, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """The tracked files in a repository of their own, with the modules that the lines name, a run and a sweep."""
+    """A repository of the tracked files, with the modules that the lines name, a run and a sweep."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("this is no clone")
+        pytest.skip("needs a clone")
     clone = tmp_path_factory.mktemp("clone")
     for name in git("ls-files", "-z", cwd=ROOT).split("\0"):
-        # Not the package itself: what runs is the one that is installed.
+        # Not the package itself: the installed one runs.
         if name and not name.startswith("masac/") and (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone / name)
@@ -81,7 +81,7 @@ def clone(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", commands(), ids=lambda line: f"{line.place} {' '.join(line.words)[:70]}")
-def test_a_line_does_what_it_says_and_leaves_the_clone_clean(line: Line, clone: Path):
+def test_line_succeeds_and_leaves_the_clone_clean(line: Line, clone: Path):
     words = made_small(line.words)
     if words[0] == "render" and "--help" not in words and needs_egl.args[0]:
         pytest.skip(needs_egl.kwargs["reason"])

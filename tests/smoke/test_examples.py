@@ -1,4 +1,4 @@
-"""Every example runs as its docstring says, made small; each in a process of its own, from another folder."""
+"""Every example runs with the arguments of its docstring; each in its own process, from another folder."""
 
 import os
 import re
@@ -18,15 +18,21 @@ RUNS = {
     ),
     "pettingzoo_deaths.py": (
         "--frames 800 --crabs 2 --run-dir crabs",
-        [r"pettingzoo/make, 2 crab, 8 environments", r"a crab eats \d+\.\d before the tide"],
+        [
+            r"pettingzoo/make, 2 crab, 8 environments",
+            r"mean return per agent \(food per crab\): \d+\.\d in at most 50 steps",
+        ],
     ),
     "loss_in_a_loop.py": (
         "--frames 256 --envs 32 --batch 32",
-        [r"untrained: return +-?\d", r"    256 frames: return .* critic loss 0\.\d+, entropy +-?\d"],
+        [
+            r"untrained: mean return per agent +-?\d",
+            r"    256 frames: mean return .* critic loss 0\.\d+, entropy +-?\d",
+        ],
     ),
-    "torchrl_pipeline.py": ("--frames 640", [r"without noise: return per agent -?\d"]),
+    "torchrl_pipeline.py": ("--frames 640", [r"without noise: mean return per agent -?\d"]),
 }
-"""By file: its arguments, and what it prints, as regular expressions. Those of rollout.py are below."""
+"""Arguments of every file, and regular expressions of its output. Those of rollout.py are below."""
 
 
 def run_example(name, arguments, folder):
@@ -44,14 +50,14 @@ def test_every_example_is_run_here():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_an_example_runs_and_says_what_came_of_it(name, tmp_path):
-    arguments, promised = RUNS[name]
+def test_an_example_runs_and_prints_its_results(name, tmp_path):
+    arguments, expected = RUNS[name]
     printed = run_example(name, arguments, tmp_path)
-    for pattern in promised:
+    for pattern in expected:
         assert re.search(pattern, printed), printed
-    if "--run-dir" in arguments:  # what it trained can be loaded where its scenario or factory is importable
+    if "--run-dir" in arguments:  # the run loads where its scenario or factory can be imported
         printed = run_example("rollout.py", f"{arguments.split()[-1]} --envs 2 --steps 60", tmp_path)
-        assert re.search(r"reward -?\d+\.\d+ a step of their lives .* alive \d+% of the time", printed)
+        assert re.search(r"per step and living agent -?\d+\.\d+ .* alive in \d+% of the steps", printed)
         assert re.search(r"[1-9]\d* episodes ended, \d+ of them terminated", printed)
 
 
