@@ -59,7 +59,7 @@ def main() -> None:
             runs.append(run)
             write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
     print_table(
-        "mean returns per agent on PettingZoo", COLUMNS, [row for name in arguments.tasks for row in _rows(name, runs)]
+        "mean return per agent on PettingZoo", COLUMNS, [row for name in arguments.tasks for row in _rows(name, runs)]
     )
 
 
