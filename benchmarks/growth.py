@@ -15,7 +15,7 @@ import argparse
 import itertools
 import warnings
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -30,12 +30,12 @@ from masac import GroupSACLoss, ModelConfig, make_critic, make_tanh_normal_actor
 from masac.cli.composing import composed_experiment
 from masac.envs.registry import make_env
 from masac.groups import read_groups
-from masac.networks.critics import CriticKind, GroupCritic
+from masac.networks.critics import CRITICS, GroupCritic
 from masac.training.collectors.local import LocalCollector
 from masac.training.policies.saved_policy import make_policy
 
 GROUP, OBSERVATION, ACTION, MODEL = "agents", 18, 2, ModelConfig()
-KINDS: list[CriticKind] = [kind for kind in get_args(CriticKind) if kind != "team"]
+KINDS = [name for name in CRITICS if name != "team"]
 
 
 def main() -> None:
@@ -126,16 +126,16 @@ def _label(axes: Axes, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _name(kind: CriticKind, share: bool) -> str:
+def _name(kind: str, share: bool) -> str:
     return f"{kind}, {'shared' if share else 'per agent'}"
 
 
-def _critic(kind: CriticKind, n_agents: int, share: bool) -> GroupCritic:
+def _critic(kind: str, n_agents: int, share: bool) -> GroupCritic:
     sizes: dict[str, Any] = {"n_agents": n_agents, "observation_dim": OBSERVATION, "action_dim": ACTION}
     return make_critic(kind, group=GROUP, **sizes, share_params=share, model=MODEL)
 
 
-def _loss(kind: CriticKind, n_agents: int, share: bool, device: str) -> GroupSACLoss:
+def _loss(kind: str, n_agents: int, share: bool, device: str) -> GroupSACLoss:
     actor = make_tanh_normal_actor(
         group=GROUP,
         n_agents=n_agents,
@@ -147,7 +147,7 @@ def _loss(kind: CriticKind, n_agents: int, share: bool, device: str) -> GroupSAC
     return GroupSACLoss(actor, _critic(kind, n_agents, share), skip_done_states="fill").to(device)
 
 
-def _multiply_adds(kind: CriticKind, n_agents: int) -> int:
+def _multiply_adds(kind: str, n_agents: int) -> int:
     """Multiply-adds of a critic's forward pass on one row, for all agents."""
     critic = _critic(kind, n_agents, True)
     row = _batch(1, n_agents)

@@ -18,9 +18,10 @@ from typing import Any
 
 import masac
 from masac.cli.composing import composed_experiment
-from masac.cli.help import RUN_DIR, argument_texts, as_yaml, train_help
+from masac.cli.help import RUN_DIR, as_yaml, train_help
 from masac.cli.main import COMMANDS, HELP
 from masac.cli.presets import presets as preset_names
+from masac.docstrings import argument_texts
 from masac.settings import Setting, settings_of
 from masac.training.config import ExperimentConfig
 
@@ -66,7 +67,7 @@ def _section(config: Any, bare: Any, declared: dict[str, Setting], prefix: str) 
             default = f"`{as_yaml(value)}` {declared[key].unit or UNITS.get(key, '')}".strip()
             rows.append(f"| `{key}` | {default} | {text} |")
     title = f"## `{prefix.rstrip('.')}`" if prefix else "## The run"
-    about = (type(config).__doc__ or "").partition("\n\n    Args:")[0]
+    about = (type(config).__doc__ or "").partition("Args:")[0]
     head = ["| key | default | meaning |", "| --- | --- | --- |"]
     return [title, "", _prose(about), "", *head, *rows, "", *inner]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from masac.losses.discrete_sac import GroupDiscreteSACLoss
     from masac.losses.multi_group import MultiGroupLoss
+    from masac.losses.options import GroupLossOptions
     from masac.losses.sac import GroupSACLoss
     from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
     from masac.networks.config import ModelConfig
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GroupDiscreteSACLoss",
+    "GroupLossOptions",
     "GroupSACLoss",
     "ModelConfig",
     "MultiGroupLoss",
@@ -42,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "GroupDiscreteSACLoss": "masac.losses.discrete_sac",
+    "GroupLossOptions": "masac.losses.options",
     "GroupSACLoss": "masac.losses.sac",
     "ModelConfig": "masac.networks.config",
     "MultiGroupLoss": "masac.losses.multi_group",

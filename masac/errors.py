@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
 
 class ConfigError(ValueError):
     """A config value that cannot be meant. The message names the override to change.
@@ -42,6 +45,22 @@ def check(name: str, value: object, holds: bool, rule: str) -> None:
     """
     if not holds:
         raise ConfigError(f"{name} must {rule}; got {value!r}. Change it with {name}=...")
+
+
+def choices(kind: Any) -> tuple[Any, ...]:
+    """The values of a ``Literal``, or of a union of some and None."""
+    if kind is NoneType:
+        return (None,)
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(value for part in get_args(kind) for value in choices(part))
+
+
+def check_choice(name: str, value: object, kind: Any) -> None:
+    """Raise ValueError unless a value is one of the :func:`choices` of a kind."""
+    *others, last = map(repr, choices(kind))
+    if value not in choices(kind):
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}; got {value!r}.")
 
 
 class EnvironmentWarning(UserWarning):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "masac"
 ROOMS = [
-    {"conf", "errors", "keys", "functional", "signals", "compat", "files", "dotted_keys"},
+    {"conf", "docstrings", "errors", "keys", "functional", "signals", "compat", "files", "dotted_keys"},
     {"actions", "process", "settings", "skipping"},
     {"groups"},
     {"layouts", "envs"},

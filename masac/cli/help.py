@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from masac.cli.presets import presets
+from masac.docstrings import argument_texts
 
 HEAD = """\
 masac train: train groups of agents
@@ -89,10 +89,3 @@ def as_yaml(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {as_yaml(one)}' for key, one in value.items())}}}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def argument_texts(docstring: str) -> dict[str, str]:
-    """What the Args section of a class's docstring says of each argument, on one line each."""
-    section = docstring.partition("Args:")[2]
-    entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", section, flags=re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}

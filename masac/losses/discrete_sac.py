@@ -23,8 +23,7 @@ from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, PolicyOutput, Terms
 from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import OtherGroups
-from masac.losses.torchrl_arguments import TorchRLArguments
-from masac.skipping import TerminalFill
+from masac.losses.options import GroupLossOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,40 +67,19 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     Args:
         actor_network: an actor with a categorical distribution of logits ``[*B, N, D]``.
-        qvalue_network: a critic that writes ``action_value`` ``[*B, N, D]``, a value an agent and action. Copied
+        qvalue_network: a critic that writes ``action_value`` ``[*B, N, D]``, a value per agent and action. Copied
             ``num_qvalue_nets`` times, or a list of that many.
-        group: where the agents' entries live.
-        n_agents: N; found in the networks or the data if None.
         action_space: ``"one-hot"``, ``"categorical"`` (indices ``[*B, N]`` or ``[*B, N, 1]``), ``"multi-discrete"``
             (indices ``[*B, N, K]``), ``"mult-one-hot"``, another of TorchRL's names for these, or a spec.
         num_actions: choices of an action, or of each of its factors; read from a spec, where one is given.
-        num_qvalue_nets: number of critics, of which the smallest value of each action counts.
-        loss_function: distance of critic and target: ``"smooth_l1"``, ``"l2"`` or ``"l1"``.
-        gamma: discount a step.
-        alpha_init: initial temperature, the weight of one nat of entropy in reward units.
-        min_alpha: lower bound of the temperature.
-        max_alpha: upper bound of the temperature.
-        fixed_alpha: keep the temperature at ``alpha_init``.
-        alpha_per_agent: one temperature an agent instead of one for the group.
         target_entropy: entropy in nats of one agent's policy that the temperature aims at; ``"auto"`` is
             ``target_entropy_weight`` times the log of the number of legal actions, of each agent in each state.
         target_entropy_weight: see ``target_entropy``. TorchRL's 0.98 keeps policies close to uniform; tuned settings
             (BenchMARL's is 0.2) are lower.
-        skip_done_states: see :class:`GroupSACLoss`.
-        terminal_fill: see :class:`GroupSACLoss`.
-        actor_layout: see :class:`GroupSACLoss`.
-        critic_layout: see :class:`GroupSACLoss`.
-        terminated_reduction: see :class:`GroupSACLoss`.
-        posthumous: see :class:`GroupSACLoss`; a dead agent's first action stands for having none.
-        reward_reduction: see :class:`GroupSACLoss`.
-        delay_qvalue: target critics, to be updated by ``SoftUpdate`` or ``HardUpdate``.
-        reduction: ``"mean"`` or ``"sum"`` over the living, or ``"none"``: values of shape ``[*B, N]``.
-        deactivate_vmap: loop over critics, for modules vmap cannot handle.
-        use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
-        validate_actions: check that every agent that acts has a legal action, and that its action is one of
-            those there are. Inside ``torch.compile`` values are not checked; :class:`UpdateStep` checks the first batch
-            of every kind.
-        torchrl: see :class:`GroupSACLoss`.
+        validate_actions: check that every agent that acts has a legal action, and that its action is one of those
+            there are. Inside ``torch.compile`` values are not checked; :class:`UpdateStep` checks the first batch of
+            every kind.
+        options: see :class:`GroupLossOptions`; with ``posthumous``, a dead agent's first action stands for having none.
 
     ``forward`` returns and writes what that of :class:`GroupSACLoss` does.
     """
@@ -160,60 +138,14 @@ class GroupDiscreteSACLoss(GroupLoss):
         actor_network: ProbabilisticTensorDictSequential,
         qvalue_network: TensorDictModule | list[TensorDictModule],
         *,
-        group: NestedKey = "agents",
-        n_agents: int | None = None,
         action_space: str | TensorSpec | None = "one-hot",
         num_actions: int | Sequence[int] | None = None,
-        num_qvalue_nets: int = 2,
-        loss_function: str = "smooth_l1",
-        gamma: float | None = 0.99,
-        alpha_init: float = 1.0,
-        min_alpha: float | None = None,
-        max_alpha: float | None = None,
-        fixed_alpha: bool = False,
-        alpha_per_agent: bool = False,
         target_entropy: float | Literal["auto"] = "auto",
         target_entropy_weight: float = 0.98,
-        skip_done_states: bool | Literal["fill", "drop"] = False,
-        terminal_fill: TerminalFill = "current",
-        actor_layout: Literal["auto", "shared", "per_agent"] = "auto",
-        critic_layout: Literal["auto", "centralized", "decentralized"] = "auto",
-        terminated_reduction: Literal["none", "any", "all"] = "none",
-        posthumous: bool = False,
-        reward_reduction: Literal["mean", "sum"] | None = None,
-        delay_qvalue: bool = True,
-        reduction: Literal["mean", "sum", "none"] | None = "mean",
-        deactivate_vmap: bool = False,
-        use_prioritized_weights: bool | Literal["auto"] = "auto",
         validate_actions: bool = True,
-        **torchrl: Unpack[TorchRLArguments],
+        **options: Unpack[GroupLossOptions],
     ) -> None:
-        super().__init__(
-            actor_network,
-            qvalue_network,
-            group=group,
-            n_agents=n_agents,
-            num_qvalue_nets=num_qvalue_nets,
-            loss_function=loss_function,
-            gamma=gamma,
-            alpha_init=alpha_init,
-            min_alpha=min_alpha,
-            max_alpha=max_alpha,
-            fixed_alpha=fixed_alpha,
-            alpha_per_agent=alpha_per_agent,
-            skip_done_states=skip_done_states,
-            terminal_fill=terminal_fill,
-            actor_layout=actor_layout,
-            critic_layout=critic_layout,
-            terminated_reduction=terminated_reduction,
-            posthumous=posthumous,
-            reward_reduction=reward_reduction,
-            delay_qvalue=delay_qvalue,
-            reduction=reduction,
-            deactivate_vmap=deactivate_vmap,
-            use_prioritized_weights=use_prioritized_weights,
-            torchrl=torchrl,
-        )
+        super().__init__(actor_network, qvalue_network, **options)
         action_space = "one-hot" if action_space is None else action_space
         self.actions = resolve_action_space(action_space, num_actions, self.tensor_keys.action)
         self.validate_actions = validate_actions

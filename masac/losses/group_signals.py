@@ -13,6 +13,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
+from masac.errors import check_choice
 from masac.keys import as_path, in_group, present_keys
 from masac.signals import align_signal, expand_to_agents, reduce_over_agents
 
@@ -37,10 +38,8 @@ class EndRules:
     posthumous: bool
 
     def __post_init__(self) -> None:
-        if self.terminated_reduction not in ("none", "any", "all"):
-            raise ValueError(f"terminated_reduction must be 'none', 'any' or 'all'; got {self.terminated_reduction!r}.")
-        if self.reward_reduction not in (None, "mean", "sum"):
-            raise ValueError(f"reward_reduction must be None, 'mean' or 'sum'; got {self.reward_reduction!r}.")
+        check_choice("terminated_reduction", self.terminated_reduction, TerminatedReduction)
+        check_choice("reward_reduction", self.reward_reduction, RewardReduction | None)
         if self.posthumous and self.terminated_reduction != "all":
             raise ValueError(
                 "posthumous=True must come with terminated_reduction='all' (a dead agent's value has a future only "

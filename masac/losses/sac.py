@@ -15,15 +15,15 @@ from torchrl.modules import SafeProbabilisticTensorDictSequential
 
 from masac import functional
 from masac.compat import parameters_in, rsample_and_log_prob
+from masac.errors import check_choice
 from masac.keys import as_path, get_entry
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, PolicyOutput, Terms
 from masac.losses.critic_values import own_gradient
 from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import OtherGroups
+from masac.losses.options import ActorGradient, GroupLossOptions, check_torchrl_options
 from masac.losses.target_entropy import auto_target_entropy
-from masac.losses.torchrl_arguments import TorchRLArguments
-from masac.skipping import TerminalFill
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,49 +52,18 @@ class GroupSACLoss(GroupLoss):
 
     Args:
         actor_network: a ``ProbabilisticActor`` that writes the action ``[*B, N, d]`` and its log-probability.
-        qvalue_network: a critic that reads the action and writes ``state_action_value``: ``[*B, N, 1]``, a value an
+        qvalue_network: a critic that reads the action and writes ``state_action_value``: ``[*B, N, 1]``, a value per
             agent, or ``[*B, 1]``, one for the team. Copied ``num_qvalue_nets`` times, or a list of that many.
         value_network: None; the first SAC's is not taken.
-        group: where the agents' entries live.
-        n_agents: N; found in the networks or the data if None.
-        num_qvalue_nets: number of critics K, of which the smallest value counts.
-        loss_function: distance of critic and target: ``"smooth_l1"``, ``"l2"`` or ``"l1"``.
-        gamma: discount a step. Can be set with ``make_value_estimator(ValueEstimators.TD0, gamma=...)`` too.
-        alpha_init: initial temperature, the weight of one nat of entropy in reward units.
-        min_alpha: lower bound of the temperature.
-        max_alpha: upper bound of the temperature.
-        fixed_alpha: keep the temperature at ``alpha_init``.
-        alpha_per_agent: one temperature an agent instead of one for the group.
         action_spec: the spec that ``target_entropy="auto"`` is read from; the actor's own if None. Where neither says,
             set ``loss._action_spec`` before the first use, as TorchRL's trainers do.
         target_entropy: entropy in nats of one agent's policy that the temperature aims at; ``"auto"`` is
             -(dimensions of one agent's action).
-        skip_done_states: what the networks see at the next state of agents that do not act there. False: what the data
-            has. True or ``"fill"``: something valid instead, see ``terminal_fill``. ``"drop"``: nothing; a shared actor
-            runs on exactly the pairs that go on, a per-agent actor and the target critics on the rows in which any
-            agent goes on. The targets are the same.
-        terminal_fill: ``"current"``, the same row's current observation; a number; or a function of (key, current
-            entry) that returns a valid entry.
-        actor_layout: ``"shared"`` if the agent axis is a batch axis for the actor, ``"per_agent"`` if it must stay;
-            ``"auto"`` says shared only for modules known to be.
-        critic_layout: ``"centralized"`` if an agent's value depends on its teammates' inputs, else ``"decentralized"``;
-            ``"auto"`` asks the modules. A centralized critic sees zeros for an agent that does not act.
-        terminated_reduction: ``"none"``: an agent's value ends with its own flag. ``"any"``: one end ends all.
-            ``"all"``: the team ends with its last member (team critics, or ``posthumous=True``).
-        posthumous: with ``"all"`` and a value an agent, train a dead agent's value on the team reward while its team
-            lives, so that its last state bootstraps from something.
-        reward_reduction: None, or ``"mean"`` or ``"sum"`` over all N agents, for a team reward.
         actor_gradient: with a centralized critic, ``"own"``: agent i's policy follows ∂Q_i/∂a_i only; ``"joint"``, as
-            TorchRL: the gradient of the mean over agents, so ∂Q_i/∂a_j too. For masac's critics "own" is free; for a
-            foreign centralized critic with a value an agent it costs one backward pass an agent from values to actions.
-            For a team critic both are the same.
-        delay_qvalue: target critics, to be updated by ``SoftUpdate`` or ``HardUpdate``.
-        reduction: ``"mean"`` or ``"sum"`` over the living, or ``"none"``: values of shape ``[*B, N]`` (team critic:
-            ``[*B]``), 0 for the dead, and no other entries in the output.
-        deactivate_vmap: loop over critics, for modules vmap cannot handle.
-        use_prioritized_weights: whether to apply importance weights where the data has them, ``[*B]``.
-        torchrl: arguments of ``SACLoss`` that a group loss has no use for, with the values that change nothing:
-            ``delay_actor``, ``delay_value``, ``priority_key``, ``separate_losses``, ``scalar_output_mode``.
+            TorchRL: the gradient of the mean over agents, so ∂Q_j/∂a_i too. For masac's critics "own" is free; for a
+            foreign centralized critic with a value per agent it costs one backward pass per agent from values to
+            actions. For a team critic both are the same.
+        options: see :class:`GroupLossOptions`.
 
     ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``; to
     be logged there are ``target_entropy``, ``qvalue`` (the mean value of what was done), ``td_error`` (the mean
@@ -160,60 +129,14 @@ class GroupSACLoss(GroupLoss):
         qvalue_network: TensorDictModule | list[TensorDictModule],
         value_network: None = None,
         *,
-        group: NestedKey = "agents",
-        n_agents: int | None = None,
-        num_qvalue_nets: int = 2,
-        loss_function: str = "smooth_l1",
-        gamma: float | None = 0.99,
-        alpha_init: float = 1.0,
-        min_alpha: float | None = None,
-        max_alpha: float | None = None,
-        fixed_alpha: bool = False,
-        alpha_per_agent: bool = False,
         action_spec: TensorSpec | None = None,
         target_entropy: float | Literal["auto"] = "auto",
-        skip_done_states: bool | Literal["fill", "drop"] = False,
-        terminal_fill: TerminalFill = "current",
-        actor_layout: Literal["auto", "shared", "per_agent"] = "auto",
-        critic_layout: Literal["auto", "centralized", "decentralized"] = "auto",
-        terminated_reduction: Literal["none", "any", "all"] = "none",
-        posthumous: bool = False,
-        reward_reduction: Literal["mean", "sum"] | None = None,
-        actor_gradient: Literal["own", "joint"] = "own",
-        delay_qvalue: bool = True,
-        reduction: Literal["mean", "sum", "none"] | None = "mean",
-        deactivate_vmap: bool = False,
-        use_prioritized_weights: bool | Literal["auto"] = "auto",
-        **torchrl: Unpack[TorchRLArguments],
+        actor_gradient: ActorGradient = "own",
+        **options: Unpack[GroupLossOptions],
     ) -> None:
-        if actor_gradient not in ("own", "joint"):
-            raise ValueError(f"actor_gradient must be 'own' or 'joint'; got {actor_gradient!r}.")
-        super().__init__(
-            actor_network,
-            qvalue_network,
-            group=group,
-            n_agents=n_agents,
-            num_qvalue_nets=num_qvalue_nets,
-            loss_function=loss_function,
-            gamma=gamma,
-            alpha_init=alpha_init,
-            min_alpha=min_alpha,
-            max_alpha=max_alpha,
-            fixed_alpha=fixed_alpha,
-            alpha_per_agent=alpha_per_agent,
-            skip_done_states=skip_done_states,
-            terminal_fill=terminal_fill,
-            actor_layout=actor_layout,
-            critic_layout=critic_layout,
-            terminated_reduction=terminated_reduction,
-            posthumous=posthumous,
-            reward_reduction=reward_reduction,
-            delay_qvalue=delay_qvalue,
-            reduction=reduction,
-            deactivate_vmap=deactivate_vmap,
-            use_prioritized_weights=use_prioritized_weights,
-            torchrl={"value_network": value_network, **torchrl},
-        )
+        check_choice("actor_gradient", actor_gradient, ActorGradient)
+        check_torchrl_options({"value_network": value_network}, type(self).__name__)
+        super().__init__(actor_network, qvalue_network, **options)
         self.actor_gradient = actor_gradient
         self._auto_target_entropy = target_entropy == "auto"
         self._target_entropy: Tensor | Literal["auto"] = "auto"  # until it is known, when it becomes a buffer

@@ -7,34 +7,39 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
-from tensordict.nn import (
-    CompositeDistribution,
-    ProbabilisticTensorDictModule,
-    ProbabilisticTensorDictSequential,
-    TensorDictModule,
-)
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
 from torch import Tensor
 from torchrl.objectives import ValueEstimators
 from torchrl.objectives.value import ValueEstimatorBase
 
 from masac import functional
+from masac.errors import check_choice
 from masac.keys import as_path, get_entry, in_group
-from masac.layouts import group_size, needs_agent_axis, resolve_actor_layout, resolve_critic_layout
+from masac.layouts import group_size, needs_agent_axis, resolve_critic_layout
 from masac.losses.critic_values import make_critic_values
 from masac.losses.denominators import record_denominator
-from masac.losses.group_signals import EndRules, GroupSignals, read_group_signals
+from masac.losses.group_signals import (
+    EndRules,
+    GroupSignals,
+    RewardReduction,
+    TerminatedReduction,
+    read_group_signals,
+)
+from masac.losses.network_checks import check_actor, check_critics, layout_in_drop_mode
+from masac.losses.options import LossFunction, Reduction, TorchRLOptions, check_torchrl_options
 from masac.losses.row_mask import RowMaskedLoss
 from masac.losses.temperature import clamped_alpha, register_temperature
-from masac.losses.torchrl_arguments import check_torchrl_arguments
 from masac.losses.value_estimators import ESTIMATORS, is_lambda_return, make_estimator
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 LOSS_OUT_KEYS = ["loss_actor", "loss_qvalue", "loss_alpha"]
 OTHER_OUT_KEYS = ["alpha", "entropy"]
@@ -100,98 +105,74 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         super().__init_subclass__(**kwargs)
         # TorchRL before 0.14 looks for the names of networks in the annotations of the class itself, not its bases'.
         cls.__annotations__ = {**GroupLossModule.__annotations__, **inspect.get_annotations(cls)}
+        cls.__signature__ = _full_signature(cls)
 
     def __init__(
         self,
         actor_network: ProbabilisticTensorDictSequential,
         qvalue_network: TensorDictModule | list[TensorDictModule],
         *,
-        group: NestedKey,
-        n_agents: int | None,
-        num_qvalue_nets: int,
-        loss_function: str,
-        gamma: float | None,
-        alpha_init: float,
-        min_alpha: float | None,
-        max_alpha: float | None,
-        fixed_alpha: bool,
-        alpha_per_agent: bool,
-        skip_done_states: bool | str,
-        terminal_fill: TerminalFill,
-        actor_layout: str,
-        critic_layout: str,
-        terminated_reduction: str,
-        posthumous: bool,
-        reward_reduction: str | None,
-        delay_qvalue: bool,
-        reduction: str | None,
-        deactivate_vmap: bool,
-        use_prioritized_weights: bool | str,
-        torchrl: Mapping[str, Any],
+        group: NestedKey = "agents",
+        n_agents: int | None = None,
+        num_qvalue_nets: int = 2,
+        loss_function: LossFunction = "smooth_l1",
+        gamma: float | None = 0.99,
+        alpha_init: float = 1.0,
+        min_alpha: float | None = None,
+        max_alpha: float | None = None,
+        fixed_alpha: bool = False,
+        alpha_per_agent: bool = False,
+        skip_done_states: bool | Literal["fill", "drop"] = False,
+        terminal_fill: TerminalFill = "current",
+        actor_layout: Literal["auto", "shared", "per_agent"] = "auto",
+        critic_layout: Literal["auto", "centralized", "decentralized"] = "auto",
+        terminated_reduction: TerminatedReduction = "none",
+        posthumous: bool = False,
+        reward_reduction: RewardReduction | None = None,
+        delay_qvalue: bool = True,
+        reduction: Reduction | None = "mean",
+        deactivate_vmap: bool = False,
+        use_prioritized_weights: bool | Literal["auto"] = "auto",
+        **torchrl: Unpack[TorchRLOptions],
     ) -> None:
         super().__init__()
-        check_torchrl_arguments(torchrl, type(self).__name__)
-        if not isinstance(actor_network, ProbabilisticTensorDictSequential):
-            raise TypeError(
-                "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has "
-                f"a distribution to sample from; got {type(actor_network).__name__}."
-            )
-        _check_one_action(actor_network)
-        if loss_function not in ("l1", "l2", "smooth_l1"):
-            raise ValueError(f"loss_function must be 'l1', 'l2' or 'smooth_l1'; got {loss_function!r}.")
-        if reduction not in (None, "mean", "sum", "none"):
-            raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
-        gamma = 0.99 if gamma is None else gamma
-        if not 0.0 <= gamma <= 1.0:
+        check_torchrl_options(torchrl, type(self).__name__)
+        check_actor(actor_network)
+        check_choice("loss_function", loss_function, LossFunction)
+        self.reduction = "mean" if reduction is None else reduction
+        check_choice("reduction", self.reduction, Reduction)
+        self._init_gamma = 0.99 if gamma is None else gamma
+        if not 0.0 <= self._init_gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
         check_terminal_fill(terminal_fill)
         self.group = group
         self.n_agents = n_agents if n_agents is not None else group_size(actor_network)
         self.loss_function = loss_function
-        self.reduction = "mean" if reduction is None else reduction
         self.scalar_output_mode = torchrl.get("scalar_output_mode")
         self.skip_done_states = skip_done_states
         self.terminal_fill = terminal_fill
-        self.actor_layout = resolve_actor_layout(actor_network, actor_layout)
+        self.actor_layout = layout_in_drop_mode(actor_network, actor_layout, group)
         self._claims_shared = actor_layout == "shared"
-        self.pack_rows = needs_agent_axis(actor_network)
-        row_keys = [key for key in actor_network.in_keys if not in_group(key, group)]
-        if self.pack_rows and row_keys and self.actor_layout == "shared":
-            # Pairs of different rows share a repacked row, which then has no one entry for the whole row.
-            if actor_layout == "shared":
-                raise ValueError(
-                    f"a MultiAgentMLP actor with actor_layout='shared' must read entries of the group {group!r} only; "
-                    f"got {row_keys}. Pass actor_layout='per_agent'."
-                )
-            self.actor_layout = "per_agent"
         self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False  # None: to be tried
-        if isinstance(qvalue_network, list | tuple):
-            if len(qvalue_network) != num_qvalue_nets:
-                raise ValueError(
-                    f"qvalue_network must be one critic or a list of num_qvalue_nets={num_qvalue_nets}; "
-                    f"got {len(qvalue_network)}. Pass num_qvalue_nets={len(qvalue_network)}."
-                )
-            qvalue_network = list(qvalue_network)
-        first_critic = qvalue_network[0] if isinstance(qvalue_network, list) else qvalue_network
+        self.pack_rows = needs_agent_axis(actor_network)
+        first_critic = check_critics(qvalue_network, num_qvalue_nets)
         self.centralized_critic = resolve_critic_layout(first_critic, critic_layout)
         self.end_rules = EndRules(
-            terminated_reduction=terminated_reduction,  # pyright: ignore[reportArgumentType]
-            reward_reduction=reward_reduction,  # pyright: ignore[reportArgumentType]
-            posthumous=posthumous,
+            terminated_reduction=terminated_reduction, reward_reduction=reward_reduction, posthumous=posthumous
         )
         self.deactivate_vmap = deactivate_vmap
         self.use_prioritized_weights = use_prioritized_weights
         self.num_qvalue_nets = num_qvalue_nets
         self.delay_qvalue = delay_qvalue
         self.fixed_alpha = fixed_alpha
-        self._init_gamma = gamma
         logged = [*OTHER_OUT_KEYS, *EXTRA_OUT_KEYS]
         if self.reduction == "none":
             logged = OTHER_OUT_KEYS if self.scalar_output_mode == "non_tensor" else []
         self.out_keys: list[str] = [*LOSS_OUT_KEYS, *logged]
         self.convert_to_functional(actor_network, "actor_network", create_target_params=False)
+        critics = list(qvalue_network) if isinstance(qvalue_network, list | tuple) else qvalue_network
         self.convert_to_functional(
-            qvalue_network,  # pyright: ignore[reportArgumentType]
+            critics,  # pyright: ignore[reportArgumentType]
             "qvalue_network",
             num_qvalue_nets,
             create_target_params=delay_qvalue,
@@ -462,16 +443,14 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         return weights
 
 
-def _check_one_action(actor: ProbabilisticTensorDictSequential) -> None:
-    """Raise ValueError unless the actor draws one tensor of actions."""
-    kinds = [m.distribution_class for m in actor.modules() if isinstance(m, ProbabilisticTensorDictModule)]
-    kinds = [kind.func if isinstance(kind, partial) else kind for kind in kinds]
-    composite = any(isinstance(kind, type) and issubclass(kind, CompositeDistribution) for kind in kinds)
-    if composite or len(actor.dist_sample_keys) > 1:
-        raise ValueError(
-            f"a composite action ({', '.join(map(repr, actor.dist_sample_keys))}) is not taken, because critics and "
-            "temperature are those of one action of an agent, [*B, N, d]; draw one tensor that holds all parts."
-        )
+def _full_signature(loss: type[GroupLossModule]) -> inspect.Signature:
+    """The arguments of a loss, with the options of all losses in the place of ``**options``."""
+    own, options = (inspect.signature(cls.__init__).parameters for cls in (loss, GroupLossModule))
+    named = {name: one for name, one in own.items() if name != "self" and one.kind is not one.VAR_KEYWORD}
+    if len(named) < len(own) - 1:
+        kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+        named |= {name: one for name, one in options.items() if name not in named and one.kind in kinds}
+    return inspect.Signature(list(named.values()))
 
 
 def _fit_estimator_state(loss: GroupLossModule, state: dict[str, Any], prefix: str, *_: Any) -> None:

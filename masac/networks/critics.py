@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -16,9 +18,6 @@ from masac.networks.config import ModelConfig
 from masac.networks.layers import StackedMLP, flat_rows
 from masac.networks.other_group import OtherGroup
 from masac.networks.pooled import PooledCriticNetwork
-
-CriticKind = Literal["independent", "centralized", "pooled", "team"]
-"""``"pooled"``: see :class:`masac.networks.pooled.PooledCriticNetwork`. The others: see :class:`CriticNetwork`."""
 
 
 class CriticNetwork(GroupNetwork):
@@ -43,8 +42,11 @@ class CriticNetwork(GroupNetwork):
         action_dim: dimensions of one agent's action, as the critic sees it (one-hot for discrete ones).
         share_params: one set of weights for all agents, else one each.
         model: sizes and kinds of layers.
-        n_actions: D, values an agent for discrete actions; None for continuous ones.
-        context_dim: C, features of the other groups' agents, all side by side.
+        n_actions: D, values per agent for discrete actions; None for continuous ones.
+        others: the other groups it sees.
+
+    Raises:
+        ValueError: for a team critic of discrete actions, or an independent one that sees other groups.
     """
 
     def __init__(
@@ -57,13 +59,25 @@ class CriticNetwork(GroupNetwork):
         share_params: bool,
         model: ModelConfig,
         n_actions: int | None = None,
-        context_dim: int = 0,
+        others: Sequence[OtherGroup] = (),
     ) -> None:
+        if kind == "team" and n_actions is not None:
+            raise ValueError(
+                "the kind of a critic of discrete actions must be 'independent', 'centralized' or 'pooled'; got "
+                "'team', which would need a value for every combination of the agents' actions. Use 'centralized' or "
+                "'pooled' with a team reward."
+            )
+        if kind == "independent" and others:
+            raise ValueError(
+                "the kind of a critic that sees other groups must be 'centralized', 'pooled' or 'team'; "
+                "got 'independent'. Use one of those."
+            )
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=kind != "independent")
         self.kind = kind
         self.values_actions = n_actions is not None
         own = observation_dim + (0 if self.values_actions else action_dim)
         mate = observation_dim + action_dim + 1
+        context_dim = sum(other.features for other in others)
         inputs = {
             "independent": own,
             "centralized": own + 1 + (n_agents - 1) * mate + context_dim,
@@ -155,71 +169,6 @@ class GroupCritic(StackedCritic):
         return self.module(*own, context=torch.cat(parts, dim=-1), own_gradient=own_gradient)
 
 
-def make_critic(
-    kind: CriticKind,
-    *,
-    group: NestedKey,
-    n_agents: int,
-    observation_dim: int,
-    action_dim: int,
-    share_params: bool,
-    model: ModelConfig,
-    n_actions: int | None = None,
-    others: Sequence[OtherGroup] = (),
-) -> GroupCritic:
-    """A critic from the group's observations and actions to Q-values.
-
-    See :class:`CriticNetwork` and :class:`masac.networks.pooled.PooledCriticNetwork` for the kinds and the arguments.
-    Values of continuous actions are written to ``(group, "state_action_value")``, a team's beside the group, those of
-    ``n_actions`` discrete ones to ``(group, "action_value")``. All but independent critics also read
-    ``(group, "alive")``, which the losses write, and observations, actions and alive flags of the ``others``.
-
-    Raises:
-        ValueError: for another kind, or one that does not fit discrete actions or other groups.
-    """
-    _check_kind(kind, n_actions, others)
-    sizes: dict[str, Any] = {
-        "n_agents": n_agents,
-        "observation_dim": observation_dim,
-        "action_dim": action_dim,
-        "share_params": share_params,
-        "model": model,
-        "n_actions": n_actions,
-    }
-    if kind == "pooled":
-        network = PooledCriticNetwork(**sizes, others=others)
-    else:
-        network = CriticNetwork(kind, **sizes, context_dim=sum(other.features for other in others))
-    if kind != "independent":
-        names = ["observation", "action", "alive"]
-    else:
-        names = ["observation", "action"] if n_actions is None else ["observation"]
-    path = as_path(group)
-    value_path = path[:-1] if kind == "team" else path  # a team's value does not fit into the agents' batch size
-    value_name = "state_action_value" if n_actions is None else "action_value"
-    in_keys: list[NestedKey] = [(*path, name) for name in names]
-    in_keys += [(*as_path(other.group), name) for other in others for name in ("observation", "action", "alive")]
-    return GroupCritic(network, in_keys=in_keys, out_keys=[(*value_path, value_name)])
-
-
-def _check_kind(kind: str, n_actions: int | None, others: Sequence[OtherGroup]) -> None:
-    if kind not in get_args(CriticKind):
-        raise ValueError(
-            f"the kind of a critic must be 'independent', 'centralized', 'pooled' or 'team'; got {kind!r}."
-        )
-    if kind == "team" and n_actions is not None:
-        raise ValueError(
-            "the kind of a critic of discrete actions must be 'independent', 'centralized' or 'pooled'; got 'team', "
-            "which would need a value for every combination of the agents' actions. Use 'centralized' or 'pooled' with "
-            "a team reward."
-        )
-    if kind == "independent" and others:
-        raise ValueError(
-            "the kind of a critic that sees other groups must be 'centralized', 'pooled' or 'team'; "
-            "got 'independent'. Use one of those."
-        )
-
-
 def _ego_first(own: Tensor, mates: Tensor, context: Tensor | None) -> Tensor:
     """What each agent's value is computed from: its own features, then those of the next agents round the group.
 
@@ -237,3 +186,85 @@ def _ego_first(own: Tensor, mates: Tensor, context: Tensor | None) -> Tensor:
     if context is not None:
         parts.append(context.unsqueeze(1).expand(-1, n_agents, -1))
     return torch.cat(parts, dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticKind:
+    """A kind of critic.
+
+    Args:
+        build: of the arguments of :class:`CriticNetwork` after its kind, a network that is called as one.
+        summary: what it computes, for the list of the config's keys.
+        sees_others: whether it may see other groups.
+        of_team: whether it has one value for the whole group.
+    """
+
+    build: Callable[..., CriticNetwork | PooledCriticNetwork]
+    summary: str
+    sees_others: bool = True
+    of_team: bool = False
+
+
+CRITICS = {
+    "independent": CriticKind(
+        build=partial(CriticNetwork, "independent"),
+        summary="Q_i of the agent's own observation and action",
+        sees_others=False,
+    ),
+    "centralized": CriticKind(
+        build=partial(CriticNetwork, "centralized"), summary="Q_i of all observations and actions of the group"
+    ),
+    "pooled": CriticKind(
+        build=PooledCriticNetwork, summary="Q_i of the agent's own and a mean over its teammates: for large groups"
+    ),
+    "team": CriticKind(
+        build=partial(CriticNetwork, "team"), summary="one Q for the group; continuous actions only", of_team=True
+    ),
+}
+"""The critics by the name that ``make_critic`` and ``algorithm.critic`` take."""
+
+
+def make_critic(
+    kind: str,
+    *,
+    group: NestedKey,
+    n_agents: int,
+    observation_dim: int,
+    action_dim: int,
+    share_params: bool,
+    model: ModelConfig,
+    n_actions: int | None = None,
+    others: Sequence[OtherGroup] = (),
+) -> GroupCritic:
+    """A critic from the group's observations and actions to Q-values.
+
+    The kinds are those of :data:`CRITICS`; see :class:`CriticNetwork` and
+    :class:`masac.networks.pooled.PooledCriticNetwork` for the arguments.
+    Values of continuous actions are written to ``(group, "state_action_value")``, a team's beside the group, those of
+    ``n_actions`` discrete ones to ``(group, "action_value")``. All but independent critics also read
+    ``(group, "alive")``, which the losses write, and observations, actions and alive flags of the ``others``.
+
+    Raises:
+        ValueError: for another kind, or one that does not fit discrete actions or other groups.
+    """
+    if kind not in CRITICS:
+        raise ValueError(f"the kind of a critic must be one of {', '.join(map(repr, CRITICS))}; got {kind!r}.")
+    network = CRITICS[kind].build(
+        n_agents=n_agents,
+        observation_dim=observation_dim,
+        action_dim=action_dim,
+        share_params=share_params,
+        model=model,
+        n_actions=n_actions,
+        others=others,
+    )
+    if network.centralized:
+        names = ["observation", "action", "alive"]
+    else:
+        names = ["observation", "action"] if n_actions is None else ["observation"]
+    path = as_path(group)
+    value_path = path[:-1] if CRITICS[kind].of_team else path  # a team's value does not fit the agents' batch size
+    value_name = "state_action_value" if n_actions is None else "action_value"
+    in_keys: list[NestedKey] = [(*path, name) for name in names]
+    in_keys += [(*as_path(other.group), name) for other in others for name in ("observation", "action", "alive")]
+    return GroupCritic(network, in_keys=in_keys, out_keys=[(*value_path, value_name)])

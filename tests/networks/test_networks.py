@@ -1,6 +1,8 @@
 """Actors and critics: stacks equal loops, and critics tell agents apart."""
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,10 @@ from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac import GroupSACLoss, ModelConfig, make_tanh_normal_actor
+from masac.algorithm import AlgorithmConfig
 from masac.compat import parameters_in
+from masac.errors import ConfigError
+from masac.networks.critics import CRITICS
 from masac.networks.layers import StackedLinear, StackedMLP
 from tests.losses.common import GROUP, A, B, F, N, our_actor, our_critic
 
@@ -92,6 +97,21 @@ def test_centralized_critics_tell_a_dead_agent_from_one_at_zero(kind):
     living, dead = torch.ones(1, N, 1), torch.ones(1, N, 1)
     dead[0, 1] = 0
     assert (network(observation, action, living) != network(observation, action, dead)).all()
+
+
+def test_a_kind_of_critic_is_one_entry_of_the_registry(monkeypatch):
+    monkeypatch.setitem(CRITICS, "mine", replace(CRITICS["centralized"], of_team=True))
+    assert our_critic(True, "mine").out_keys == ["state_action_value"]
+    with pytest.raises(ConfigError, match=r"terminated_reduction must be any or all with algorithm.critic=mine"):
+        AlgorithmConfig(critic="mine")
+    with pytest.raises(ConfigError, match=r"algorithm.critic must be one of independent, .*, mine; got 'other'"):
+        AlgorithmConfig(critic="other")
+
+
+def test_the_pages_explain_every_kind_of_critic():
+    for page in ("algorithm", "choosing"):
+        text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
+        assert all(f"\n| `{kind}` | " in text for kind in CRITICS), page
 
 
 def test_an_unknown_kind_and_an_unknown_activation_are_errors():

@@ -18,8 +18,15 @@ from masac.integrations.benchmarl.critics import make_agent_critic
 from masac.integrations.benchmarl.options import split_options
 from masac.keys import as_path
 from masac.losses.discrete_sac import GroupDiscreteSACLoss
+from masac.losses.options import taken_options
 from masac.losses.sac import GroupSACLoss
 from masac.losses.torchrl_loss import GroupLossModule
+
+BENCHMARL_OPTIONS = (
+    *("num_qvalue_nets", "loss_function", "delay_qvalue", "target_entropy"),
+    *("alpha_init", "min_alpha", "max_alpha", "fixed_alpha"),
+)
+"""The fields of BenchMARL's configs that are arguments of a loss."""
 
 PRIORITY_KEY = "td_error"
 """Where a loss writes the priority of a row."""
@@ -64,34 +71,18 @@ class GroupAlgorithm(Algorithm):
         critic_layout: str,
     ) -> GroupLossModule:
         """The loss of a group, given its actor and critic; ``critic_layout`` as in :class:`masac.GroupSACLoss`."""
-        options = self.options
-        common: dict[str, Any] = {
+        actor, qvalue, own = _without_own_state(policy), _without_own_state(critic), self.options
+        options = {name: getattr(self, name) for name in BENCHMARL_OPTIONS} | {
             "group": group,
             "n_agents": len(self.group_map[group]),
-            "num_qvalue_nets": self.num_qvalue_nets,
-            "loss_function": self.loss_function,
             "gamma": self.experiment_config.gamma,
-            "alpha_init": self.alpha_init,
-            "min_alpha": self.min_alpha,
-            "max_alpha": self.max_alpha,
-            "fixed_alpha": self.fixed_alpha,
-            "alpha_per_agent": options.alpha_per_agent,
-            "target_entropy": self.target_entropy,
-            "skip_done_states": options.skip_done_states,
             "critic_layout": critic_layout,
-            "terminated_reduction": options.terminated_reduction,
-            "posthumous": options.posthumous,
-            "reward_reduction": options.reward_reduction,
-            "delay_qvalue": self.delay_qvalue,
+            "action_spec" if continuous else "action_space": self.action_spec,
+            "target_entropy_weight": self.discrete_target_entropy_weight,
         }
-        actor, qvalue, spec = _without_own_state(policy), _without_own_state(critic), self.action_spec
-        if continuous:
-            gradient: Any = options.actor_gradient
-            loss = GroupSACLoss(actor, qvalue, **common, action_spec=spec, actor_gradient=gradient)
-        else:
-            weight = self.discrete_target_entropy_weight
-            loss = GroupDiscreteSACLoss(actor, qvalue, **common, action_space=spec, target_entropy_weight=weight)
-        loss.set_keys(agent_mask=(group, options.agent_mask_key), priority=PRIORITY_KEY)
+        loss_class = GroupSACLoss if continuous else GroupDiscreteSACLoss
+        loss = loss_class(actor, qvalue, **taken_options(loss_class, vars(own) | options))
+        loss.set_keys(agent_mask=(group, own.agent_mask_key), priority=PRIORITY_KEY)
         return loss.make_value_estimator()
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
+from masac.docstrings import explained_by
+from masac.errors import check_choice
 from masac.losses.group_signals import EndRules
+from masac.losses.options import ActorGradient, GroupLossOptions
+from masac.losses.sac import GroupSACLoss
 from masac.skipping import resolve_skip_mode
 
 
+@explained_by(GroupLossOptions, GroupSACLoss)
 @dataclass
 class GroupOptions:
     """What BenchMARL's losses have no say in; the defaults are in ``masac/integrations/conf/algorithm``.
@@ -17,16 +22,6 @@ class GroupOptions:
     Not frozen, since BenchMARL's configs are not: what a user changes later is checked when the algorithm is made.
 
     Args:
-        skip_done_states: what networks see at next states of agents that ended: the data (False), something valid
-            (``"fill"`` or True), or nothing (``"drop"``; not with recurrent models). The targets are the same.
-        actor_gradient: continuous actions, centralized critics: ``"own"``, each policy follows its own agent's value;
-            ``"joint"``, the mean over agents.
-        alpha_per_agent: one temperature an agent instead of one for the group.
-        terminated_reduction: ``"none"``, an agent's value ends with its own flag; ``"any"``, with the first end in the
-            group; ``"all"``, with the last one, which takes a team's value or ``posthumous``.
-        reward_reduction: ``"mean"`` or ``"sum"`` over agents for a team reward, None for each agent's own.
-        posthumous: with ``terminated_reduction="all"`` and a value an agent: train a dead agent's value on the team
-            reward while its team lives.
         agent_mask_key: the entry of the group, read where the data has it, that is False for agents that are not there.
     """
 
@@ -41,8 +36,7 @@ class GroupOptions:
     def __post_init__(self) -> None:
         """Raise ValueError for what no loss takes."""
         resolve_skip_mode(self.skip_done_states)
-        if self.actor_gradient not in ("own", "joint"):
-            raise ValueError(f"actor_gradient must be 'own' or 'joint'; got {self.actor_gradient!r}.")
+        check_choice("actor_gradient", self.actor_gradient, ActorGradient)
         EndRules(
             terminated_reduction=self.terminated_reduction,  # pyright: ignore[reportArgumentType]
             reward_reduction=self.reward_reduction,  # pyright: ignore[reportArgumentType]
@@ -51,8 +45,7 @@ class GroupOptions:
 
     def check_critic_value(self, critic_value: str) -> None:
         """Raise ValueError unless these options fit critics with a value an ``"agent"``, or one for the ``"team"``."""
-        if critic_value not in ("agent", "team"):
-            raise ValueError(f"critic_value must be 'agent' or 'team'; got {critic_value!r}.")
+        check_choice("critic_value", critic_value, Literal["agent", "team"])
         if critic_value == "agent" and self.terminated_reduction == "all" and not self.posthumous:
             raise ValueError(
                 "posthumous must be True with terminated_reduction='all' and a value an agent; got False. Otherwise an "
