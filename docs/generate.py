@@ -28,15 +28,6 @@ from masac.training.config import ExperimentConfig
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"^<!-- (generated|file): (\S+) -->$", re.MULTILINE)
 
-UNITS = {
-    "algorithm.num_qvalue_nets": "critics",
-    "algorithm.gamma": "per step",
-    "algorithm.tau": "per update",
-    "algorithm.alpha_init": "reward per nat",
-    "algorithm.target_entropy": "nats per agent",
-}
-"""Units of keys."""
-
 
 def filled(page: str) -> str:
     """The text of a page with its marks replaced."""
@@ -64,7 +55,7 @@ def _section(config: Any, bare: Any, declared: dict[str, Setting], prefix: str) 
         else:
             preset = "" if value == otherwise or key == "run_dir" else f" Without a preset: `{as_yaml(otherwise)}`."
             text = f"{_cell(texts[one.name])}{preset}"
-            default = f"`{as_yaml(value)}` {declared[key].unit or UNITS.get(key, '')}".strip()
+            default = f"`{as_yaml(value)}` {declared[key].unit or ''}".strip()
             rows.append(f"| `{key}` | {default} | {text} |")
     title = f"## `{prefix.rstrip('.')}`" if prefix else "## The run"
     about = (type(config).__doc__ or "").partition("Args:")[0]

@@ -21,16 +21,8 @@ from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
 from masac.networks.config import ModelConfig
 from masac.networks.critics import CRITICS, make_critic
 from masac.networks.other_group import OtherGroup
+from masac.settings import check_settings, setting
 from masac.skipping import SkipMode
-
-_CHOICES = {
-    "critic_sees": CriticSees,
-    "actor_gradient": ActorGradient,
-    "loss_function": LossFunction,
-    "skip_done_states": SkipMode,
-    "terminated_reduction": TerminatedReduction,
-    "reward_reduction": RewardReduction | None,
-}
 
 
 @explained_by(
@@ -58,36 +50,27 @@ class AlgorithmConfig:
     """
 
     name: str = "masac"
-    critic: str = "centralized"
-    critic_sees: str = "group"
+    critic: str = setting("centralized", choices=CRITICS)
+    critic_sees: str = setting("group", choices=choices(CriticSees))
     share_actor: bool = True
     share_critic: bool = True
-    num_qvalue_nets: int = 2
-    actor_gradient: str = "own"
-    gamma: float = 0.99
-    tau: float = 0.005
-    alpha_init: float = 0.05
+    num_qvalue_nets: int = setting(2, low=1, unit="critics")
+    actor_gradient: str = setting("own", choices=choices(ActorGradient))
+    gamma: float = setting(0.99, low=0, high=1, unit="per step")
+    tau: float = setting(0.005, above=0, high=1, unit="per update")
+    alpha_init: float = setting(0.05, above=0, unit="reward per nat")
     fixed_alpha: bool = False
     alpha_per_agent: bool = False
-    target_entropy: float | None = None
-    target_entropy_weight: float = 0.2
-    loss_function: str = "smooth_l1"
-    skip_done_states: str = "fill"
-    terminated_reduction: str = "none"
-    reward_reduction: str | None = None
+    target_entropy: float | None = setting(None, unit="nats per agent")
+    target_entropy_weight: float = setting(0.2, low=0, high=1)
+    loss_function: str = setting("smooth_l1", choices=choices(LossFunction))
+    skip_done_states: str = setting("fill", choices=choices(SkipMode))
+    terminated_reduction: str = setting("none", choices=choices(TerminatedReduction))
+    reward_reduction: str | None = setting(None, choices=choices(RewardReduction | None))
     posthumous: bool = False
 
     def __post_init__(self) -> None:
-        for name, kind in _CHOICES.items():
-            value, allowed = getattr(self, name), choices(kind)
-            check(f"algorithm.{name}", value, value in allowed, f"be one of {', '.join(map(_yaml, allowed))}")
-        check("algorithm.gamma", self.gamma, 0 <= self.gamma <= 1, "be in [0, 1]")
-        check("algorithm.tau", self.tau, 0 < self.tau <= 1, "be in (0, 1]")
-        check("algorithm.alpha_init", self.alpha_init, self.alpha_init > 0, "be greater than 0")
-        check("algorithm.num_qvalue_nets", self.num_qvalue_nets, self.num_qvalue_nets >= 1, "be at least 1")
-        weight = self.target_entropy_weight
-        check("algorithm.target_entropy_weight", weight, 0 <= weight <= 1, "be in [0, 1]")
-        check("algorithm.critic", self.critic, self.critic in CRITICS, f"be one of {', '.join(CRITICS)}")
+        check_settings(self, "algorithm")
         kind = CRITICS[self.critic]
         if not kind.sees_others:
             rule = f"be group with algorithm.critic={self.critic}, which sees one agent"
@@ -96,7 +79,7 @@ class AlgorithmConfig:
             rule = "be all with algorithm.posthumous=true"
             check("algorithm.terminated_reduction", self.terminated_reduction, self.terminated_reduction == "all", rule)
         if self.terminated_reduction == "all" and not kind.of_team:
-            rule = "be true with algorithm.terminated_reduction=all and a value an agent"
+            rule = "be true with algorithm.terminated_reduction=all and a value per agent"
             check("algorithm.posthumous", self.posthumous, self.posthumous, rule)
         if kind.of_team:
             rule = f"be any or all with algorithm.critic={self.critic}"
@@ -188,7 +171,3 @@ def _as_seen(group: GroupSpec) -> OtherGroup:
         observation_dim=group.observation_dim,
         action_dim=group.action_features,
     )
-
-
-def _yaml(value: object) -> str:
-    return "null" if value is None else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ class Setting:
     low: float | None = None
     above: float | None = None
     high: float | None = None
-    choices: Sequence[object] | None = None
+    choices: Collection[object] | None = None
     unit: str | None = None
     may_change: bool = False
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import masac
-from docs.generate import GENERATED, MARK, UNITS, budgets, commands, config_keys, examples, filled
+from docs.generate import GENERATED, MARK, budgets, commands, config_keys, examples, filled
 from docs.hooks import with_breaks, with_equations, with_whole_options
 from masac.cli.composing import composed_experiment
 from masac.cli.help import as_yaml
@@ -94,10 +94,6 @@ def test_options_and_extras_in_code_do_not_break():
     html = with_whole_options('<code>a --venv x-y -m b ".[ray]"</code> --venv')
     whole = '<span class="whole">{}</span>'.format
     assert html == f'<code>a {whole("--venv")} x-y {whole("-m")} b "{whole(".[ray]")}"</code> --venv'
-
-
-def test_units_belong_to_existing_keys():
-    assert set(UNITS) <= set(KEYS)
 
 
 def test_every_command_is_described():
