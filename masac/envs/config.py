@@ -27,6 +27,9 @@ class TaskConfig:
         horizon: steps until an episode is cut short (truncated: its last state still has a value); pettingzoo: null
             leaves that to the environment (evaluations and videos are then cut after 1,000 steps).
         continuous_actions: vmas only: continuous actions, else discrete ones.
+        joint_resets: vmas only: draw initial states for all environments at once and use them as episodes end, if the
+            scenario allows it; false resets environments one by one with VMAS's ``reset_at``, which takes longer and
+            gives other random numbers.
         success: ``terminated`` if an episode that terminates before the horizon is a success; null if the environment
             does not say what success is.
         success_is: with success, what that means in this task, to be printed.
@@ -40,6 +43,7 @@ class TaskConfig:
     num_workers: int = setting(0, low=0, unit="processes", may_change=True)
     horizon: int | None = setting(100, low=1, unit="steps", may_change=True)
     continuous_actions: bool = True
+    joint_resets: bool = setting(True, may_change=True)
     success: str | None = None
     success_is: str = "the environment ends the episode (terminated)"
 
@@ -61,6 +65,8 @@ class TaskConfig:
         check("task.num_workers", self.num_workers, self.num_workers == 0, rule)
 
     def _check_pettingzoo(self) -> None:
+        rule = "be true for task.suite=pettingzoo, whose environments are always reset one by one"
+        check("task.joint_resets", self.joint_resets, self.joint_resets, rule)
         if (self.scenario is None) == (self.factory is None):
             raise ConfigError(
                 f"one of task.scenario and task.factory must be set, the other null; got {self.scenario!r} and "

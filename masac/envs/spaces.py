@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from gymnasium.spaces.utils import flatdim
 from torchrl.data import TensorSpec
@@ -19,6 +18,7 @@ from masac.envs.pettingzoo_wrapper import ReadableEnv, image_divisor
 from masac.envs.registry import make_env
 from masac.envs.vector_observations import VectorObservations
 from masac.envs.vmas_env import VmasVectorEnv
+from masac.envs.vmas_private import discrete_controls
 from masac.errors import ConfigError
 
 Path = tuple[str | int, ...]
@@ -113,30 +113,23 @@ def _close_after(env: EnvBase, read: Callable[[], dict[str, GroupSpaces]]) -> di
 
 def _read_vmas(env: VmasVectorEnv, task: TaskConfig) -> dict[str, GroupSpaces]:
     out = {}
-    scenario = env.scenario
-    agents = {agent.name: agent for agent in env.agents}
+    agents = {agent.name: agent for agent in env.vmas.agents}
     for group, spaces in spaces_of_specs(env).items():
-        first = agents[spaces.agents[0]]
-        fields: dict[str, Any] = {"feature_names": _names(scenario, first, spaces.agents[0], _end(spaces.parts))}
+        name = spaces.agents[0]
+        fields: dict[str, Any] = {"feature_names": _names(env.vmas.scenario, agents[name], name, _end(spaces.parts))}
         if not task.continuous_actions:
-            fields["controls"] = _vmas_controls(task, spaces.agents[0], env.full_action_spec_unbatched[group, "action"])
+            fields["controls"] = _vmas_controls(task, name, env.full_action_spec_unbatched[group, "action"])
         out[group] = replace(spaces, **fields)
     return out
 
 
 def _vmas_controls(task: TaskConfig, agent: str, spec: TensorSpec) -> tuple[tuple[float, ...], ...]:
     """What VMAS makes of every choice of an agent, each tried in an environment of its own."""
-    choices = int(cast(Any, spec.space).n)
-    env = make_env(task, num_envs=choices, seed=0)
+    env = make_env(task, num_envs=int(cast(Any, spec.space).n), seed=0)
     assert isinstance(env, VmasVectorEnv)
-    world = env._env
-    one = next(one for one in world.agents if one.name == agent)
-    one.action._u_noise = one._c_noise = 0.0  # the same for every choice
-    world._set_action(torch.arange(choices).unsqueeze(-1), one)
-    said = [] if one.silent or world.world.dim_c == 0 else [cast(torch.Tensor, one.action.c)]
-    controls = torch.cat([cast(torch.Tensor, one.action.u), *said], dim=-1)
+    controls = discrete_controls(env.vmas, agent)
     env.close(raise_if_closed=False)
-    return tuple(tuple(round(value, 6) for value in row) for row in controls.tolist())
+    return tuple(tuple(round(value, 6) for value in row) for row in controls)
 
 
 def _read_pettingzoo(env: EnvBase) -> dict[str, GroupSpaces]:

@@ -50,6 +50,7 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
                 device=device,
                 seed=seed,
                 scenario_kwargs=kwargs,
+                joint_resets=task.joint_resets,
             )
         except UserWarning as warning:
             if "passed but not used" not in str(warning):
@@ -65,7 +66,7 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
             raise
         except Exception as error:
             raise construction_error(f"task.scenario={task.scenario}", error, dict(task.kwargs)) from error
-    name, makers = f"the scenario {task.scenario!r}", _makers_of(type(env.scenario))
+    name, makers = f"the scenario {task.scenario!r}", _makers_of(type(env.vmas.scenario))
     check_used(kwargs, name, makers)
     if warns and in_main_process():
         warn_of_unused_keywords(kwargs, name, makers)

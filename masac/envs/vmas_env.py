@@ -1,53 +1,50 @@
-"""VMAS as a TorchRL environment with little around it."""
+"""A batch of VMAS environments as a TorchRL environment."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
+from gym.spaces import Box, Discrete, MultiDiscrete  # VMAS's
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Categorical, Unbounded
-from torchrl.envs.libs.vmas import VmasEnv
-from vmas.simulator.environment import Environment
+from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, TensorSpec, Unbounded
+from torchrl.envs import EnvBase
+from vmas import make_env
 from vmas.simulator.scenario import BaseScenario
 
 from masac.envs.agent_groups import check_alike, vmas_groups
 from masac.envs.environment_warnings import same_numbers
-from masac.envs.vmas_resets import FreshStates, IrregularStateError, find_reset_state
+from masac.envs.vmas_private import RandomStream
+from masac.envs.vmas_resets import FreshStates, IrregularStateError, Path, find_reset_state
 
 
-class VmasVectorEnv(VmasEnv):
-    """A ``VmasEnv`` with a horizon, randomness of its own, and the specs of ``VmasEnv`` without infos.
+class VmasVectorEnv(EnvBase):
+    """A VMAS ``Environment`` with TorchRL's interface; keys and specs are those of TorchRL's ``VmasEnv``.
 
-    - The horizon is a truncation, counted at ``step_count`` as TorchRL's ``StepCounter`` does.
-    - VMAS keeps one random state for all environments of a process, so that evaluating would change what training
-      sees. Here each has its own.
-    - Scenarios are not asked for infos, which nobody reads.
-    - Environments that end are reset together, with states drawn for all environments at once; one after another
-      where :func:`~masac.envs.vmas_resets.find_reset_state` finds that a scenario does not allow that. The states have
-      the distribution VMAS's have, and follow from the seed.
+    - The horizon truncates episodes; ``step_count`` counts steps as TorchRL's ``StepCounter`` does. (VMAS's own
+      ``max_steps`` would be reported as a termination.)
+    - Random numbers are independent of other environments in the process and of the process itself.
+    - Infos of scenarios are left out.
+    - Environments that end are reset jointly: initial states are drawn for all environments at once and used when
+      needed. Where :func:`~masac.envs.vmas_resets.find_reset_state` finds that a scenario does not allow it, they are
+      reset one by one, as VMAS does. Both have the same distribution, and both follow from the seed.
 
     Args:
-        scenario: a name of VMAS's, or a scenario.
+        scenario: the name of a VMAS scenario, or a scenario.
         num_envs: E.
         horizon: steps after which an episode is truncated.
         continuous_actions: whether actions are vectors, else indices.
         device: where VMAS computes.
         seed: of everything random.
         scenario_kwargs: keywords of the scenario.
-        resets_together: whether environments that end are reset together, where the scenario allows.
+        joint_resets: whether to reset environments jointly if the scenario allows it.
 
     Attributes:
+        vmas: the VMAS environment.
+        group_map: the names of the agents of each group.
         steps: of the running episodes so far, int64 ``[E, 1]``.
     """
-
-    _stream: tuple[Any, ...]
-    _make_trial: Callable[[int], Environment]
 
     def __init__(
         self,
@@ -59,259 +56,173 @@ class VmasVectorEnv(VmasEnv):
         device: str = "cpu",
         seed: int | None = None,
         scenario_kwargs: dict[str, Any] | None = None,
-        resets_together: bool = True,
+        joint_resets: bool = True,
     ) -> None:
-        super().__init__(
-            scenario,
-            num_envs=num_envs,
-            continuous_actions=continuous_actions,
-            device=device,  # pyright: ignore[reportCallIssue]
-            seed=seed,
-            max_steps=None,  # this and the next two are said, so that no keyword of a scenario is taken for them
-            categorical_actions=True,
-            group_map=None,
-            **(scenario_kwargs or {}),  # TorchRL < 0.12 has no parameter scenario_kwargs
-        )
-        self._horizon = horizon
-        self._resets_together = resets_together
+        super().__init__(device=torch.device(device), batch_size=torch.Size([num_envs]), allow_done_after_reset=True)
+        kwargs = {"continuous_actions": continuous_actions, "dict_spaces": True}
+
+        def make(scenario: str | BaseScenario, num_envs: int, **options: Any) -> Any:
+            return make_env(scenario, num_envs, **kwargs, **options, **(scenario_kwargs or {}))
+
+        self._random_stream = RandomStream()
+        with self._random_stream.used_by_vmas():
+            self.vmas = make(scenario, num_envs, device=self.device, max_steps=None, seed=seed)
+        self._make_trial = lambda envs: make(scenario if isinstance(scenario, str) else type(scenario)(), envs)
+        self._joint_resets = None if joint_resets else False
+        self._reset_paths: list[Path] = []
         self._fresh: FreshStates | None = None
-        self._start: dict[str, Tensor] = {}  # what the next step begins with
-        self._fresh_start: dict[str, Tensor] = {}  # what those begin with that are reset
-        self.steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
-        groups = cast(dict[str, list[str]], self.group_map)
-        self._sizes = {group: self._observation_shape(group) for group in groups}
-        places = {agent: (group, i) for group, agents in groups.items() for i, agent in enumerate(agents)}
-        self._places = [(agent, *places[agent.name]) for agent in self._env.agents]
+        self._horizon = horizon
+        self.group_map = vmas_groups([agent.name for agent in self.vmas.agents])
+        self._set_specs()
+        self.steps = torch.zeros(num_envs, 1, dtype=torch.int64, device=self.device)
+        self._state = TensorDict()  # what the next step begins with
+        self._fresh_state = TensorDict()  # what environments that are reset begin with
+
+    @property
+    def joint_resets(self) -> bool:
+        """Whether environments that end are reset jointly. The first use tries out the scenario."""
+        if self._joint_resets is None:
+            try:
+                self._reset_paths = find_reset_state(self._make_trial)
+            except IrregularStateError:
+                self._joint_resets = False
+            else:
+                self._joint_resets = True
+        return self._joint_resets
 
     def ignores_seed(self, seed: int) -> bool:
-        """Whether two resets with the same seed begin differently. It begins anew after that, as it did with the seed.
+        """Whether two resets with the same seed differ. Afterwards it is as if it had just been made with that seed.
 
         Args:
             seed: that it was made with.
         """
-        stream, begun = self._stream, []
+        state, initial = self._random_stream.state, []
         for _ in range(2):
-            with self._own_stream():
-                self._env._reset(seed=seed, return_observations=False)
-                begun.append(TensorDict(dict(self._observations())))
-            self._stream = stream
-        return not same_numbers(*begun)
+            with self._random_stream.used_by_vmas():
+                initial.append(TensorDict(self.vmas.reset(seed=seed)))
+            self._random_stream.state = state
+        return not same_numbers(*initial)
+
+    def to(self, device: Any) -> VmasVectorEnv:
+        """Move the environment, which must be reset after that."""
+        self.vmas.to(device)
+        super().to(device)
+        self.steps, self._fresh = self.steps.to(device), None
+        return self
 
     # -- what TorchRL calls -------------------------------------------------------------------------------------------
 
     def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
-        """A step of all environments, and a reset of those that are over."""
-        following = self._step(tensordict)
-        tensordict.set("next", following)
-        ended = following.get("done")
+        """Step all environments, and reset those whose episode ends."""
+        after = self._step(tensordict)
+        tensordict.set("next", after)
+        ended = after.get("done")
         if ended.any():
-            self._reset_ended(ended)
-        return tensordict, self._started()
+            self._reset_some(ended)
+        return tensordict, self._state.copy()
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        actions = {group: tensordict.get((group, "action")).unbind(1) for group in self._sizes}
-        with self._own_stream():
-            self._advance(actions)
-            rewards = self._rewards()
-            observations = self._observations()
-            terminated = self._done()
+        actions: dict[str, Tensor] = {}
+        for group, names in self.group_map.items():
+            action = tensordict.get((group, "action"))
+            action = action.unsqueeze(-1) if action.ndim == 2 else action  # indices
+            actions.update(zip(names, action.unbind(1), strict=True))
+        with self._random_stream.used_by_vmas():
+            observations, rewards, terminated, _ = self.vmas.step(actions)
         self.steps = self.steps + 1
-        truncated = self.steps >= self._horizon
-        flags = {
-            "done": terminated | truncated,
-            "terminated": terminated,
-            "truncated": truncated,
-            "step_count": self.steps,
-        }
-        self._start = {**observations, **flags}
-        return self._as_tensordict(observations, flags, rewards)
+        self._state = self._read(observations, terminated, self.steps)
+        after = self._state.copy()
+        for group, names in self.group_map.items():
+            reward = torch.stack([rewards[name].reshape(-1) for name in names], 1).float()
+            after.set((group, "reward"), reward.unsqueeze(-1))
+        return after
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
         ended = None if tensordict is None else tensordict.get("_reset", None)
-        self._reset_ended(torch.ones_like(self.steps, dtype=torch.bool) if ended is None else ended)
-        return self._started()
+        self._reset_some(torch.ones_like(self.steps, dtype=torch.bool) if ended is None else ended)
+        return self._state.copy()
 
     def _set_seed(self, seed: int | None) -> None:
-        with self._own_stream():
-            self._env._seed(seed)
+        with self._random_stream.used_by_vmas():
+            self.vmas.seed(seed)
         if self._fresh is not None:
             self._fresh.discard()
 
-    def _build_env(
-        self,
-        scenario: str | BaseScenario,
-        num_envs: int,
-        continuous_actions: bool,
-        max_steps: int | None,
-        seed: int | None,
-        **scenario_kwargs: Any,
-    ) -> Environment:
-        shared = Environment.vmas_random_state
-        others = list(shared)
-
-        def make_trial(num_envs: int) -> Environment:
-            another = scenario if isinstance(scenario, str) else type(scenario)()
-            made = self.lib.make_env(another, num_envs, continuous_actions=continuous_actions, **scenario_kwargs)
-            return cast(Environment, made)
-
-        self._make_trial = make_trial
-        try:
-            env = super()._build_env(scenario, num_envs, continuous_actions, max_steps, seed, **scenario_kwargs)
-            self._stream = tuple(shared)
-        finally:
-            shared[:] = others
-        return env
-
-    def _make_specs(self, env: Environment) -> None:
-        self.group_map = vmas_groups([agent.name for agent in env.agents])
-        seen, actions = cast(Any, env.observation_space), cast(Any, env.action_space)
-        spaces = {agent.name: (seen[i], actions[i]) for i, agent in enumerate(env.agents)}
-        for group, agents in self.group_map.items():
-            check_alike(group, {one: spaces[one][0] for one in agents}, {one: spaces[one][1] for one in agents})
-        super()._make_specs(env)
-        observations, done = self.full_observation_spec_unbatched, self.full_done_spec_unbatched
-        for group in cast(dict[str, list[str]], self.group_map):
-            if "info" in observations[group].keys():  # noqa: SIM118  a spec is no dict
-                del observations[group]["info"]
-        one = torch.Size([1])
-        observations["step_count"] = Unbounded(shape=one, dtype=torch.int64, device=self.device)
-        for name in ("terminated", "truncated"):
-            done[name] = Categorical(2, shape=one, dtype=torch.bool, device=self.device)
-        self.full_observation_spec_unbatched, self.full_done_spec_unbatched = observations, done
-
-    # -- what VMAS does -----------------------------------------------------------------------------------------------
-
-    def _advance(self, actions: dict[str, tuple[Tensor, ...]]) -> None:
-        """``Environment.step`` without what it returns."""
-        env, scenario = self._env, self._env.scenario
-        for agent, group, i in self._places:
-            action = actions[group][i]
-            env._set_action(action.unsqueeze(-1) if action.ndim == 1 else action, agent)
-        for agent in env.world.agents:
-            scenario.env_process_action(agent)
-        scenario.pre_step()
-        env.world.step()
-        scenario.post_step()
-        env.steps += 1
-
-    def _rewards(self) -> dict[str, Tensor]:
-        """By group, ``[E, N, 1]``. Copied one by one: scenarios may return a tensor they write to again."""
-        out = {
-            group: torch.empty(*self.batch_size, n_agents, 1, device=self.device)
-            for group, (n_agents, *_) in self._sizes.items()
-        }
-        for agent, group, i in self._places:
-            out[group][:, i, 0] = self._env.scenario.reward(agent).reshape(-1)
-        return out
-
-    def _observations(self) -> dict[str, Tensor]:
-        """By group, ``[E, N, F]``."""
-        out = {group: torch.empty(*self.batch_size, *sizes, device=self.device) for group, sizes in self._sizes.items()}
-        for agent, group, i in self._places:
-            out[group][:, i] = self._env.scenario.observation(agent)
-        return out
-
-    def _done(self) -> Tensor:
-        """``[E, 1]``."""
-        return self._env.scenario.done().clone().unsqueeze(-1)
-
     # -- resets -------------------------------------------------------------------------------------------------------
 
-    def _reset_ended(self, ended: Tensor) -> None:
-        """Reset some environments, bool ``[E, 1]``; the others stay as they are."""
+    def _reset_some(self, ended: Tensor) -> None:
+        """Reset the environments that ended, bool ``[E, 1]``; the others stay as they are."""
         if ended.all():
-            with self._own_stream():
-                self._start = self._reset_all()
+            self._state = self._reset_all()
         else:
-            if not (self._resets_together and self._hand_out(ended)):
-                self._reset_one_by_one(ended)
-            self._start = {
-                name: torch.where(ended.view(-1, *[1] * (now.ndim - 1)), self._fresh_start[name], now)
-                for name, now in self._start.items()
-            }
-        self.steps = self._start["step_count"]
+            if self.joint_resets:
+                self._reset_jointly(ended.squeeze(-1))
+            else:
+                self._reset_one_by_one(ended.squeeze(-1))
+            self._state = self._fresh_state.where(ended.squeeze(-1), self._state)
+        self.steps = self._state.get("step_count")
 
-    def _hand_out(self, ended: Tensor) -> bool:
-        """Give fresh states to environments that ended; returns whether the scenario allows that."""
-        which = ended.squeeze(-1)
-        try:
-            if self._fresh is None:
-                self._fresh = FreshStates(self._env.scenario, find_reset_state(self._make_trial))
-            if not self._fresh.cover(which):
-                counts = self._env.steps
-                with self._own_stream():
-                    self._fresh.draw(self._draw)
-                self._env.steps = counts
-            self._fresh.hand_out(which)
-        except IrregularStateError:
-            self._resets_together = False
-            return False
-        self._env.steps[which] = 0
-        return True
+    def _reset_all(self) -> TensorDict:
+        with self._random_stream.used_by_vmas():
+            observations, terminated = self.vmas.reset(return_dones=True)
+        return self._read(observations, terminated, torch.zeros_like(self.steps))
 
-    def _draw(self) -> None:
-        self._fresh_start = self._reset_all()
+    def _reset_jointly(self, ended: Tensor) -> None:
+        if self._fresh is None:
+            self._fresh = FreshStates(self.vmas.scenario, self._reset_paths)
+        if not self._fresh.cover(ended):
+            self._fresh_state = self._fresh.draw(self._reset_all)
+        self._fresh.hand_out(ended)
 
     def _reset_one_by_one(self, ended: Tensor) -> None:
-        with self._own_stream():
-            for index in ended.squeeze(-1).nonzero().squeeze(-1).tolist():
-                self._env._reset_at(index, return_observations=False)
-            self._fresh_start = self._begin()
-
-    def _reset_all(self) -> dict[str, Tensor]:
-        self._env._reset(return_observations=False)
-        return self._begin()
-
-    def _begin(self) -> dict[str, Tensor]:
-        """Observations and flags after a reset."""
-        observations, done = self._observations(), self._done()
-        return {
-            **observations,
-            "done": done,
-            "terminated": done.clone(),
-            "truncated": torch.zeros_like(done),
-            "step_count": torch.zeros_like(self.steps),
-        }
+        with self._random_stream.used_by_vmas():
+            for index in ended.nonzero().squeeze(-1).tolist():
+                self.vmas.reset_at(index, return_observations=False)
+            observations, terminated = self.vmas.get_from_scenario(
+                get_observations=True, get_rewards=False, get_infos=False, get_dones=True
+            )
+        self._fresh_state = self._read(observations, terminated, torch.zeros_like(self.steps))
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
-    def _started(self) -> TensorDict:
-        """What the next step begins with."""
-        flags = {name: value for name, value in self._start.items() if name not in self._sizes}
-        return self._as_tensordict(self._start, flags)
-
-    def _as_tensordict(
-        self, observations: dict[str, Tensor], flags: dict[str, Tensor], rewards: dict[str, Tensor] | None = None
-    ) -> TensorDict:
-        out = TensorDict(dict(flags), self.batch_size, device=self.device)
-        for group, (n_agents, *_) in self._sizes.items():
-            entries = {"observation": observations[group]}
-            if rewards is not None:
-                entries["reward"] = rewards[group]
-            out.set(group, TensorDict(entries, [*self.batch_size, n_agents], device=self.device))
+    def _read(self, observations: dict[str, Tensor], terminated: Tensor, steps: Tensor) -> TensorDict:
+        """What VMAS returned, by group; ``terminated`` is ``[E]``."""
+        terminated = terminated.unsqueeze(-1)
+        truncated = steps >= self._horizon
+        flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated, "step_count": steps}
+        out = TensorDict(flags, self.batch_size, device=self.device)
+        for group, names in self.group_map.items():
+            entries = {"observation": torch.stack([observations[name] for name in names], 1).float()}
+            out.set(group, TensorDict(entries, [*self.batch_size, len(names)], device=self.device))
         return out
 
-    def _observation_shape(self, group: str) -> torch.Size:
-        """``[N, F]``; less for observations that are not vectors, which :func:`~masac.groups.read_groups` refuses."""
-        return self.full_observation_spec_unbatched[group]["observation"].shape
+    def _set_specs(self) -> None:
+        seen, acted = self.vmas.observation_space, self.vmas.action_space
+        one = torch.Size([1])
+        flag = Categorical(2, shape=one, dtype=torch.bool, device=self.device)
+        observations, actions, rewards = (Composite(device=self.device) for _ in range(3))
+        for group, names in self.group_map.items():
+            check_alike(group, {name: seen[name] for name in names}, {name: acted[name] for name in names})
+            size = torch.Size([len(names)])
+            observation = Unbounded(size + seen[names[0]].shape, device=self.device)
+            observations[group] = Composite(observation=observation, shape=size, device=self.device)
+            action = _action_spec(acted[names[0]], self.device)
+            actions[group] = Composite(action=action.expand(size + action.shape), shape=size, device=self.device)
+            reward = Unbounded(size + one, device=self.device)
+            rewards[group] = Composite(reward=reward, shape=size, device=self.device)
+        observations["step_count"] = Unbounded(one, dtype=torch.int64, device=self.device)
+        self.full_observation_spec_unbatched = observations
+        self.full_action_spec_unbatched = actions
+        self.full_done_spec_unbatched = Composite(
+            done=flag, terminated=flag.clone(), truncated=flag.clone(), device=self.device
+        )
+        self.full_reward_spec_unbatched = rewards
 
-    @contextmanager
-    def _own_stream(self) -> Iterator[None]:
-        """Random numbers drawn meanwhile come from this environment's stream."""
-        others = _random_state()
-        _set_random_state(self._stream)
-        try:
-            yield
-        finally:
-            self._stream = _random_state()
-            _set_random_state(others)
 
-
-def _random_state() -> tuple[Any, ...]:
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()
-
-
-def _set_random_state(state: tuple[Any, ...]) -> None:
-    torch.set_rng_state(state[0])
-    np.random.set_state(state[1])
-    random.setstate(state[2])
+def _action_spec(space: Box | Discrete | MultiDiscrete, device: torch.device | None) -> TensorSpec:
+    """Of one agent."""
+    if isinstance(space, Discrete):
+        return Categorical(space.n, dtype=torch.int64, device=device)
+    if isinstance(space, MultiDiscrete):
+        return MultiCategorical(space.nvec.tolist(), dtype=torch.int64, device=device)
+    return Bounded(torch.as_tensor(space.low), torch.as_tensor(space.high), device=device)

@@ -1,43 +1,49 @@
-"""Resetting the VMAS environments that ended in one go: states are drawn for all, those that ended get theirs.
+"""Resetting the VMAS environments that ended jointly: states are drawn for all, and those that ended take theirs.
 
-VMAS resets all environments at once or one of them. A scenario keeps its state wherever it likes, and a reset writes
-some of it; :func:`find_reset_state` learns which from a trial on copies, and tells if anything else is going on.
+VMAS resets all environments at once or one of them, and resetting many one by one is its bottleneck. A scenario keeps
+its state wherever it likes, and a reset writes some of it. :func:`find_reset_state` finds out which by resetting
+copies, and whether joint resets give the same episodes. ``task.joint_resets=false`` does without all of this.
 """
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from vmas.simulator.environment.environment import Environment
+from vmas.simulator.environment import Environment
+
+from masac.envs.vmas_private import RandomStream, contents, times_written
+from masac.errors import RunFailedError
 
 Path = tuple[Any, ...]
 """From a scenario to something it holds: names of attributes, keys of dicts, indices of lists."""
 
+T = TypeVar("T")
+
 TRIAL_ENVS = 7
-"""Environments of a trial, a number that few other sizes are."""
+"""Environments of a trial, a number that few other sizes are: what has as many rows counts as ``[E, ...]``."""
 TRIAL_RESETS = 8
-"""Resets of a trial; a choice between two for all environments comes out alike in all of them once in 256 trials."""
+"""Resets of a trial. A binary draw shared by all environments goes unnoticed with probability 1/256."""
 
 
 class IrregularStateError(RuntimeError):
-    """Environments of a scenario cannot be reset together."""
+    """Environments of a scenario cannot be reset jointly."""
 
 
 class FreshStates:
-    """An initial state for every environment, drawn at once and handed out one by one.
+    """An initial state for every environment, drawn at once and handed out as environments end.
 
-    Each environment gets the state drawn in its own place. Once one ends whose state is used up, all are drawn anew.
+    Each environment gets the state drawn in its place. When one ends whose state has been used, all are drawn again.
 
     Args:
-        scenario: whose world has E environments.
-        paths: where a reset writes, of :func:`find_reset_state`; all of that are tensors ``[E, ...]``.
+        scenario: its world has E environments.
+        paths: where a reset writes, from :func:`find_reset_state`; all of it are tensors ``[E, ...]``.
 
     Raises:
-        IrregularStateError: if they are not.
+        RunFailedError: if they are not.
     """
 
     def __init__(self, scenario: Any, paths: Sequence[Path]) -> None:
@@ -45,120 +51,117 @@ class FreshStates:
         self._paths = tuple(paths)
         self._states: list[tuple[bool, Tensor]] = []
         self._unused = torch.zeros(scenario.world.batch_dim, dtype=torch.bool, device=scenario.world.device)
-        if any(tensor.shape[:1] != self._unused.shape for tensor in self._read(self._holders())):
-            raise IrregularStateError
+        if any(tensor.shape[:1] != self._unused.shape for tensor in self._read()[1]):
+            raise self._changed()
 
     def cover(self, ended: Tensor) -> bool:
-        """Whether there is a state for all that ended, bool ``[E]``."""
+        """Whether there is an unused state for all environments that ended, bool ``[E]``."""
         return bool((self._unused | ~ended).all())
 
     def discard(self) -> None:
         """Forget all states."""
         self._unused.zero_()
 
-    def draw(self, reset: Callable[[], None]) -> None:
+    def draw(self, reset: Callable[[], T]) -> T:
         """Draw states for all environments, which themselves stay where they are.
 
         Args:
             reset: resets all environments.
 
+        Returns:
+            What ``reset`` returned.
+
         Raises:
-            IrregularStateError: if a state is missing; nothing is changed then.
+            RunFailedError: if the scenario's tensors are not where they were in the trial.
         """
-        before = self._read(self._holders())
-        kept = [(tensor.clone(), tensor._version) for tensor in before]
-        reset()
-        try:
-            holders = self._holders()
-            after = self._read(holders)
-        except IrregularStateError:
-            raise RuntimeError(
-                f"resets of {type(self._scenario).__module__} must leave tensors where they did in a trial; they did "
-                "not. Let reset_world_at write to the same attributes whatever is drawn."
-            ) from None
-        # A reset writes into a tensor or puts another one in its place; handing out a state does as the reset did.
+        before = self._read()[1]
+        kept = [(tensor.clone(), times_written(tensor)) for tensor in before]
+        result = reset()
+        holders, after = self._read()
+        # A reset writes into a tensor or replaces it; handing out a state does the same.
         self._states = [
             (new is old, new.clone() if new is old else new) for old, new in zip(before, after, strict=True)
         ]
-        for (holder, key), old, (value, version) in zip(holders, before, kept, strict=True):
-            if old._version != version:
+        for (holder, key), old, (value, written) in zip(holders, before, kept, strict=True):
+            if times_written(old) != written:
                 old.copy_(value)
             if holder[key] is not old:
                 holder[key] = old
         self._unused.fill_(True)
+        return result
 
     def hand_out(self, ended: Tensor) -> None:
         """Put the environments that ended, bool ``[E]``, into their fresh states.
 
         Raises:
-            IrregularStateError: if a state is missing or of another shape; nothing is changed then.
+            RunFailedError: if the scenario's tensors are not where, or not of the shape, that they were in the trial.
         """
-        holders = self._holders()
-        now = self._read(holders)
+        holders, now = self._read()
         if any(a.shape != b.shape or a.dtype != b.dtype for a, (_, b) in zip(now, self._states, strict=True)):
-            raise IrregularStateError
-        rows = {ndim: ended.view(-1, *[1] * (ndim - 1)) for ndim in {tensor.ndim for tensor in now}}
-        merged: dict[tuple[int, int], Tensor] = {}  # what was one tensor under two names stays one
+            raise self._changed()
+        masks = {ndim: ended.view(-1, *[1] * (ndim - 1)) for ndim in {tensor.ndim for tensor in now}}
+        merged: dict[tuple[int, int], Tensor] = {}  # one tensor under two names stays one tensor
         for (holder, key), old, (in_place, fresh) in zip(holders, now, self._states, strict=True):
             same = (id(old), id(fresh))
             if same not in merged:
-                merged[same] = torch.where(rows[old.ndim], fresh, old)
+                merged[same] = torch.where(masks[old.ndim], fresh, old)
                 if in_place:
                     old.copy_(merged[same])
             if not in_place:
                 holder[key] = merged[same]
         self._unused &= ~ended
 
-    def _holders(self) -> list[tuple[Any, Any]]:
-        """What holds the states, and their names there."""
-        found: dict[Path, Any] = {(): _inside(self._scenario)}
-        return [(self._holder(path[:-1], found), path[-1]) for path in self._paths]
+    def _read(self) -> tuple[list[tuple[Any, Any]], list[Tensor]]:
+        """The tensors at the paths, and what holds each under which name."""
+        found: dict[Path, Any] = {(): contents(self._scenario)}
 
-    def _holder(self, path: Path, found: dict[Path, Any]) -> Any:
-        if path not in found:
-            try:
-                found[path] = _inside(self._holder(path[:-1], found)[path[-1]])
-            except (KeyError, IndexError, TypeError):
-                raise IrregularStateError from None
-        return found[path]
+        def holder(path: Path) -> Any:
+            if path not in found:
+                found[path] = contents(holder(path[:-1])[path[-1]])
+            return found[path]
+
+        try:
+            holders = [(holder(path[:-1]), path[-1]) for path in self._paths]
+            tensors = [holding[key] for holding, key in holders]
+        except (KeyError, IndexError, TypeError):
+            raise self._changed() from None
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise self._changed()
+        return holders, tensors
 
     @staticmethod
-    def _read(holders: list[tuple[Any, Any]]) -> list[Tensor]:
-        try:
-            values = [holder[key] for holder, key in holders]
-        except (KeyError, IndexError, TypeError):
-            raise IrregularStateError from None
-        if not all(isinstance(value, Tensor) for value in values):
-            raise IrregularStateError
-        return values
+    def _changed() -> RunFailedError:
+        return RunFailedError(
+            "a VMAS scenario must keep its state in the same attributes, with the same shapes, for joint resets; this "
+            "one changed them after its trial. Set task.joint_resets=false."
+        )
 
 
 @torch.no_grad()
 def find_reset_state(make: Callable[[int], Environment]) -> list[Path]:
-    """Where in a scenario a reset writes, found by trying.
+    """Find where in a scenario a reset writes, by trying.
 
-    What must hold for :class:`FreshStates` to do as VMAS does: a reset writes to tensors with a row an environment,
-    and to nothing else; what it writes does not depend on what was there; environments that get rows of a reset go on
-    as if they had been reset, and the others as if nothing had happened.
+    :class:`FreshStates` does what VMAS does if three things hold: a reset writes to tensors ``[E, ...]`` and to nothing
+    else; what it writes does not depend on what was there; environments that take over rows of a reset continue as if
+    they had been reset, and the others as if nothing had happened.
 
     Args:
-        make: makes environments of the scenario, as many as it is told, with VMAS's random numbers.
+        make: makes environments of the scenario, as many as it is given, with VMAS's random numbers and
+            ``dict_spaces``.
 
     Raises:
         IrregularStateError: if any of this does not hold, or trying it raises anything.
     """
-    random_state = list(Environment.vmas_random_state)
 
-    def make_again() -> Environment:
-        Environment.vmas_random_state[:] = random_state
-        return make(TRIAL_ENVS)
+    def make_alike() -> Environment:
+        with RandomStream().used_by_vmas():
+            return make(TRIAL_ENVS)
 
     try:
-        return _try_resets(make_again)
-    except Exception as error:  # scenarios are foreign code, which is used here in a way it may not have seen
+        with RandomStream().used_by_vmas():
+            return _try_resets(make_alike)
+    except Exception as error:  # scenarios may not expect to be used in this way
         raise IrregularStateError(str(error)) from error
-    finally:
-        Environment.vmas_random_state[:] = random_state
 
 
 def _try_resets(make: Callable[[], Environment]) -> list[Path]:
@@ -175,14 +178,14 @@ def _try_resets(make: Callable[[], Environment]) -> list[Path]:
     actions = _draw_actions(stepped, seed=1)
     for before, reset, now in zip(*(_play(env, actions) for env in (stepped, fresh, mixed)), strict=True):
         if not _same(now, torch.where(ended.view(-1, *[1] * (now.ndim - 1)), reset, before)):
-            raise IrregularStateError("environments must go on as if all or none had been reset")
+            raise IrregularStateError("environments must continue as if all or none had been reset")
     return paths
 
 
 def _written_by_reset(env: Environment) -> list[Path]:
-    """The paths of all that resets write, which must be tensors with a row an environment.
+    """The paths of all that resets write, which must be tensors ``[E, ...]``.
 
-    One reset would not do: what is drawn for all environments together may come out as before.
+    One reset is not enough: a value drawn for all environments together may come out as it was.
     """
     written: dict[Path, None] = {}
     for seed in reversed(range(TRIAL_RESETS)):
@@ -190,10 +193,10 @@ def _written_by_reset(env: Environment) -> list[Path]:
         _reset(env, seed=seed)
         after = dict(_leaves(env.scenario))
         if before.keys() != after.keys():
-            raise IrregularStateError(f"a reset must leave what there is; got {before.keys() ^ after.keys()}")
-        for path, (old, (value, version)) in before.items():
+            raise IrregularStateError(f"a reset must neither add nor remove state; got {before.keys() ^ after.keys()}")
+        for path, (old, (value, times)) in before.items():
             new = after[path]
-            if new is old and (not isinstance(old, Tensor) or old._version == version):
+            if new is old and (not isinstance(old, Tensor) or times_written(old) == times):
                 continue
             if isinstance(old, Tensor) and isinstance(new, Tensor) and _is_batch(old) and old.shape == new.shape:
                 written[path] = None
@@ -207,7 +210,7 @@ def _is_batch(tensor: Tensor) -> bool:
 
 
 def _snapshot(leaf: Any) -> tuple[Any, int]:
-    return (leaf.clone(), leaf._version) if isinstance(leaf, Tensor) else (leaf, 0)
+    return (leaf.clone(), times_written(leaf)) if isinstance(leaf, Tensor) else (leaf, 0)
 
 
 def _unchanged(old: Any, new: Any) -> bool:
@@ -227,39 +230,29 @@ def _draw_actions(env: Environment, *, seed: int) -> list[list[Tensor]]:
 
 
 def _play(env: Environment, actions: list[list[Tensor]]) -> list[Tensor]:
-    """All that steps show to agents; two environments in the same state show the same."""
+    """All that agents see of some steps; two environments in the same state show the same."""
     env.seed(0)
     shown: list[Tensor] = []
     for step in actions:
         observations, rewards, done, _ = cast(Any, env.step([action.clone() for action in step]))
-        shown += [*(tensor for _, tensor in _leaves(observations)), *rewards, done]
-    return [tensor for tensor in shown if isinstance(tensor, Tensor)]
+        shown += [tensor for _, tensor in _leaves([observations, rewards, done]) if isinstance(tensor, Tensor)]
+    return shown
 
 
 def _reset(env: Environment, *, seed: int) -> None:
-    env.reset(seed=seed, return_observations=False)
-    env.get_from_scenario(get_observations=True, get_rewards=False, get_infos=False, get_dones=True)
+    env.reset(seed=seed, return_dones=True)
 
 
 def _leaves(root: Any) -> Iterator[tuple[Path, Any]]:
-    """All that an object holds, and how to get there; of what holds something itself, only mentions after the first."""
+    """All values that an object holds, with their paths. An object that was visited before is itself a value."""
     seen: set[int] = set()
     todo: list[tuple[Path, Any]] = [((), root)]
     while todo:
         path, value = todo.pop()
-        inside = _inside(value)
+        inside = contents(value)
         if inside is None or id(value) in seen:
             yield path, value
         else:
             seen.add(id(value))
             keys = inside.keys() if isinstance(inside, dict) else range(len(inside))
             todo.extend(((*path, key), inside[key]) for key in keys)
-
-
-def _inside(value: Any) -> Any:
-    """The dict or sequence of what a value holds; None for what holds nothing that a reset of the world changes."""
-    if isinstance(value, dict | list | tuple):
-        return value
-    if isinstance(value, Tensor | type) or callable(value) or not hasattr(value, "__dict__"):
-        return None
-    return vars(value)

@@ -123,7 +123,7 @@ def test_a_keyword_that_may_be_used_in_ways_that_are_not_seen_is_not_refused():
 
 @pytest.mark.parametrize("scenario", ["Attributes", "Later"])
 def test_keywords_that_a_scenario_keeps_are_used(scenario):
-    assert vmas(scenario, n_agents=3, **({"may_end": False} if scenario == "Later" else {})).n_agents == 3
+    assert vmas(scenario, n_agents=3, **({"may_end": False} if scenario == "Later" else {})).vmas.n_agents == 3
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,8 @@ def test_an_unknown_keyword_of_a_scenario_is_an_error():
         make(TaskConfig(kwargs={"n_agnets": 3, "collisions": False}))
     with pytest.raises(ConfigError, match=r"task.kwargs must fit the scenario .*unknown"):
         make(TaskConfig(scenario=OWN, kwargs={"unknown": 3}))
+    with pytest.raises(ConfigError, match=r"task.kwargs must fit the scenario .*multiple values .*max_steps"):
+        make(TaskConfig(kwargs={"max_steps": 3}))
 
 
 def test_discrete_actions_are_seen_as_such():

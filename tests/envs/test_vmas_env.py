@@ -1,4 +1,4 @@
-"""The lean VMAS environment, against TorchRL's over VMAS."""
+"""The VMAS environment, against TorchRL's."""
 
 import random
 
@@ -12,7 +12,8 @@ from torchrl.envs.utils import check_env_specs
 from vmas.simulator.environment import Environment
 
 from masac.envs.vmas_env import VmasVectorEnv
-from masac.envs.vmas_resets import IrregularStateError, find_reset_state
+from masac.envs.vmas_resets import FreshStates, IrregularStateError, find_reset_state
+from masac.errors import RunFailedError
 from tests.envs.own_scenario import Scenario
 
 CASES = {
@@ -69,7 +70,7 @@ def assert_same(data, expected):
 @pytest.mark.parametrize("scenario", CASES)
 @pytest.mark.parametrize("spread", [False, True])
 def test_with_resets_one_by_one_all_data_are_those_of_torchrls_environment_and_step_counter(scenario, spread):
-    data, state = play(lean(scenario, resets_together=False), 40, spread=spread)
+    data, state = play(lean(scenario, joint_resets=False), 40, spread=spread)
     expected, expected_state = play(torchrls(scenario), 40, spread=spread)
     assert_same(data, expected)
     assert_same(state, expected_state)
@@ -81,7 +82,7 @@ def test_with_resets_one_by_one_all_data_are_those_of_torchrls_environment_and_s
 @pytest.mark.parametrize("scenario", ["balance", "navigation", "own"])
 def test_with_resets_together_an_environment_does_the_same_up_to_its_first_end(scenario):
     data, _ = play(lean(scenario), 40)
-    expected, _ = play(lean(scenario, resets_together=False), 40)
+    expected, _ = play(lean(scenario, joint_resets=False), 40)
     ended_before = expected["next", "done"].cumsum(1).squeeze(-1) - expected["next", "done"].squeeze(-1).long() > 0
     assert_same(data[~ended_before], expected[~ended_before])
 
@@ -104,14 +105,14 @@ def test_environments_reset_together_go_on_as_if_all_had_been_reset():
     some, whole = lean("balance", horizon=10**9), lean("balance", horizon=10**9)
     state = some.reset()
     while True:  # until some fall
-        stream = some._stream
+        stream = some._random_stream.state
         transition, following = some.step_and_maybe_reset(some.rand_action(state))
         ended = transition["next", "done"].squeeze(-1)
         if ended.any() and not ended.all():
             break
         state = following
     # The first states handed out are the first that this environment's stream gives after the step.
-    whole._stream = stream
+    whole._random_stream.state = stream
     fresh = whole.reset()
     assert torch.equal(following[ended]["agents", "observation"], fresh[ended]["agents", "observation"])
     for _ in range(10):
@@ -125,8 +126,8 @@ def test_environments_reset_together_go_on_as_if_all_had_been_reset():
 
 def test_states_are_drawn_once_for_many_resets_and_never_used_twice(monkeypatch):
     env, draws = lean("balance"), []
-    draw = VmasVectorEnv._draw
-    monkeypatch.setattr(VmasVectorEnv, "_draw", lambda self: (draws.append(1), draw(self)))
+    draw = FreshStates.draw
+    monkeypatch.setattr(FreshStates, "draw", lambda self, reset: (draws.append(1), draw(self, reset))[1])
     data, _ = play(env, 100, spread=True)
     starts = data[data["step_count"].squeeze(-1) == 0]["agents", "observation"].flatten(1)
     assert len(starts.unique(dim=0)) == len(starts)
@@ -231,22 +232,37 @@ class HidesState(Scenario):
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
-        (OneGoalForAll, r"a reset must (write|leave)"),
+        (OneGoalForAll, "a reset must (write|neither)"),
         (CountsResets, r"must write tensors .*got .* at \('resets',\)"),
-        (GoesOnWhereItWas, "must go on as if"),
-        (HidesState, "must go on as if"),
+        (GoesOnWhereItWas, "must continue as if"),
+        (HidesState, "must continue as if"),
     ],
 )
-def test_scenarios_whose_resets_cannot_be_done_together_are_reset_one_by_one(scenario, message):
+def test_scenarios_that_do_not_allow_joint_resets_are_reset_one_by_one(scenario, message):
     env = VmasVectorEnv(scenario(), num_envs=ENVS, horizon=20, seed=0)
     with pytest.raises(IrregularStateError, match=message):
         find_reset_state(env._make_trial)
+    assert not env.joint_resets
     data, _ = play(env, 12)
-    expected, _ = play(VmasVectorEnv(scenario(), num_envs=ENVS, horizon=20, seed=0, resets_together=False), 12)
+    expected, _ = play(VmasVectorEnv(scenario(), num_envs=ENVS, horizon=20, seed=0, joint_resets=False), 12)
     ends = data["next", "done"]
     assert ends.any()
     assert not ends.all(0).any()
     assert_same(data, expected)
+
+
+def test_state_that_moves_after_the_trial_is_an_error_that_names_the_key():
+    env = lean("balance")
+    assert env.joint_resets
+    env.reset()
+    del env.vmas.scenario.package
+    with pytest.raises(RunFailedError, match=r"must keep its state .*task.joint_resets=false\.$"):
+        env._reset_some(torch.arange(ENVS).unsqueeze(-1) == 0)
+
+
+def test_joint_resets_can_be_switched_off():
+    assert lean("navigation").joint_resets
+    assert not lean("navigation", joint_resets=False).joint_resets
 
 
 def test_a_trial_leaves_vmas_random_numbers_alone():
