@@ -19,6 +19,7 @@ from torchrl.envs.libs.vmas import VmasEnv
 
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
+from masac.envs.vmas_env import VmasVectorEnv
 from masac.errors import ConfigError, RunFailedError
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
@@ -96,8 +97,11 @@ def _innermost(env: EnvBase) -> EnvBase:
 
 def _drawer(env: EnvBase, task: TaskConfig) -> tuple[Callable[[], Picture], Mapping[str, Any]]:
     name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
-    raw = cast(Any, env)._env if isinstance(env, VmasEnv | PettingZooWrapper) else None
-    if isinstance(env, VmasEnv):
+    if isinstance(env, VmasVectorEnv):
+        raw = env.vmas
+    else:
+        raw = cast(Any, env)._env if isinstance(env, VmasEnv | PettingZooWrapper) else None
+    if isinstance(env, VmasVectorEnv | VmasEnv):
         _check_libraries()
         return lambda: _draw_vmas(raw), {}
     if raw is None:
