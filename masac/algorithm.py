@@ -10,10 +10,10 @@ from torchrl.modules import ProbabilisticActor
 
 from masac.docstrings import explained_by
 from masac.errors import ConfigError, check, choices
+from masac.group_signals import RewardReduction, TerminatedReduction
 from masac.groups import GroupSpec
 from masac.losses.base import GroupLoss
 from masac.losses.discrete_sac import GroupDiscreteSACLoss
-from masac.losses.group_signals import RewardReduction, TerminatedReduction
 from masac.losses.multi_group import CriticSees, MultiGroupLoss
 from masac.losses.options import ActorGradient, GroupLossOptions, LossFunction, taken_options
 from masac.losses.sac import GroupSACLoss

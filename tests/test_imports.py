@@ -9,7 +9,7 @@ ROOMS = [
     {"conf", "docstrings", "errors", "keys", "functional", "signals", "compat", "files", "dotted_keys"},
     {"actions", "process", "settings", "skipping"},
     {"groups"},
-    {"layouts", "envs"},
+    {"group_signals", "layouts", "envs"},
     {"networks", "plotting"},
     {"losses"},
     {"algorithm", "integrations"},

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchrl.data import Bounded
 
 from masac import GroupSACLoss, ModelConfig, make_tanh_normal_actor
-from masac.losses.group_signals import EndRules, read_group_signals
+from masac.group_signals import EndRules, read_group_signals
 
 STEPS, GAMMA, VALUE = 7, 0.9, 10.0
 DIES, ARRIVES = 3, 5

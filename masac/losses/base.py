@@ -18,8 +18,8 @@ from tensordict.nn import dispatch
 from torch import Tensor
 
 from masac import functional
+from masac.group_signals import GroupSignals
 from masac.keys import get_entry
-from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import GroupActions, OtherGroups, actor_inputs, critic_inputs
 from masac.losses.torchrl_loss import GroupLossModule
 from masac.losses.value_estimators import estimated_target

@@ -18,10 +18,10 @@ from masac.actions.discrete import TORCHRL_NAMES, resolve_action_space
 from masac.actions.multi_categorical import MultiCategorical
 from masac.actions.validation import action_error, agents_without_action, agents_without_choice, first_agent
 from masac.compat import parameters_in
+from masac.group_signals import GroupSignals
 from masac.keys import as_path
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, PolicyOutput, Terms
-from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import OtherGroups
 from masac.losses.options import GroupLossOptions
 

@@ -11,10 +11,10 @@ from tensordict.nn import dispatch
 from torch import Tensor, nn
 from torchrl.objectives import LossModule, ValueEstimators
 
+from masac.group_signals import GroupSignals
 from masac.groups import group_name
 from masac.keys import as_path, in_group
 from masac.losses.base import NO_OTHER_GROUPS, GroupLoss, PolicyOutput
-from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import GroupActions, OtherGroups
 
 CriticSees = Literal["group", "all_groups"]

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict
 
 from tensordict import NestedKey
 
-from masac.losses.group_signals import RewardReduction, TerminatedReduction
+from masac.group_signals import RewardReduction, TerminatedReduction
 from masac.skipping import TerminalFill
 
 LossFunction = Literal["smooth_l1", "l2", "l1"]

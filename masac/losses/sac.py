@@ -16,11 +16,11 @@ from torchrl.modules import SafeProbabilisticTensorDictSequential
 from masac import functional
 from masac.compat import parameters_in, rsample_and_log_prob
 from masac.errors import check_choice
+from masac.group_signals import GroupSignals
 from masac.keys import as_path, get_entry
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, PolicyOutput, Terms
 from masac.losses.critic_values import own_gradient
-from masac.losses.group_signals import GroupSignals
 from masac.losses.network_inputs import OtherGroups
 from masac.losses.options import ActorGradient, GroupLossOptions, check_torchrl_options
 from masac.losses.target_entropy import auto_target_entropy

@@ -20,17 +20,17 @@ from torchrl.objectives.value import ValueEstimatorBase
 
 from masac import functional
 from masac.errors import check_choice
-from masac.keys import as_path, get_entry, in_group
-from masac.layouts import group_size, needs_agent_axis, resolve_critic_layout
-from masac.losses.critic_values import make_critic_values
-from masac.losses.denominators import record_denominator
-from masac.losses.group_signals import (
+from masac.group_signals import (
     EndRules,
     GroupSignals,
     RewardReduction,
     TerminatedReduction,
     read_group_signals,
 )
+from masac.keys import as_path, get_entry, in_group
+from masac.layouts import group_size, needs_agent_axis, resolve_critic_layout
+from masac.losses.critic_values import make_critic_values
+from masac.losses.denominators import record_denominator
 from masac.losses.network_checks import check_actor, check_critics, layout_in_drop_mode
 from masac.losses.options import LossFunction, Reduction, TorchRLOptions, check_torchrl_options
 from masac.losses.row_mask import RowMaskedLoss

@@ -16,8 +16,8 @@ from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimat
 
 from masac import functional
 from masac.compat import registered_value_estimator
+from masac.group_signals import GroupSignals
 from masac.keys import as_path
-from masac.losses.group_signals import GroupSignals
 
 ESTIMATORS: dict[ValueEstimators, type[ValueEstimatorBase]] = {
     ValueEstimators.TD0: TD0Estimator,

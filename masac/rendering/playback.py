@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
 
+from masac.group_signals import living_rewards
 from masac.rendering.drawing import DrawnEnv, Picture
-from masac.training.episodes import living_rewards
 from masac.training.policies.policy import Policy
 
 

@@ -13,9 +13,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from masac.group_signals import living_rewards
 from masac.groups import GroupSpec
-from masac.losses.group_signals import read_next_signal
-from masac.signals import expand_to_agents
 
 RECENT_EPISODES = 100
 """How many of the last finished episodes the training return is the mean of."""
@@ -97,18 +96,3 @@ class EpisodeTracker:
     def returns(self, group: str) -> Tensor | None:
         """Mean return of every agent over the last finished episodes, ``[N]``; None before the first."""
         return torch.stack([one.returns[group] for one in self.finished]).mean(0) if self.finished else None
-
-
-def living_rewards(data: TensorDictBase, group: GroupSpec) -> Tensor:
-    """The rewards of a group's agents, ``[*B, N]``; 0 for the dead."""
-    reward = read_next_signal(data, (group.name, "reward"), group.name, "reward")
-    reward = expand_to_agents(reward, data.batch_size, group.n_agents, name="reward").squeeze(-1)
-    return torch.where(alive_agents(data, group), reward, torch.zeros_like(reward))
-
-
-def alive_agents(data: TensorDictBase, group: GroupSpec) -> Tensor:
-    """Who of a group acts in the current state, bool ``[*B, N]``: all where there is no agent mask."""
-    mask = data.get((group.name, "mask"), None)
-    if mask is None:
-        return torch.ones(*data.batch_size, group.n_agents, dtype=torch.bool, device=data.device)
-    return expand_to_agents(mask.bool(), data.batch_size, group.n_agents, name="agent mask").squeeze(-1)

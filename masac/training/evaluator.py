@@ -13,9 +13,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
+from masac.group_signals import alive_agents, living_rewards
 from masac.process.stop_signals import StoppedBySignal, StopRequest
 from masac.training.config import ExperimentConfig
-from masac.training.episodes import alive_agents, living_rewards
 from masac.training.policies.policy import Policy
 
 STEPS_WITHOUT_HORIZON = 1_000

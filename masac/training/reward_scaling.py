@@ -13,11 +13,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from masac.group_signals import RewardReduction, alive_agents, read_next_signal, team_reward
 from masac.groups import GroupSpec
-from masac.losses.group_signals import RewardReduction, read_next_signal, team_reward
 from masac.signals import expand_to_agents
 from masac.training.distributed.ranks import ALONE, Rank
-from masac.training.episodes import alive_agents
 from masac.training.policies.normalization import Moments, RunningNormalizer
 
 LARGEST_RETURN = 20.0

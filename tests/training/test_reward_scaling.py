@@ -8,8 +8,8 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded
 
+from masac.group_signals import EndRules, read_group_signals
 from masac.groups import GroupSpec
-from masac.losses.group_signals import EndRules, read_group_signals
 from masac.training.reward_scaling import ReturnSpread, RewardScaling
 from tests.training.common import rows, run, tiny
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from masac.docstrings import explained_by
 from masac.errors import check_choice
-from masac.losses.group_signals import EndRules
+from masac.group_signals import EndRules
 from masac.losses.options import ActorGradient, GroupLossOptions
 from masac.losses.sac import GroupSACLoss
 from masac.skipping import resolve_skip_mode

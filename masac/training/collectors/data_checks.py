@@ -9,10 +9,9 @@ from torch import Tensor
 
 from masac.actions.validation import action_error, agents_with_illegal_action, agents_without_choice, first_agent
 from masac.errors import RunFailedError
+from masac.group_signals import alive_agents, read_next_signal
 from masac.groups import GroupSpec
-from masac.losses.group_signals import read_next_signal
 from masac.signals import expand_to_agents
-from masac.training.episodes import alive_agents
 
 
 def check_observations(collected: TensorDictBase, groups: Sequence[GroupSpec], frames: int) -> None:

@@ -13,9 +13,9 @@ from torchrl.modules import ProbabilisticActor
 
 from masac import functional
 from masac.errors import ConfigError
+from masac.group_signals import alive_agents
 from masac.groups import GroupSpec
 from masac.training.distributed.ranks import ALONE, Rank
-from masac.training.episodes import alive_agents
 from masac.training.policies.normalization import RunningNormalizer
 from masac.training.policies.tanh_normal import TanhNormalActions
 

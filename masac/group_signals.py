@@ -1,4 +1,4 @@
-"""Who lives and what ends in a batch of one group: the signals every group loss reads, aligned once.
+"""Which agents of a group are alive in a batch, and what ends: read once, for losses and training alike.
 
 Shape legend: ``*B`` batch, ``N`` agents.
 """
@@ -14,6 +14,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
 from masac.errors import check_choice
+from masac.groups import GroupSpec
 from masac.keys import as_path, in_group, present_keys
 from masac.signals import align_signal, expand_to_agents, reduce_over_agents
 
@@ -240,6 +241,21 @@ def team_reward(
     total = reduce_over_agents(reward, batch_size, n_agents, "sum", mask=alive, name="reward")
     of_team = tuple(reward.shape) in (tuple(batch_size), (*batch_size, 1))
     return total if how == "sum" or of_team else total / n_agents
+
+
+def alive_agents(data: TensorDictBase, group: GroupSpec) -> Tensor:
+    """Which agents of a group act in the current state, bool ``[*B, N]``: all where there is no agent mask."""
+    mask = data.get((group.name, "mask"), None)
+    if mask is None:
+        return torch.ones(*data.batch_size, group.n_agents, dtype=torch.bool, device=data.device)
+    return expand_to_agents(mask.bool(), data.batch_size, group.n_agents, name="agent mask").squeeze(-1)
+
+
+def living_rewards(data: TensorDictBase, group: GroupSpec) -> Tensor:
+    """The rewards of a group's agents, ``[*B, N]``; 0 for the dead."""
+    reward = read_next_signal(data, (group.name, "reward"), group.name, "reward")
+    reward = expand_to_agents(reward, data.batch_size, group.n_agents, name="reward").squeeze(-1)
+    return torch.where(alive_agents(data, group), reward, torch.zeros_like(reward))
 
 
 def read_next_signal(tensordict: TensorDictBase, key: NestedKey, group: NestedKey, name: str) -> Tensor:
