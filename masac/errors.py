@@ -25,13 +25,13 @@ class RunFailedError(RuntimeError):
     Args:
         message: one line.
         traceback: of what was raised, in whatever process, for a file.
-        says_how_to_go_on: whether the message ends with what is saved and the command to go on with.
+        names_resume_command: whether the message ends with what is saved and the command that resumes the run.
     """
 
-    def __init__(self, message: str = "", *, traceback: str | None = None, says_how_to_go_on: bool = False) -> None:
+    def __init__(self, message: str = "", *, traceback: str | None = None, names_resume_command: bool = False) -> None:
         super().__init__(message)
         self.traceback = traceback
-        self.says_how_to_go_on = says_how_to_go_on
+        self.names_resume_command = names_resume_command
 
 
 def check(name: str, value: object, holds: bool, rule: str) -> None:

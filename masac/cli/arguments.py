@@ -24,10 +24,10 @@ OmegaConf.register_new_resolver("now", time.strftime, use_cache=True, replace=Tr
 
 
 def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """The folder after ``--resume``, if that is there, and the other arguments.
+    """The folder after ``--resume`` (None without it), and the other arguments.
 
     Raises:
-        ConfigError: if no folder follows, or a sweep is asked for at once.
+        ConfigError: if no folder follows, or another argument does not go with it.
     """
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith(f"{RESUME}=") else [word])]
     if RESUME not in words:
@@ -40,13 +40,14 @@ def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
     useless = [word for word in rest if word.startswith(("-", "hydra", "run_dir="))]
     if useless:
         raise ConfigError(
-            f"--resume goes on with one run, where it is; it cannot be had with {' '.join(useless)}. Leave that out."
+            f"--resume continues one run in its own folder and must not be combined with {' '.join(useless)}. Leave "
+            "that out."
         )
     return Path(folder), rest
 
 
 def hydra_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments of ``masac train`` as Hydra should get them, checked."""
+    """The arguments of ``masac train``, checked, in Hydra's form."""
     from masac.training.config import ExperimentConfig
 
     flags: list[str] = []
@@ -61,7 +62,7 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
             overrides.append(word)
     checked = check_overrides(overrides, asdict(ExperimentConfig()))
     if any(flag in MULTIRUN for flag in flags):
-        # In a sweep run_dir is the folder of all jobs; each gets one of its own inside.
+        # In a sweep run_dir is the folder of all jobs; each job has its own folder inside.
         given = [word for word in checked if word.startswith(("run_dir=", SWEEP_DIR))]
         value = OverridesParser.create().parse_override(given[-1]).value() if given else DEFAULT_SWEEP_DIR
         folder = str(OmegaConf.create({"folder": value})["folder"])
@@ -71,6 +72,6 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def sweep_folder(arguments: Sequence[str]) -> Path | None:
-    """The folder of a sweep's jobs, given Hydra's arguments; None if it is no sweep."""
+    """The folder of a sweep's jobs, given Hydra's arguments; None if it is not a sweep."""
     given = [word for word in arguments if word.startswith(SWEEP_DIR)]
     return Path(str(OverridesParser.create().parse_override(given[-1]).value())) if given else None

@@ -1,4 +1,4 @@
-"""The experiment that overrides come to, without running it."""
+"""The config of the experiment that overrides describe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def composed_experiment(overrides: Sequence[str] = ()) -> ExperimentConfig:
     """What ``masac train`` with these overrides would run.
 
     Raises:
-        ConfigError: for an override that is none, or a value out of its range.
+        ConfigError: for an invalid override, or a value out of its range.
     """
     from hydra import compose, initialize_config_module  # imported when needed: PyTorch
 

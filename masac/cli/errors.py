@@ -21,20 +21,20 @@ from masac.process.stop_signals import StoppedBySignal, stop_on_signals
 from masac.process.tracebacks import first_line, report_of, write_traceback
 
 ERROR_LOG = "error.log"
-"""What a run that failed leaves in its folder: a traceback, if code raised, and the line that was printed."""
+"""The file that a failed run leaves in its folder: the traceback of an exception, and the line that was printed."""
 
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
 
 
 @contextmanager
 def errors_as_lines(command: str, folder: Path | None = None) -> Iterator[None]:
-    """Exit with 2 for a mistake in the command line, 1 for what failed, 128 and its number for a signal.
+    """Exit with 2 for a mistake in the command line, 1 for a failure, 128 plus its number for a signal.
 
     Args:
-        command: to begin the line with.
-        folder: of a run, for tracebacks; else they are in temporary files.
+        command: the start of the line.
+        folder: of a run, for tracebacks; None for temporary files.
     """
-    # Otherwise Hydra prints a shortened trace and exits by itself.
+    # Otherwise Hydra prints a shortened traceback and exits itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         with stop_on_signals(lambda line: _print(command, line), at_once=True):
@@ -51,14 +51,14 @@ def errors_as_lines(command: str, folder: Path | None = None) -> Iterator[None]:
         line, trace, code = explained(error)
         if trace is not None:
             line = with_traceback(line, trace, folder, f"{command.rpartition(' ')[2]}-{ERROR_LOG}")
-        said = signed(line)
-        if said is not None:
-            _print(command, f"error: {said}")
+        signed_line = signed(line)
+        if signed_line is not None:
+            _print(command, f"error: {signed_line}")
         sys.exit(code)
 
 
 def explained(error: Exception) -> tuple[str, str | None, int]:
-    """What to say of an error in one line, the traceback that is worth keeping, and the exit code."""
+    """An error as one line, its traceback where a user may need it, and the exit code."""
     if isinstance(error, MissingConfigException):
         return explain_missing(error), None, 2
     if isinstance(error, ConfigError | RunFailedError):
@@ -66,21 +66,21 @@ def explained(error: Exception) -> tuple[str, str | None, int]:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split()), None, 2
     if disk_is_full(error):
-        return f"the disk must have room for what is written; {error}. Make room, then try again", None, 1
+        return f"the disk must have free space; got {error}. Free some, then try again", None, 1
     report = report_of(error)
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE and error.filename and report.is_ours:
         return (
-            f"files must be writable where they are to go; got {first_line(error)}. Name another place with "
-            "run_dir=... (or -o FILE)",
+            f"output files must be writable; got {first_line(error)}. Choose another place with run_dir=... (or -o "
+            "FILE)",
             None,
             2,
         )
-    advice = " Please report it, with the traceback." if report.is_ours else " Mend it there."
+    advice = " Please report it, with the traceback." if report.is_ours else " Fix it there."
     return report.sentence() + advice, report.traceback, 1
 
 
 def with_traceback(line: str, trace: str, folder: Path | None, name: str = ERROR_LOG) -> str:
-    """A line that names the file which the traceback is in by then."""
+    """Write the traceback to a file; returns the line with the file's name."""
     if (index := rank_of()) > 0:
         name = f"rank{index}-{name}"
     file = write_traceback(f"{trace.rstrip()}\n\n{line}", folder, name)
@@ -88,5 +88,5 @@ def with_traceback(line: str, trace: str, folder: Path | None, name: str = ERROR
 
 
 def _print(command: str, line: str) -> None:
-    with suppress(OSError):  # nobody reads it any more
+    with suppress(OSError):  # standard error is closed
         print(f"{command}: {line}", file=sys.stderr, flush=True)

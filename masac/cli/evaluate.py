@@ -21,11 +21,11 @@ NUMBERS = ("mean", "std", "low", "high")
 EPILOG = """\
 Examples:
   masac evaluate runs/mine                          100 episodes of the last policy, without noise
-  masac evaluate runs/mine --checkpoint best        the one with the best evaluation in training
+  masac evaluate runs/mine --checkpoint best        the policy with the best evaluation in training
   masac evaluate runs/mine --stochastic --seed 7    with noise, on other episodes
   masac evaluate runs/mine --json                   for a program to read
 
-The seed is evaluation.seed of the run if none is given: the episodes that training was evaluated on.
+Without --seed, the episodes are those that the run was evaluated on in training (evaluation.seed).
 """
 
 
@@ -41,25 +41,25 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
-    it = argparse.ArgumentParser(
+    """The arguments of the command."""
+    made = argparse.ArgumentParser(
         prog="masac evaluate",
         description="Run episodes with a trained policy and print their returns.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    it.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
-    it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
-    it.add_argument("--episodes", type=int, default=100, metavar="N", help="how many, side by side (100)")
-    it.add_argument("--steps", type=int, metavar="MAX", help="steps of an episode at most (its own end)")
-    it.add_argument("--seed", type=int, metavar="S", help="of the environments (the run's evaluation.seed)")
-    it.add_argument(
+    made.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    made.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
+    made.add_argument("--episodes", type=int, default=100, metavar="N", help="how many, in parallel (100)")
+    made.add_argument("--steps", type=int, metavar="MAX", help="maximum steps of an episode (no limit but its own end)")
+    made.add_argument("--seed", type=int, metavar="S", help="seed of the environments (the run's evaluation.seed)")
+    made.add_argument(
         "--stochastic",
         action=argparse.BooleanOptionalAction,
         help="draw actions as in training (the run's evaluation.stochastic)",
     )
-    it.add_argument("--json", action="store_true", help="print JSON")
-    return it
+    made.add_argument("--json", action="store_true", help="print JSON")
+    return made
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _print(found: dict[str, Any]) -> None:
     if "success_rate" in found:
         console.print(
             f"success rate {found['success_rate']:.0%} [{found['success_low']:.1%}, {found['success_high']:.1%}] (95% "
-            f"Wilson interval); success: {found['success_means']}",
+            f"Wilson interval). Success: {found['success_means']}",
             highlight=False,
             soft_wrap=True,
         )

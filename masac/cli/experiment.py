@@ -1,4 +1,4 @@
-"""From Hydra's config to the trainer, and what is said at the end."""
+"""From Hydra's config to the trainer; what a run prints at its start and end."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from masac.training.distributed.ranks import current_rank
 from masac.training.trainer import Trainer
 
 FEW_UPDATES = 2000
-"""Fewer than these hardly move a network: the presets take some thousands."""
+"""A run with fewer gets a note: the presets take some thousands."""
 
 
 def run_experiment(composed: DictConfig, run_dir: str) -> int | None:
     """Train as configured; writes into ``run_dir``. Returns the number of the signal that stopped it."""
-    run_dir = current_rank().broadcast(run_dir)  # its name may tell the time
+    run_dir = current_rank().broadcast(run_dir)  # its name may contain the time
     return _run(replace(read_config(composed), run_dir=run_dir), resumes=False)
 
 
 def resume_experiment(run_dir: Path, words: Sequence[str]) -> int | None:
-    """Go on with the run in ``run_dir``, with a config changed where that may be; returns as :func:`run_experiment`.
+    """Resume the run in ``run_dir``, with changes to its config; returns as :func:`run_experiment`.
 
     Args:
         run_dir: the run's folder.
-        words: overrides, checked already.
+        words: overrides, already checked.
 
     Raises:
-        ConfigError: for an override that contradicts the run.
+        ConfigError: for an override of a key that must not change.
     """
-    rank = current_rank()  # only rank 0 needs to have the files
+    rank = current_rank()  # only rank 0 needs the files
     config = rank.broadcast(
         replace(read_run_config(run_dir), run_dir=str(run_dir)) if rank.is_main else ExperimentConfig()
     )
@@ -57,15 +57,15 @@ def resume_experiment(run_dir: Path, words: Sequence[str]) -> int | None:
 
 
 def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
-    """The config of a run with what overrides say, where they do not contradict it.
+    """The config of a run with overrides applied.
 
     Raises:
-        ConfigError: naming the first key in which they do.
+        ConfigError: for a key that must not change.
     """
     with initialize_config_module("masac.conf", version_base="1.3"):
         defaults, wanted = (flatten(_composed(overrides)) for overrides in ((), words))
     named = {word.partition("=")[0].lstrip("+~") for word in words}
-    # What is meant: the keys that are named, all of a task or algorithm that is named, and what these change.
+    # Overridden are the named keys, all keys of a named task or algorithm, and what these change.
     meant = {
         key
         for key in wanted
@@ -76,8 +76,8 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
     after = {**before, **{key: wanted[key] for key in meant}}
     for key, (new, old) in contradictions(after, before).items():
         raise ConfigError(
-            f"{key} must stay what it was when a run is resumed; got {new}, the run in {config.run_dir} has {old}. "
-            "Leave it out, or begin another run"
+            f"{key} must not change when a run is resumed; got {new}, the run in {config.run_dir} has {old}. Leave it "
+            "out, or start another run"
         )
     return read_config(nest(after))
 
@@ -85,8 +85,8 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
 def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     for dtype in (np.float32, np.float64):
-        np.finfo(dtype)  # NumPy 1 and 2.2 look for the smallest number when first asked, and warn if it was flushed
-    torch.set_flush_denormal(True)  # gradients and Adam's memory have many numbers below 1e-38, which CPUs are slow at
+        np.finfo(dtype)  # NumPy 1 and 2.2 compute the smallest number at the first call, and warn if it is flushed to 0
+    torch.set_flush_denormal(True)  # gradients and Adam's moments have many numbers below 1e-38, slow on CPUs
     assert config.run_dir is not None
     quiet = not current_rank().is_main
     console, shown_dir = Console(markup=False, highlight=False, quiet=quiet), _shown(config.run_dir)
@@ -115,23 +115,23 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
         if config.task.success_means is not None:
             say(
-                f"success: {config.task.success_means}; solved from {config.evaluation.solved_at:.0%} of episodes on "
-                "(in brackets the 95% Wilson interval)"
+                f"success: {config.task.success_means}. Solved means success in at least "
+                f"{config.evaluation.solved_at:.0%} of evaluation episodes; brackets show the 95% Wilson interval"
             )
         if trainer.compile_message:
             say(trainer.compile_message)
         if trainer.resumed_from is not None:
-            say(f"going on from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
+            say(f"resuming from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
             rates = _changed_rates(trainer)
             if rates:
                 say(rates)
             if not trainer.resumed_from.has_buffers_of(ranks):
                 say(_refill(trainer, trainer.resumed_from))
         elif resumes:
-            say("there is no checkpoint yet: beginning again")
+            say("there is no checkpoint yet: starting from the beginning")
         if trainer.frames >= trainer.total_frames:
             say(
-                f"the run has all of its {trainer.total_frames:,} frames. To go on: masac train --resume "
+                f"the run has all of its {trainer.total_frames:,} frames. To train longer: masac train --resume "
                 f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
             )
         elif trainer.schedule.updates_due(trainer.total_frames, trainer.state.updates_taken) <= 0:
@@ -145,7 +145,14 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
 
 
 def print_summary(summary: dict[str, Any], run_dir: str, console: Console, *, draws: bool) -> None:
-    """What a run came to, where it is, and what to type next, which is not to draw what has no pictures."""
+    """Print the results of a run, its files, and the next commands.
+
+    Args:
+        summary: of the run.
+        run_dir: its folder.
+        console: where to print.
+        draws: whether the environment can be rendered.
+    """
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -162,7 +169,7 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console, *, dr
         mean, std, episodes = summary["eval_return_mean"], summary["eval_return_std"], summary["eval_episodes"]
         over = "one episode" if episodes == 1 else f"std {std:.3f} over {episodes} episodes"
         steps = f"of {summary['eval_episode_length_mean']:.1f} steps{earlier}"
-        table.add_row("evaluation", f"return per agent {mean:.3f} ({over} {noise}, {steps})")
+        table.add_row("evaluation", f"mean return per agent {mean:.3f} ({over} {noise}, {steps})")
     if "eval_success_rate" in summary:
         table.add_row("success", _success(summary))
         table.add_row("solved", _solved(summary))
@@ -172,7 +179,7 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console, *, dr
     size = in_units(summary["checkpoint_bytes"])
     table.add_row("files", f"{run_dir}: learning_curve.png, metrics.csv, summary.json, policy.pt, checkpoints ({size})")
     console.print(table)
-    # Not in the table, which would fold what is to be copied.
+    # Not in the table, which would fold commands that users copy.
     commands = [f"masac train --resume {shlex.quote(run_dir)}"]
     if not summary["interrupted"]:
         commands = [f"masac evaluate {shlex.quote(run_dir)}"]
@@ -183,7 +190,7 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console, *, dr
 
 
 def _changed_rates(trainer: Trainer) -> str | None:
-    """What to say of learning rates that a new number of frames changes where a run goes on."""
+    """A line on learning rates that change because a resumed run has another number of frames; None if they do not."""
     assert trainer.resumed_from is not None
     training, frames = trainer.config.training, trainer.frames
     planned = trainer.schedule.whole_iterations(trainer.resumed_from.config["training"]["total_frames"])
@@ -193,9 +200,9 @@ def _changed_rates(trainer: Trainer) -> str | None:
         return None
     falls_from = round((1 - training.lr_decay_fraction) * trainer.total_frames)
     return (
-        f"learning rates: at {before:.0%} of theirs when the run stopped, at {now:.0%} now that it has "
-        f"{trainer.total_frames:,} frames; they fall to {training.final_lr_factor:.0%} from frame "
-        f"{max(falls_from, frames):,} on"
+        f"learning rates: at {before:.0%} of their initial values when the run stopped, now at {now:.0%} because it "
+        f"has {trainer.total_frames:,} frames; from frame {max(falls_from, frames):,} they fall to "
+        f"{training.final_lr_factor:.0%}"
     )
 
 
@@ -212,16 +219,16 @@ def _refill(trainer: Trainer, checkpoint: Checkpoint) -> str:
 
 
 def _no_update(trainer: Trainer) -> str:
-    """What to say of a run that ends before an update is due."""
+    """A warning about a run that ends before an update is due."""
     training = trainer.config.training
-    if trainer.resumed_from is not None:  # its warm-up must stay as it is
+    if trainer.resumed_from is not None:  # its warm-up must not change
         return (
             f"warning: the run ends before its next update: {trainer.total_frames - trainer.frames:,} frames are left, "
             f"and training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames"
         )
     return (
-        f"warning: the run ends before its first update: of its {trainer.total_frames:,} frames "
-        f"(training.total_frames) the warm-up takes {trainer.schedule.learns_from:,} (training.warmup_frames), and "
+        f"warning: the run ends before its first update: it has {trainer.total_frames:,} frames "
+        f"(training.total_frames), the warm-up takes {trainer.schedule.learns_from:,} (training.warmup_frames), and "
         f"training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames, or lower "
         "training.warmup_frames"
     )
@@ -232,11 +239,10 @@ def _few_updates(config: ExperimentConfig, updates: int) -> str:
     if not updates:
         keys = ("total_frames", "warmup_frames", "updates_per_frame")
         values = ", ".join(f"training.{key}={getattr(training, key):g}" for key in keys)
-        return f"note: there was no update, so nothing was learned, with {values}"
+        return f"note: there was no update, so nothing was learned: {values}"
     return (
-        f"note: {updates:,} updates are few, networks take some thousands to learn anything. For more: "
-        f"training.total_frames (was {training.total_frames:,}) or training.updates_per_frame (was "
-        f"{training.updates_per_frame:g})"
+        f"note: {updates:,} updates are few; networks need some thousands. Raise training.total_frames (was "
+        f"{training.total_frames:,}) or training.updates_per_frame (was {training.updates_per_frame:g})"
     )
 
 
@@ -249,11 +255,11 @@ def _success(summary: Mapping[str, Any]) -> str:
 
 
 def _solved(summary: Mapping[str, Any]) -> str:
-    wanted, frames = f"{summary['solved_at']:.0%} success", summary["solved_frames"]
+    threshold, frames = f"{summary['solved_at']:.0%}", summary["solved_frames"]
     first = "" if frames is None else f"; first reached after {frames:,} frames, {summary['solved_s']:.0f} s"
     if summary["solved"]:
-        return f"yes, {wanted} or more{first}"
-    return f"no, less than {wanted} in the last evaluation{first}"
+        return f"yes, at least {threshold} success{first}"
+    return f"no, below {threshold} success in the last evaluation{first}"
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -264,6 +270,6 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _shown(path: str) -> str:
-    """A path as a user would type it: relative where it lies below the working directory."""
+    """A path as a user would type it: relative if it is below the working directory."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative

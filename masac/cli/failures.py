@@ -1,4 +1,4 @@
-"""What is said of a run that failed: what happened, what is saved, how to go on."""
+"""What a failed run prints: what happened, what is saved, how to resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from masac.training.checkpointing.checkpoints import newest_of
 
 @contextmanager
 def failures_explained(run_dir: Path) -> Iterator[None]:
-    """Raise what anybody's code raises in a run as an error of one line; its traceback goes into the run's folder.
+    """Turn any exception of a run into an error of one line; its traceback goes into the run's folder.
 
     Args:
         run_dir: the run's folder.
@@ -23,7 +23,7 @@ def failures_explained(run_dir: Path) -> Iterator[None]:
         yield
     except Exception as error:
         line, trace, code = explained(error)
-        says_all = code == 2 or (isinstance(error, RunFailedError) and error.says_how_to_go_on)
+        says_all = code == 2 or (isinstance(error, RunFailedError) and error.names_resume_command)
         if trace is None and says_all:
             raise
         kind = ConfigError if code == 2 else RunFailedError
@@ -33,8 +33,8 @@ def failures_explained(run_dir: Path) -> Iterator[None]:
 
 
 def what_is_saved(run_dir: Path) -> str:
-    """What of a run is on the disk, and how to go on with it."""
+    """The newest checkpoint of a run, and the command that resumes it."""
     checkpoint, command = newest_of(run_dir), f"masac train --resume {shlex.quote(str(run_dir))}"
     if checkpoint is None:
-        return f"There is no checkpoint yet. Begin again, by the same command or by {command}."
-    return f"Saved: {checkpoint.folder} ({checkpoint.frames:,} frames). Go on with {command}."
+        return f"There is no checkpoint yet. Start again with the same command or with {command}."
+    return f"Saved: {checkpoint.folder} ({checkpoint.frames:,} frames). Resume with {command}."

@@ -19,7 +19,7 @@ Usage: masac train [key=value ...]
        masac train --help [key=value ...]    with the values of these in the list of keys below
 
 Examples:
-  masac train                                               three agents on VMAS navigation, solved in a minute or so
+  masac train                                               three agents on VMAS navigation, solved in about a minute
   masac train task=vmas/balance algorithm=masac seed=1      another task, centralized critics
   masac train task=pettingzoo/simple_tag                    PettingZoo: groups that compete, discrete actions
   masac train run_dir=runs/mine training.total_frames=200000
@@ -27,20 +27,20 @@ Examples:
   masac train task=vmas/custom task.scenario=my_package.my_module:Scenario
   masac train task=pettingzoo/custom task.factory=my_package.my_module:make
   masac train task=pettingzoo/simple_tag collector=processes collector.num_workers=2
-  masac train -m seed=0,1,2                                 three runs one after another, each in a folder of its own
+  masac train -m seed=0,1,2                                 three runs one after another, each in its own folder
   masac train -m 'seed=range(5)'                            quoted: ( and ) are the shell's
-  masac train --resume runs/mine                            go on with a run that stopped, however it did
+  masac train --resume runs/mine                            resume a run that stopped for any reason
   masac train --resume runs/mine training.total_frames=400000
   masac train --cfg job                                     print the composed config and stop
 
-A run writes config.yaml, metrics.csv (a row an iteration), tensorboard/, checkpoints/ and, at its end, summary.json,
-learning_curve.png and policy.pt into run_dir. Ctrl-C (or SIGTERM, SIGHUP) ends it after the iteration at hand with all
-of them written; a second one ends it at once. --resume goes on from the newest whole checkpoint.
+A run writes config.yaml, metrics.csv (a row per iteration), tensorboard/, checkpoints/ and, at its end, summary.json,
+learning_curve.png and policy.pt into run_dir. Ctrl-C (or SIGTERM, SIGHUP) ends it after the current iteration and
+writes all of them; a second one ends it at once. --resume continues from the newest complete checkpoint.
 In a sweep (-m) a job that fails does not stop the others; hydra/launcher=joblib runs several at once.
 
 Presets:
 {tasks}
-               (others work too, with default settings; masac tasks lists them, masac tasks NAME describes one)
+               (others work too, with default settings: masac tasks lists them, masac tasks NAME describes one)
   algorithm=   isac (independent critics, the default), masac (centralized critics)
   collector=   local (environments in this process, the default), processes (in others), ray (on a Ray cluster)
 
@@ -48,17 +48,17 @@ Keys, and the values of masac train{command} (presets set some of them):
 """
 
 RUN_DIR = "runs/TASK/ALGORITHM-seedSEED-TIME"
-"""What to say of the default of run_dir, which tells the time."""
+"""The default of run_dir for the help, where a time would differ at each call."""
 
 
 def train_help(overrides: Sequence[str] = ()) -> str:
     """The whole text.
 
     Args:
-        overrides: of the run whose values stand in the table of keys; none for the default run.
+        overrides: of the run whose values the table of keys shows; none for the default run.
 
     Raises:
-        ConfigError: for an override that is none, or a value out of its range.
+        ConfigError: for an invalid override, or a value out of its range.
     """
     from masac.cli.composing import composed_experiment
 
@@ -83,7 +83,7 @@ def _table(config: Any, prefix: str = "") -> list[str]:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as a config file or the command line has it."""
+    """A value as it is written in a config file or on the command line."""
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, dict):

@@ -20,11 +20,11 @@ Usage: masac COMMAND [ARGUMENTS]
 
 Commands:
   train     train groups of agents: masac train task=vmas/navigation
-  evaluate  returns of a trained policy: masac evaluate RUN_DIR
+  evaluate  measure the returns of a trained policy: masac evaluate RUN_DIR
   plot      draw the learning curves of runs: masac plot runs
   render    watch a trained policy: masac render RUN_DIR -o video.gif
   export    take a trained policy elsewhere: masac export RUN_DIR -o policy.onnx
-  tasks     list the environments there are, or look at one: masac tasks pettingzoo/simple_tag
+  tasks     list the installed environments, or describe one: masac tasks pettingzoo/simple_tag
 
   masac COMMAND --help explains a command; masac --version prints the version.
 """
@@ -53,6 +53,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = next((Path(word) for word in rest if Path(word).is_dir()), None)
     with errors_as_lines(f"masac {command}", folder):
         run = getattr(import_module(f"masac.cli.{command}"), command)
-    look_in_working_directory()  # whichever way masac was started
+    look_in_working_directory()
     with environment_warnings_as_lines():
         run(rest)

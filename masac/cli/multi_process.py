@@ -1,4 +1,4 @@
-"""Commands in one of several processes. Imports PyTorch only in such a one."""
+"""Commands in one of the processes that torchrun starts. Imports PyTorch only there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rank_of() -> int:
 
 
 def among_ranks(value: T) -> T:
-    """What rank 0 has, in all of them."""
+    """The value of rank 0, on all ranks."""
     if not are_several():
         return value
     from masac.training.distributed.ranks import current_rank
@@ -28,7 +28,7 @@ def among_ranks(value: T) -> T:
 
 
 def signed(message: str) -> str | None:
-    """A message as this process should print it; None if another one printed the same."""
+    """A message with the rank that prints it; None if another rank printed the same."""
     if not are_several():
         return message
     from masac.training.distributed.ranks import current_rank

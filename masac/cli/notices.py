@@ -14,14 +14,14 @@ from masac.errors import EnvironmentWarning
 
 @contextmanager
 def environment_warnings_as_lines() -> Iterator[None]:
-    """Meanwhile an :class:`~masac.errors.EnvironmentWarning` is one line, said once, and by the first rank only."""
-    before, said = warnings.showwarning, set[str]()
+    """Print each :class:`~masac.errors.EnvironmentWarning` once, as one line, on rank 0 only."""
+    before, shown = warnings.showwarning, set[str]()
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, EnvironmentWarning):
             before(message, category, *place, **more)
-        elif str(message) not in said and rank_of() == 0:
-            said.add(str(message))
+        elif str(message) not in shown and rank_of() == 0:
+            shown.add(str(message))
             print(f"warning: {message}", file=sys.stderr, flush=True)
 
     warnings.showwarning = show

@@ -1,4 +1,4 @@
-"""Hydra overrides, checked before Hydra sees them, so that a wrong key gets a near one suggested."""
+"""Hydra overrides, checked before Hydra sees them: a wrong key gets a suggestion."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from masac.dotted_keys import flatten
 from masac.errors import ConfigError
 
 GROUPS = ("task", "algorithm", "collector")
-"""The keys that choose a preset."""
+"""Keys that choose a preset."""
 
 OPEN = ("task.kwargs",)
-"""The keys below which anything may be set."""
+"""Keys below which any key may be set."""
 
 TEXTS = {
     *("run_dir", "hydra.run.dir", "hydra.sweep.dir", "task.scenario", "task.factory", "collector.address"),
     *("logging.project", "logging.mlflow_uri"),
 }
-"""Keys whose values are names, with whatever characters: Hydra wants many of them in quotes."""
+"""Keys whose values are names with any characters: Hydra needs quotes around many of them."""
 
 LISTS = {"training.learning_groups"}
 """Keys whose values are lists, besides those whose defaults are."""
@@ -59,20 +59,20 @@ MEANINGS = {
     "logging.loggers": "logger loggers wandb tensorboard mlflow",
     "run_dir": "out output output_dir log_dir logdir save_dir folder experiment_dir",
 }
-"""What other libraries call a key, by the keys that mean it here."""
+"""The names of a key in other libraries."""
 
 
 def check_overrides(overrides: Sequence[str], defaults: Mapping[str, Any]) -> list[str]:
-    """Overrides as Hydra should get them.
+    """Overrides in the form that Hydra takes.
 
-    A key under ``task.kwargs`` is added if it is not there yet, without the ``++`` that Hydra would ask for.
+    A key under ``task.kwargs`` may be new, without the ``++`` that Hydra asks for.
 
     Args:
         overrides: ``key=value`` words from the command line.
         defaults: the default experiment.
 
     Raises:
-        ConfigError: for an unknown key, or a word that is no override.
+        ConfigError: for an unknown key, or a word that is not an override.
     """
     values = flatten(defaults, whole=OPEN)
     lists = LISTS | {key for key, value in values.items() if isinstance(value, list | tuple)}
@@ -81,7 +81,7 @@ def check_overrides(overrides: Sequence[str], defaults: Mapping[str, Any]) -> li
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known names that mean ``name`` elsewhere, or are nearest to it."""
+    """A hint at the known names that other libraries call ``name``, or that are spelled like it."""
     known = list(known)
     last_part = name.rpartition(".")[2].lower()
     for here, elsewhere in MEANINGS.items():
@@ -104,11 +104,11 @@ def _check(word: str, known: list[str], lists: set[str]) -> str:
         return word
     if any(key.startswith(f"{open_key}.") for open_key in OPEN):
         return word if override.is_add() or override.is_force_add() else f"++{word}"
-    raise ConfigError(f"{key} is no key of the config. {suggest(key, known)}")
+    raise ConfigError(f"{key} is not a config key. {suggest(key, known)}")
 
 
 def _parsed(word: str) -> tuple[Override, str]:
-    """A word as Hydra understands it, and with the quotes that it needs for that."""
+    """A word parsed by Hydra, and the word with the quotes that Hydra needs."""
     parser = OverridesParser.create()
     try:
         return parser.parse_override(word), word
@@ -123,7 +123,7 @@ def _parsed(word: str) -> tuple[Override, str]:
             if key in TEXTS:
                 return override, quoted
         hint = (
-            f"If that is a text, it needs quotes for Hydra and for the shell: {shlex.quote(quoted)}"
+            f"A text needs quotes for Hydra and for the shell: {shlex.quote(quoted)}"
             if equals and key.lstrip("+").startswith(OPEN)
             else "Quote values with spaces, commas or brackets: 'key=value'"
         )
@@ -131,7 +131,7 @@ def _parsed(word: str) -> tuple[Override, str]:
 
 
 def _in_quotes(text: str) -> str:
-    """A text as Hydra takes it, whatever is in it; a home folder that the shell left alone is filled in."""
+    """Any text in quotes for Hydra; ``~`` becomes the home folder."""
     text = os.path.expanduser(text)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

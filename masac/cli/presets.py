@@ -1,4 +1,4 @@
-"""What ``task=`` may be: the presets, and every installed environment without one."""
+"""The values of ``task=``: the presets, and every installed environment without one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from masac.envs.config import task_name
 from masac.envs.pettingzoo_names import hint, short_names
 from masac.envs.vmas_names import close_names, vmas_scenarios
 
-# On import: a sweep's jobs may run in processes that only import this.
+# On import, as the jobs of a sweep may run in processes that only import this module.
 OmegaConf.register_new_resolver("masac.task_name", task_name, replace=True)
-# Hydra's own ${now:...} would name a folder a rank.
+# With Hydra's ${now:...} each rank would have its own folder.
 OmegaConf.register_new_resolver(
     "masac.now", lambda form: among_ranks(time.strftime(form)), use_cache=True, replace=True
 )
@@ -28,7 +28,7 @@ PETTINGZOO_DEFAULTS: dict[str, Any] = {
     "training": {"total_frames": 40_000, "updates_per_frame": 0.25},
     "evaluation": {"episodes": 32, "every_frames": 10_000},
 }
-"""What an environment of PettingZoo without a preset starts from."""
+"""The defaults of a PettingZoo environment without a preset."""
 
 
 def presets(suite: str) -> list[str]:
@@ -38,9 +38,9 @@ def presets(suite: str) -> list[str]:
 
 
 def register_presets() -> None:
-    """Make known to Hydra: the defaults of the dataclasses, every VMAS scenario, every PettingZoo environment.
+    """Register the defaults of the dataclasses, every VMAS scenario and every PettingZoo environment with Hydra.
 
-    PettingZoo's have two names, ``simple_tag`` and ``mpe2.simple_tag_v3``.
+    A PettingZoo environment has two names, ``simple_tag`` and ``mpe2.simple_tag_v3``.
     """
     from masac.training.config import ExperimentConfig
 
@@ -61,16 +61,18 @@ def register_presets() -> None:
 
 
 def explain_missing(error: MissingConfigException) -> str:
-    """What to say of a preset that does not exist."""
+    """The message for a preset that does not exist."""
     missing = str(error.missing_cfg_file or "")
     if not missing.startswith("task/"):
         return str(error).strip().replace("\n", " ")
     name = missing.removeprefix("task/")
     if name.startswith("pettingzoo/"):
-        said = hint(name.removeprefix("pettingzoo/"))
+        suggestion = hint(name.removeprefix("pettingzoo/"))
     else:
-        said = close_names(f"vmas/{name.removeprefix('vmas/')}", [f"vmas/{scenario}" for scenario in vmas_scenarios()])
-    return f"task must be a preset or an installed environment (masac tasks lists them); got {name!r}. {said}".strip()
+        known = [f"vmas/{scenario}" for scenario in vmas_scenarios()]
+        suggestion = close_names(f"vmas/{name.removeprefix('vmas/')}", known)
+    message = f"task must be a preset or an installed environment (masac tasks lists them); got {name!r}. {suggestion}"
+    return message.strip()
 
 
 def _read_preset(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The policy that a command was given."""
+"""The saved policy that a command works on."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def saved_policy(run_dir: Path, checkpoint: str) -> SavedPolicy:
 
 
 def say(line: str) -> None:
-    """Print a line that is no result, as ``--json`` prints one."""
+    """Print a line on standard error: ``--json`` prints the result on standard output."""
     print(line, file=sys.stderr, flush=True)

@@ -26,7 +26,9 @@ def train(arguments: Sequence[str]) -> None:
             print(train_help([word for word in arguments if not word.startswith("-")]), end="")
             return
         if are_several() and any(argument in MULTIRUN for argument in arguments):
-            raise ConfigError("a sweep (-m) must be begun without torchrun; got several ranks. Start torchrun a job")
+            raise ConfigError(
+                "a sweep (-m) must be started without torchrun; got several ranks. Start torchrun once per job"
+            )
         register_presets()
         run_dir, words = split_resume(arguments)
         if run_dir is not None:
@@ -35,12 +37,12 @@ def train(arguments: Sequence[str]) -> None:
             stopped_by = resume_experiment(run_dir, words)
         else:
             stopped_by = _train(words)
-    if stopped_by is not None and not are_several():  # torchrun would call it a failure, and print a traceback
+    if stopped_by is not None and not are_several():  # torchrun would report a failure with a traceback
         sys.exit(128 + stopped_by)
 
 
 def _train(words: Sequence[str]) -> int | None:
-    """Run a job, or those of a sweep; returns the number of the signal that stopped it."""
+    """Run one job, or the jobs of a sweep; returns the number of the signal that stopped it."""
     sys.argv = ["masac train", *hydra_arguments(words)]
     sweep, started, stopped_by = sweep_folder(sys.argv[1:]), time.time(), None
     try:
@@ -57,7 +59,7 @@ def _train(words: Sequence[str]) -> int | None:
 
 
 class JobEnded(BaseException):
-    """A job failed, or a signal stopped it. Of jobs that raise an ``Exception`` Hydra prints the overrides.
+    """A job failed, or a signal stopped it. Not an ``Exception``, for which Hydra would print the overrides.
 
     Args:
         error: why it failed.
@@ -91,12 +93,12 @@ def _run_job(composed: DictConfig) -> None:
         return
     if stopped_by is not None:
         if sweeps:
-            print("masac train: the sweep is stopped; jobs after this one are not begun", flush=True)
+            print("masac train: the sweep is stopped; the remaining jobs are not started", flush=True)
         raise JobEnded(None, stopped_by)
 
 
 def _note_failure(error: Exception, run_dir: Path, job: int) -> None:
-    """Say that a job failed; leave its log, whose last line says why."""
+    """Print that a job failed; its log ends with the reason."""
     line, trace, _ = explained(error)
     with (run_dir / ERROR_LOG).open("a", encoding="utf-8") as log:
         log.write(f"{trace.rstrip()}\n\n{line}\n" if trace is not None else f"{line}\n")

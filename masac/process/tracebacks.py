@@ -89,7 +89,7 @@ def construction_error(name: str, error: Exception, kwargs: Mapping[str, Any]) -
     """
     report = report_of(error)
     return ConfigError(
-        f"{name} must make an environment; got {report}, for task.kwargs={dict(kwargs)}. Mend it there, or change "
+        f"{name} must make an environment; got {report}, for task.kwargs={dict(kwargs)}. Fix it there, or change "
         "task.kwargs.",
         traceback=report.traceback,
     )

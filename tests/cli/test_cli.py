@@ -102,7 +102,7 @@ def test_a_run_from_the_command_line(tmp_path):
     assert "writing to" in done.stdout
     assert "return per agent" in done.stdout
     assert "success: all agents are at their goals at once, within 10 steps" in done.stdout
-    assert "no, less than 97% success in the last evaluation" in done.stdout
+    assert "no, below 97% success in the last evaluation" in done.stdout
     assert "updates are few" in done.stdout
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "config.yaml",
@@ -150,13 +150,13 @@ def test_a_run_is_resumed_from_the_command_line(tmp_path):
     assert masac("train", *TINY, "run_dir=out", "seed=3", cwd=tmp_path).returncode == 0
     again = masac("train", "--resume", "out", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "the run has all of its 160 frames. To go on: masac train --resume out training.total_frames=320" in (
+    assert "the run has all of its 160 frames. To train longer: masac train --resume out training.total_frames=320" in (
         again.stdout
     )
     more = masac("train", "seed=3", "--resume=out", "training.total_frames=320", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
-    assert "going on from out/checkpoints/frames-000000000160: 160 frames" in more.stdout
-    assert "learning rates: at 5% of theirs when the run stopped, at 100% now that it has 320 frames" in more.stdout
+    assert "resuming from out/checkpoints/frames-000000000160: 160 frames" in more.stdout
+    assert "learning rates: at 5% of their initial values when the run stopped, now at 100%" in more.stdout
     frames = [line.split(",")[0] for line in (tmp_path / "out" / "metrics.csv").read_text().splitlines()[1:]]
     assert frames == [str(frame) for frame in range(32, 321, 32)]
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["training"]["total_frames"] == 320
@@ -168,17 +168,17 @@ def test_a_run_is_resumed_from_the_command_line(tmp_path):
         (["--resume"], "--resume must be followed by the folder of a run"),
         (["--resume", "seed=1"], "--resume must be followed by the folder of a run"),
         (["--resume", "nowhere"], "a run must be a folder with a config.yaml"),
-        (["--resume", "out", "-m", "seed=1,2"], "--resume goes on with one run"),
-        (["--resume", "out", "run_dir=other"], "cannot be had with run_dir=other"),
+        (["--resume", "out", "-m", "seed=1,2"], "--resume continues one run"),
+        (["--resume", "out", "run_dir=other"], "must not be combined with run_dir=other"),
         (
             ["--resume", "out", "seed=4"],
-            "seed must stay what it was when a run is resumed; got 4, the run in out has 3",
+            "seed must not change when a run is resumed; got 4, the run in out has 3",
         ),
-        (["--resume", "out", "task=vmas/balance"], "task.scenario must stay"),
-        (["--resume", "out", "task=vmas/navigation"], "must stay"),  # of the preset: 64 environments, say
-        (["--resume", "out", "algorithm=masac"], "algorithm.gamma must stay"),
-        (["--resume", "out", "task.kwargs.n_agents=2"], "task.kwargs.n_agents must stay"),
-        (["--resume", "out", "traning.total_frames=1"], "traning.total_frames is no key"),
+        (["--resume", "out", "task=vmas/balance"], "task.scenario must not change"),
+        (["--resume", "out", "task=vmas/navigation"], "must not change"),  # of the preset: 64 environments, say
+        (["--resume", "out", "algorithm=masac"], "algorithm.gamma must not change"),
+        (["--resume", "out", "task.kwargs.n_agents=2"], "task.kwargs.n_agents must not change"),
+        (["--resume", "out", "traning.total_frames=1"], "traning.total_frames is not a config key"),
     ],
 )
 def test_a_run_is_not_resumed_as_another_one(tmp_path, monkeypatch, capsys, arguments, message):
@@ -210,7 +210,7 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
         assert re.search(r"^interrupted .* frames", output, flags=re.MULTILINE)
         assert re.search(r"^next: masac train --resume out$", output, flags=re.MULTILINE)
         resumed = masac("train", "--resume", "out", "training.total_frames=32", cwd=tmp_path)
-        assert "going on from out/checkpoints/frames-" in resumed.stdout
+        assert "resuming from out/checkpoints/frames-" in resumed.stdout
     finally:
         training.kill()
         training.wait()
@@ -231,12 +231,12 @@ def test_a_scenario_without_a_preset_and_one_of_ones_own(tmp_path):
         (["trian"], "unknown command 'trian'. Did you mean train?"),
         (["train", "task=vmas/navigatoin"], "Did you mean vmas/navigation"),
         (["train", "training.total_frame=10"], "Did you mean training.total_frames"),
-        (["train", "lr=1"], "lr is no key of the config. Here it is called training.actor_lr and training.critic_lr."),
+        (["train", "lr=1"], "lr is not a config key. Here it is called training.actor_lr and training.critic_lr."),
         (["train", "model.hidden=64"], "model.hidden must be a list; got 64. Write 'model.hidden=[64]'"),
         (["train", "model.hidden=64,32"], "Write 'model.hidden=[64,32]' or, to sweep, 'model.hidden=[64],[32]'"),
         (["train", "training.learning_groups=runner"], "Write 'training.learning_groups=[runner]'"),
         (["train", "task.kwargs.name=größe"], """for the shell: 'task.kwargs.name="größe"'"""),
-        (["train", "run_dir=/dev/null/x"], "files must be writable where they are to go; got [Errno 20]"),
+        (["train", "run_dir=/dev/null/x"], "output files must be writable; got [Errno 20]"),
         (["train", "--resume", "/dev/null/x"], "a run must be a folder with a config.yaml"),
         (["train", "training.batch_size=many"], "training.batch_size must be"),
         (["train", "training.batch_size=0"], "training.batch_size must be at least 1; got 0"),
@@ -291,9 +291,9 @@ def test_overrides_are_checked_against_the_keys_there_are():
     ]
     assert check_overrides(good[:3] + good[4:], defaults) == good[:3] + good[4:]
     assert check_overrides(["task.kwargs.b=2"], defaults) == ["++task.kwargs.b=2"]
-    with pytest.raises(ConfigError, match=r"task.horizn is no key of the config. Did you mean task.horizon"):
+    with pytest.raises(ConfigError, match=r"task.horizn is not a config key. Did you mean task.horizon"):
         check_overrides(["task.horizn=4"], defaults)
-    with pytest.raises(ConfigError, match=r"new\.key is no key"):
+    with pytest.raises(ConfigError, match=r"new\.key is not a config key"):
         check_overrides(["+new.key=1"], defaults)
 
 

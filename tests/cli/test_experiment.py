@@ -20,7 +20,10 @@ def make_config(total_frames):
     ("total_frames", "said"),
     [
         (600, None),  # 19 iterations of 32 are 608 frames, before and now
-        (1200, "at 25% of theirs when the run stopped, at 62% now that it has 1,216 frames"),  # 480 of 608, of 1216
+        (
+            1200,
+            "at 25% of their initial values when the run stopped, now at 62% because it has 1,216 frames",
+        ),  # 480 of 608, of 1216
     ],
 )
 def test_learning_rates_change_with_the_frames_of_a_run_and_not_with_its_last_iteration(total_frames, said):

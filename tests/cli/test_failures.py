@@ -73,7 +73,7 @@ def test_an_environment_that_raises_is_one_line_and_the_run_goes_on_from_what_wa
     assert line.startswith("masac train: error: environments must not fail; got LookupError: the sheep (flock.py:14, ")
     newest = newest_of(tmp_path / "out")
     assert f"Saved: out/checkpoints/{newest.folder.name} ({newest.frames} frames)" in line
-    assert line.endswith("Go on with masac train --resume out. Traceback: out/error.log")
+    assert line.endswith("Resume with masac train --resume out. Traceback: out/error.log")
     log = (tmp_path / "out" / "error.log").read_text()
     assert log.startswith("Traceback")
     assert "are gone" in log
@@ -89,7 +89,7 @@ def test_an_environment_that_returns_nonsense_in_the_middle_of_a_run_is_no_mista
     (line,) = err.splitlines()
     assert "step() of the environment must return five dicts" in line
     assert "Saved: out/checkpoints/" in line
-    assert line.endswith("Go on with masac train --resume out.")
+    assert line.endswith("Resume with masac train --resume out.")
 
 
 @pytest.mark.slow
@@ -98,13 +98,13 @@ def test_a_folder_whose_run_failed_at_its_first_step_can_be_trained_into_and_res
     for _ in range(2):
         code, _, err = masac(*failing)
         assert code == 1
-        assert "There is no checkpoint yet. Begin again" in err
+        assert "There is no checkpoint yet. Start again" in err
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     config["task"]["kwargs"]["fixed"] = True
     (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
     code, out, err = masac("train", "--resume", "out")
     assert (code, err) == (0, "")
-    assert "there is no checkpoint yet: beginning again" in out
+    assert "there is no checkpoint yet: starting from the beginning" in out
     code, _, err = masac(*failing)
     assert code == 2
     assert "run_dir must not hold a run yet" in err

@@ -82,7 +82,7 @@ def test_a_name_may_be_short_or_a_module_or_a_factory(tasks, arguments, parts):
         (["simple_fromation"], "Did you mean simple_formation"),
         (["no.where"], "task.scenario must be a module that can be imported; got 'no.where'"),
         (["pettingzoo/simple_psuh"], "Did you mean simple_push"),
-        (["pettingzoo/simple_tag", "task.kwarg.n=3"], "task.kwarg.n is no key of the config"),
+        (["pettingzoo/simple_tag", "task.kwarg.n=3"], "task.kwarg.n is not a config key"),
         (["tests.envs.factories:turn_based"], "Turn-based games are not supported"),
         (["tests.envs.factories:nothing"], "it made int"),
         (["tests.envs.misbehaving:unbounded"], "actions of group 'a' must be discrete, or floats with finite bounds"),

@@ -17,7 +17,7 @@ from masac.training.schedule import Schedule
 
 
 class Checkpointer:
-    """Writes the state of a run to checkpoints, and resumes the run from the newest.
+    """Writes the state of a run to checkpoints, and resumes the run from the newest one.
 
     Args:
         config: of the run.
@@ -42,10 +42,13 @@ class Checkpointer:
         self._remember()
 
     def due(self, evaluation: Mapping[str, float | int | None]) -> bool:
-        """Whether it is time, the evaluation is the best so far or to be the first, or the run has all its frames.
+        """Whether to write a checkpoint now.
+
+        That is every ``training.checkpoint_every``, at the best evaluation so far, before the first evaluation, and at
+        the end.
 
         Args:
-            evaluation: the numbers of an evaluation of these frames; empty if there was none.
+            evaluation: the numbers of an evaluation at these frames; empty if there was none.
         """
         frames, checkpoints = self.state.frames, self.state.checkpoints
         value = evaluation.get("eval/return_mean")
@@ -60,7 +63,7 @@ class Checkpointer:
         )
 
     def save(self, evaluation: Mapping[str, float | int | None]) -> dict[str, Tensor]:
-        """Write a checkpoint; returns the state in it.
+        """Write a checkpoint; returns its state.
 
         Args:
             evaluation: as in :meth:`due`.
@@ -70,27 +73,27 @@ class Checkpointer:
         return tensors
 
     def save_new_frames(self) -> None:
-        """Write a checkpoint if there are frames that no checkpoint has."""
+        """Write a checkpoint if frames were collected since the last one."""
         if self.state.frames > self._saved_frames:
             self.save({})
 
     def save_after(self, error: BaseException) -> None:
-        """Save what was learned after an error, as far as that is possible; several ranks cannot, one by one.
+        """Save a checkpoint and the policy after an error, if possible. Several ranks have no checkpoint to save alone.
 
         Args:
             error: what ends the run.
         """
-        with suppress(Exception):  # what happened may happen again
+        with suppress(Exception):  # saving may fail for the same reason
             if self.state.rank.world_size == 1 and not disk_is_full(error):
                 self.save_new_frames()
             if self.state.frames:
                 self.files.write_policy(self.state.policy, self.config, frames=self.state.frames)
 
     def resume(self) -> Checkpoint | None:
-        """Go on from the newest whole checkpoint; returns it, or None if there is none and the run may begin again.
+        """Load the newest complete checkpoint; returns it, or None if there is none and the run starts again.
 
         Raises:
-            ConfigError: if there is none, but something to lose; or if none is whole.
+            ConfigError: if there is none but there are results, or if all are damaged.
         """
         found = self.state.load(self._warn)
         if found is None:
@@ -102,7 +105,7 @@ class Checkpointer:
         self.state.begin_episodes(tensors)
         self._remember()
         if not (self.files.run_dir / "metrics.csv").is_file():
-            self._warn("metrics.csv is missing; a new one begins here")
+            self._warn("metrics.csv is missing; a new one starts here")
         return checkpoint
 
     def _remember(self) -> None:

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: what is needed to go on as if it had not stopped, whole or not there.
+"""Checkpoints of a run, from which it resumes as if it had not stopped.
 
 A checkpoint is a folder ``checkpoints/frames-NNNNNNNNNNNN`` with ``state.pt`` (tensors by name), ``policy.pt`` and
 ``checkpoint.json`` (counters, config, versions, digests of the files); the rows of the replay buffer are in
-``checkpoints/buffer``, shared by all checkpoints. It is written under another name, onto the disk, and renamed.
+``checkpoints/buffer``, shared by all checkpoints. It is written under another name, flushed to the disk, and renamed.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ NAME = re.compile(r"frames-(\d{12})")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint says of itself.
+    """The contents of ``checkpoint.json``.
 
     Args:
-        folder: where it is.
+        folder: of the checkpoint.
         frames: environment frames collected.
-        updates: updates taken, the skipped ones not counted.
-        skipped: updates skipped because something was not finite.
-        wall_time_s: how long the run took so far.
+        updates: applied updates.
+        skipped: updates that were skipped because something in them was not finite.
+        wall_time_s: duration of the run so far.
         eval_return: mean evaluation return at these frames; None if there was no evaluation.
         config: of the run.
-        versions: of the packages it was written with.
-        written: rows that the buffer of every rank ever got; their number is that of the ranks.
-        segments: the files of the buffers; None if they were left out.
+        versions: of the packages that it was written with.
+        written: for each rank, the rows that its buffer stored in all.
+        segments: the files of the buffers; None without buffers.
         digests: SHA-256 of its files.
     """
 
@@ -63,14 +63,14 @@ class Checkpoint:
     digests: Mapping[str, str]
 
     def has_buffers_of(self, ranks: int) -> bool:
-        """Whether it holds replay buffers, one for each of so many ranks."""
+        """Whether it holds replay buffers, for this number of ranks."""
         return self.segments is not None and len(self.written) == ranks
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its state.
+        """The state.
 
         Raises:
-            DamagedError: if a file of its is missing or not as it was written.
+            DamagedError: if a file is missing or damaged.
         """
         for name, digest in self.digests.items():
             check_digest(self.folder / name, digest)
@@ -82,7 +82,7 @@ class Checkpoints:
 
     Args:
         run_dir: the run's folder.
-        keep: how many of the newest are kept, besides the best.
+        keep: number of newest checkpoints that are kept, besides the best.
         with_buffer: whether they hold the replay buffer.
     """
 
@@ -101,7 +101,7 @@ class Checkpoints:
         *,
         about: Mapping[str, Any],
     ) -> Path:
-        """Write a checkpoint, then delete those that are not kept.
+        """Write a checkpoint, then delete those that are no longer kept.
 
         Args:
             tensors: the state, by name.
@@ -140,20 +140,20 @@ class Checkpoints:
         return folder
 
     def bytes_on_disk(self) -> int:
-        """What all of them take together."""
+        """The size of all checkpoints."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def load_buffers(self, checkpoint: Checkpoint, replays: Sequence[AnyReplay]) -> None:
         """Fill the buffers of all ranks with those of a checkpoint, if it has them for this number of ranks.
 
         Raises:
-            DamagedError: if a file of the buffer is missing or not as it was written.
+            DamagedError: if a file of the buffer is missing or damaged.
         """
         if checkpoint.has_buffers_of(len(replays)) and self.replay_files is not None:
             self.replay_files.load(checkpoint.segments or (), replays, written=checkpoint.written)
 
-    def go_on_from(self, checkpoint: Checkpoint) -> None:
-        """Make a checkpoint the newest one: those of more frames, which are damaged, are put aside."""
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Make a checkpoint the newest one; later ones, which are damaged, are renamed."""
         self.newest = checkpoint.folder
         for folder in found_in(self.folder):
             if _frames(folder) > checkpoint.frames:
@@ -164,7 +164,7 @@ class Checkpoints:
         self.best_return = -math.inf if best is None or best.eval_return is None else best.eval_return
 
     def _prune(self) -> None:
-        """Delete all but the newest and the best, then the rows that none of them needs."""
+        """Delete all but the newest and the best, then the rows that none of these needs."""
         whole = _readable(self.folder)  # newest first
         best = _best(whole)
         if best is not None and best.eval_return is not None:
@@ -174,15 +174,15 @@ class Checkpoints:
             if one not in kept:
                 _remove(one.folder)
         for path in self.folder.iterdir():
-            if path.name.startswith("."):  # of a process that was killed
+            if path.name.startswith("."):  # left by a killed process
                 shutil.rmtree(path, ignore_errors=True)
-        # What cannot be read for now may need rows too.
+        # A checkpoint that cannot be read at the moment may need rows too.
         if self.replay_files is not None and len(found_in(self.folder)) == len(kept):
             self.replay_files.delete_all_but(segment for one in kept for segment in one.segments or ())
 
 
 def found_in(folder: Path) -> list[Path]:
-    """The folders of checkpoints below ``folder``, whole or not, the newest first."""
+    """The folders of checkpoints below ``folder``, damaged or not, the newest first."""
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name)), key=_frames, reverse=True)
@@ -194,7 +194,7 @@ def newest_of(run_dir: Path) -> Checkpoint | None:
 
 
 def best_of(run_dir: Path) -> Checkpoint | None:
-    """The checkpoint of a run with the highest evaluation return; of several the newest."""
+    """The checkpoint of a run with the highest evaluation return; the newest of several."""
     return _best(_readable(run_dir / FOLDER))
 
 
@@ -204,7 +204,7 @@ def _best(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
 
 
 def _readable(folder: Path) -> list[Checkpoint]:
-    """The checkpoints below ``folder`` that say what they are, the newest first."""
+    """The checkpoints below ``folder`` with a readable ``checkpoint.json``, the newest first."""
     found = []
     for one in found_in(folder):
         with suppress(DamagedError):
@@ -213,10 +213,10 @@ def _readable(folder: Path) -> list[Checkpoint]:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """What a checkpoint says of itself.
+    """Read ``checkpoint.json``.
 
     Raises:
-        DamagedError: if that is damaged, or of another program or version.
+        DamagedError: if it is damaged, or was written by another program or version.
     """
     try:
         content = json.loads((folder / "checkpoint.json").read_text())
@@ -224,7 +224,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if content["format"] != FORMAT:
             raise DamagedError(f"it has format {content['format']}, this version of masac reads {FORMAT}")
         if content["digest"] != _digest(fields):
-            raise DamagedError("checkpoint.json is not as it was written")
+            raise DamagedError("checkpoint.json was changed after it was written")
         segments = fields["segments"]
         names = Checkpoint.__dataclass_fields__
         return Checkpoint(
@@ -247,7 +247,7 @@ def _frames(folder: Path) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a folder: first its name, so that half of it is never taken for a whole one."""
+    """Delete a folder; it is renamed first, so that a half-deleted one is never read."""
     if folder.exists():
         doomed = folder.with_name(f".{folder.name}.deleted")
         shutil.rmtree(doomed, ignore_errors=True)

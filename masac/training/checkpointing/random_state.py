@@ -1,4 +1,4 @@
-"""The random numbers of a process: seeds and states."""
+"""Seeds and states of the random number generators of a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> dict[str, Tensor]:
-    """The states of PyTorch's (every device's), NumPy's and Python's random numbers, as tensors."""
+    """The states of the generators of PyTorch (of every device), NumPy and Python, as tensors."""
     version, words, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)
     name, keys, position, has_gauss, cached = numpy_state
@@ -37,7 +37,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor]) -> None:
-    """Go on with the random numbers of :func:`random_state`; devices that are not here are left out."""
+    """Restore :func:`random_state`, except for devices that this machine does not have."""
     torch.set_rng_state(state["torch"])
     gauss = state["python_gauss"].tolist()
     random.setstate((3, tuple(state["python"].tolist()), gauss[0] if gauss else None))

@@ -1,8 +1,8 @@
 """Replay buffers on disk: segments of rows that are only ever added, shared by the checkpoints that are kept.
 
-A memory map of the live buffer would be no snapshot: rows are overwritten while training goes on. Here the rows added
-since the last checkpoint become one more file, and a checkpoint is a list of files. Files that no checkpoint lists are
-deleted, so the disk holds the buffer once, and what older checkpoints need beyond it.
+A memory map of the live buffer would not be a snapshot, as training overwrites its rows. Here the rows added since the
+last checkpoint become one more file, and a checkpoint is a list of files. Other files are deleted, so the
+disk holds the buffer once, plus the rows that only older checkpoints need.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from masac.training.replay.buffer import size_of
 from masac.training.replay.sharded import AnyReplay, as_tensors
 
 SEGMENT_BYTES = 64 * 2**20
-"""What a segment holds at most, and so the memory that writing and reading take besides the buffer."""
+"""The largest size of a segment, and so the memory that reading and writing take besides the buffer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A file of rows, counted from the first one the buffer ever got.
+    """A file of rows, counted from the first row that the buffer ever stored.
 
     Args:
         file: its name.
         first: its first row.
         end: the row after its last one.
         digest: SHA-256 of the file.
-        shard: the rank whose buffer it is of.
+        shard: the rank whose buffer has these rows.
     """
 
     file: str
@@ -44,10 +44,10 @@ class Segment:
 
 
 class ReplayFiles:
-    """The segments of the buffers of a run, one buffer a rank.
+    """The segments of the buffers of a run, one buffer per rank.
 
     Args:
-        folder: theirs, made when the first one is written.
+        folder: of the segments, created with the first one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class ReplayFiles:
         self.segments: list[Segment] = []
 
     def save(self, replays: Sequence[AnyReplay]) -> list[Segment]:
-        """Write the rows that no segment holds yet; returns the segments that hold the buffers as they are."""
+        """Write the rows that no segment holds yet; returns the segments of the current buffers."""
         self.segments = [segment for shard, replay in enumerate(replays) for segment in self._save(replay, shard)]
         return list(self.segments)
 
@@ -65,10 +65,10 @@ class ReplayFiles:
         Args:
             segments: of all buffers.
             replays: the buffers, as many as were saved.
-            written: the rows that every buffer ever got.
+            written: the rows that each buffer stored in all.
 
         Raises:
-            DamagedError: if a segment is missing or not as it was written.
+            DamagedError: if a segment is missing or damaged.
         """
         for shard, (replay, rows) in enumerate(zip(replays, written, strict=True)):
             own = [segment for segment in segments if segment.shard == shard]
@@ -79,7 +79,7 @@ class ReplayFiles:
         self.segments = list(segments)
 
     def delete_all_but(self, kept: Iterable[Segment]) -> None:
-        """Delete the files of all other segments, and what an interrupted write left."""
+        """Delete the files of all other segments, and files that were not written to their end."""
         names = {segment.file for segment in kept} | {segment.file for segment in self.segments}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.name not in names:

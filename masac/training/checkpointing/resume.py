@@ -1,4 +1,4 @@
-"""Going on with a run: its state from a checkpoint, under a config that does not contradict it."""
+"""Resuming a run: its config, the changes that are allowed, and its state from a checkpoint."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def read_run_config(run_dir: Path) -> ExperimentConfig:
 
 
 def contradictions(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys in which a config contradicts that of the run it is to go on with.
+    """The keys that differ between a run's config and the one to resume it with, but must not.
 
     Args:
-        new: the config, by dotted keys.
-        old: that of the run.
+        new: the config to resume with, by dotted keys.
+        old: the config of the run.
 
     Returns:
-        Of every key what the config has, and what the run had.
+        The new and the old value by key.
     """
     may_change = {key for key, setting in settings_of(ExperimentConfig()).items() if setting.may_change}
     return {
@@ -75,16 +75,16 @@ def load_newest(
     *,
     warn: Callable[[str], None],
 ) -> Checkpoint | None:
-    """Load the newest whole checkpoint of a run; None if there is none at all.
+    """Load the newest complete checkpoint of a run; None if there is no checkpoint.
 
     Args:
-        checkpoints: the run's.
-        config: what to go on with.
-        load: loads one, all or nothing; raises :class:`DamagedError` if it cannot.
-        warn: is told of every checkpoint that is passed over.
+        checkpoints: of the run.
+        config: to resume with.
+        load: loads a checkpoint; raises :class:`DamagedError` if it is damaged.
+        warn: prints a warning about a checkpoint that cannot be used.
 
     Raises:
-        ConfigError: if there are checkpoints, but none that is whole.
+        ConfigError: if all checkpoints are damaged.
     """
     folders = found_in(checkpoints.folder)
     for folder in folders:
@@ -92,25 +92,27 @@ def load_newest(
             checkpoint = read_checkpoint(folder)
             foreign = contradictions(by_key(config), by_key(_read(checkpoint.config)))
             if foreign:
-                raise DamagedError(f"it is of another run: {', '.join(foreign)} differ")
+                raise DamagedError(f"it belongs to another run: {', '.join(foreign)} differ")
             load(checkpoint)
         except DamagedError as error:
             warn(f"the checkpoint {folder} cannot be used: {error}")
             continue
-        checkpoints.go_on_from(checkpoint)
+        checkpoints.resume_from(checkpoint)
         now = installed_versions()
         for name in sorted({*now, *checkpoint.versions}):
             before, here = checkpoint.versions.get(name), now.get(name)
             if before != here:
-                warn(f"the checkpoint was written with {name} {before}, here is {here}: numbers may differ")
+                warn(f"the checkpoint was written with {name} {before}, this is {name} {here}: numbers may differ")
         return checkpoint
     if folders:
-        raise ConfigError(f"a run must have a whole checkpoint to go on from; none in {str(checkpoints.folder)!r} is.")
+        raise ConfigError(
+            f"a run must have a complete checkpoint to be resumed; all in {str(checkpoints.folder)!r} are damaged."
+        )
     return None
 
 
 def state_of(learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker) -> dict[str, Tensor]:
-    """All that learning depends on besides the buffer, as tensors by name."""
+    """The state that learning depends on besides the replay buffer, as tensors by name."""
     parts = {
         "learner": learner.state(),
         "normalizers": dict(policy.normalizers.state_dict()),
@@ -124,10 +126,10 @@ def state_of(learner: Learner, policy: Policy, rewards: RewardScaling, episodes:
 def set_state(
     state: Mapping[str, Tensor], learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker
 ) -> None:
-    """Go on from :func:`state_of`, but for the random numbers, which come last: :func:`set_random_state_from`.
+    """Restore :func:`state_of`, except for the random state, which :func:`set_random_state_from` restores last.
 
     Raises:
-        DamagedError: if the state is of other networks.
+        DamagedError: if the state is that of other networks.
     """
     try:
         learner.set_state(_part(state, "learner"))
@@ -139,7 +141,7 @@ def set_state(
 
 
 def random_states(rank: Rank) -> dict[str, Tensor]:
-    """The random numbers of all ranks but this one, as tensors by name, for rank 0 to keep beside its own."""
+    """The random states of all other ranks, as tensors by name, for the checkpoint that rank 0 writes."""
     states = rank.all_gather(random_state())
     return {
         f"{_random_of(index)}/{name}": value
@@ -150,7 +152,7 @@ def random_states(rank: Rank) -> dict[str, Tensor]:
 
 
 def set_random_state_from(state: Mapping[str, Tensor], rank: Rank) -> bool:
-    """Go on with the random numbers that a rank had; returns whether they are there."""
+    """Restore the random state of a rank; returns whether the checkpoint has one."""
     mine = _part(state, _random_of(rank.index))
     if mine:
         set_random_state(mine)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: config.yaml, metrics.csv, summary.json, policy.pt, learning_curve.png."""
+"""The files of a run besides its checkpoints: config.yaml, metrics.csv, summary.json, policy.pt, learning_curve.png."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import save_policy
 
 PACKAGES = ("masac", "torch", "torchrl", "tensordict", "numpy", "vmas", "pettingzoo", "mpe2")
-"""The packages whose versions a summary and a checkpoint record, where they are installed."""
+"""The packages whose versions a summary and a checkpoint record, if they are installed."""
 
 
 class RunFiles:
     """The files of one run.
 
     Args:
-        run_dir: their folder, made if need be.
-        writes: whether this process is the one that writes; the methods of another do nothing.
-        resumes: whether the folder is to hold a run already.
+        run_dir: their folder, created if it does not exist.
+        writes: whether this process writes; otherwise the methods do nothing.
+        resumes: whether the folder may hold a run already.
 
     Raises:
-        ConfigError: if a run is there already, and should not be.
+        ConfigError: if the folder holds a run that is not resumed, or cannot be written to.
     """
 
     def __init__(self, run_dir: Path, *, writes: bool = True, resumes: bool = False) -> None:
@@ -60,58 +60,56 @@ class RunFiles:
             if not resumes and (found_in(run_dir / FOLDER) or self._worth_keeping()):
                 self._unlock()
                 raise ConfigError(
-                    f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=..., or go on with "
-                    f"{self.resume_command}"
+                    f"run_dir must not hold a run yet; got {str(run_dir)!r}. Change it with run_dir=..., or resume the "
+                    f"run with {self.resume_command}"
                 )
             flush_names(run_dir.parent)
             (run_dir / "error.log").unlink(missing_ok=True)  # of an earlier start
         except OSError as error:
-            step = "Make it so, or resume a copy of it" if resumes else "Change it with run_dir=..."
-            raise ConfigError(
-                f"run_dir must be a folder that can be written to; got {str(run_dir)!r}: {error}. {step}"
-            ) from None
+            step = "Make it writable, or resume a copy of it" if resumes else "Change it with run_dir=..."
+            raise ConfigError(f"run_dir must be a writable folder; got {str(run_dir)!r}: {error}. {step}") from None
 
     @property
     def resume_command(self) -> str:
-        """What to type to go on with the run."""
+        """The command that resumes the run."""
         return f"masac train --resume {shlex.quote(str(self.run_dir))}"
 
     def explain(self, error: BaseException, *, newest: Path | None) -> RunFailedError | None:
-        """What to raise in the place of an error that a run may end with by no fault of anybody's code; else None.
+        """The error to raise for a full disk or a lost rank, with the command that resumes the run; None for others.
 
         Args:
             error: what was raised.
-            newest: the last whole checkpoint.
+            newest: the last complete checkpoint.
         """
         if disk_is_full(error):
             return RunFailedError(
-                f"the disk must have room for what a run writes; there is none left below {self.run_dir}. The last "
-                f"whole checkpoint is {newest or 'none'}. Make room, then go on with {self.resume_command}",
-                says_how_to_go_on=True,
+                f"the disk must have free space for the files of a run; got none below {self.run_dir}. The last "
+                f"complete checkpoint is {newest or 'none'}. Free some, then resume with {self.resume_command}",
+                names_resume_command=True,
             )
         if isinstance(error, RankLostError | OtherRankFailedError):
-            return RunFailedError(f"{error} Go on with {self.resume_command}", says_how_to_go_on=True)
+            return RunFailedError(f"{error} Resume with {self.resume_command}", names_resume_command=True)
         return None
 
     def check_barely_begun(self) -> None:
-        """Raise ConfigError if there is something to lose by beginning a run without checkpoints again."""
+        """Raise ConfigError if starting a run without checkpoints again would overwrite its results."""
         if self.writes and (name := self._worth_keeping()):
             raise ConfigError(
-                f"a run must have checkpoints to go on from; {str(self.run_dir)!r} has a {name} and none. Begin "
-                "another run with another run_dir=..."
+                f"a run must have checkpoints to be resumed; {str(self.run_dir)!r} has a {name} but no checkpoint. "
+                "Start another run with another run_dir=..."
             )
 
     def _worth_keeping(self) -> str | None:
-        """What a run that got anywhere left in the folder. One that failed before leaves nothing to lose."""
+        """The first result file in the folder; None after a run that failed before it had any."""
         return next((name for name in ("summary.json", "policy.pt") if (self.run_dir / name).exists()), None)
 
     def close(self) -> None:
-        """Let another process go on with the run."""
+        """Release the lock, so that another process may resume the run."""
         if self.writes:
             self._unlock()
 
     def write_config(self, config: ExperimentConfig) -> None:
-        """Write ``config.yaml``, which ``masac`` can read back."""
+        """Write ``config.yaml``."""
         if not self.writes:
             return
         text = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
@@ -120,12 +118,12 @@ class RunFiles:
     def open_metrics(
         self, columns: list[str], *, frames: int, warn: Callable[[str], None] = lambda line: None
     ) -> Metrics:
-        """Start ``metrics.csv``, or go on with it from ``frames``.
+        """Start ``metrics.csv``, or continue it from ``frames``.
 
         Args:
             columns: its header.
-            frames: of a run that goes on; 0 for one that begins.
-            warn: is told where the numbers of an earlier run are kept, of which there is nothing else.
+            frames: of a resumed run; 0 for a new one.
+            warn: prints a warning with the new name of an earlier ``metrics.csv`` whose run left no checkpoint.
         """
         if not self.writes:
             return Metrics(Path(os.devnull), columns)
@@ -139,7 +137,7 @@ class RunFiles:
         return Metrics(path, columns, append=frames > 0)
 
     def first_success(self, rate: float) -> dict[str, int | float | None]:
-        """Frames and seconds of the first evaluation with a success rate of ``rate`` or more, by ``metrics.csv``."""
+        """Frames and seconds of the first evaluation in ``metrics.csv`` with a success rate of at least ``rate``."""
         path = self.run_dir / "metrics.csv"
         if path.is_file():
             with path.open(newline="") as file:
@@ -169,7 +167,7 @@ class RunFiles:
         write_atomically(self.run_dir / "summary.json", lambda file: file.write(f"{text}\n".encode()))
 
     def draw_learning_curve(self, warn: Callable[[str], None]) -> None:
-        """Draw ``learning_curve.png``, or warn why that cannot be: a run that is done is not to fail for its picture.
+        """Draw ``learning_curve.png``. A finished run must not fail for its picture, so errors become warnings.
 
         Args:
             warn: prints a warning.
@@ -183,11 +181,12 @@ class RunFiles:
 
 
 class Metrics:
-    """A CSV file with one row an iteration.
+    """A CSV file with one row per iteration.
 
     Args:
         path: the file.
         columns: its header.
+        append: whether the file exists and gets more rows.
     """
 
     def __init__(self, path: Path, columns: list[str], *, append: bool = False) -> None:
@@ -197,11 +196,11 @@ class Metrics:
             self._writer.writeheader()
 
     def write(self, row: Mapping[str, float | int | None]) -> None:
-        """Append a row; what is None stays empty."""
+        """Append a row; the cell of None is empty."""
         self._writer.writerow({name: _text(value) for name, value in row.items()})
 
     def flush(self) -> None:
-        """Have all rows on the disk."""
+        """Flush all rows to the disk."""
         self._file.flush()
         with suppress(OSError):  # os.devnull has no disk
             os.fsync(self._file.fileno())
@@ -214,13 +213,13 @@ class Metrics:
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of the packages that decide what a run does, and of Python."""
+    """The versions of Python and of the packages that a run's numbers depend on."""
     found = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
     return {name: number for name, number in found.items() if number is not None}
 
 
 def has_updates(path: Path) -> bool:
-    """Whether a ``metrics.csv`` is of a run that learned, rather than of a start that failed."""
+    """Whether a ``metrics.csv`` has a row with updates."""
     if not path.is_file():
         return False
     with path.open(newline="") as file:
@@ -228,11 +227,11 @@ def has_updates(path: Path) -> bool:
 
 
 def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
-    """Keep the rows of ``metrics.csv`` up to ``frames``: those beyond are of what a resumed run does again."""
+    """Keep the rows of ``metrics.csv`` up to ``frames``: a resumed run collects the later frames again."""
     kept: list[dict[str, str]] = []
     if path.is_file():
         with path.open(newline="") as file:
-            # A row that was cut short by the end of the process is one beyond, or has too few numbers.
+            # The row being written when the process was killed is incomplete: it has too few numbers.
             rows = [row for row in csv.DictReader(file) if None not in row.values() and row["frames"].isdigit()]
             kept = [{name: row.get(name, "") for name in columns} for row in rows if int(row["frames"]) <= frames]
     text = io.StringIO(newline="")
@@ -243,7 +242,7 @@ def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
 
 
 def _lock(run_dir: Path) -> int:
-    """Keep other processes from training in a folder until the descriptor that is returned is closed."""
+    """Lock a folder against other training processes until the returned descriptor is closed."""
     descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     if sys.platform != "win32":
         import fcntl
@@ -255,8 +254,8 @@ def _lock(run_dir: Path) -> int:
                 return descriptor
             os.close(descriptor)
             raise ConfigError(
-                f"a run must be trained by one process at a time; another one is at {str(run_dir)!r}. Wait for it, or "
-                "end it"
+                f"a run must be trained by one process at a time; another process trains {str(run_dir)!r}. Wait for "
+                "it, or end it"
             ) from None
     return descriptor
 

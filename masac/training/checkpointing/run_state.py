@@ -1,4 +1,4 @@
-"""The state of a run: all that it goes on from, in memory and in checkpoints."""
+"""The state of a run, in memory and in checkpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from masac.training.reward_scaling import RewardScaling
 
 
 class RunState:
-    """Counters, networks, optimizers, statistics, replay buffers and random numbers, of all ranks.
+    """Counters, networks, optimizers, statistics, replay buffers and random states, of all ranks.
 
     Args:
         config: of the run.
@@ -43,7 +43,7 @@ class RunState:
         episodes: the last episodes.
         replay: this rank's buffer.
         collector: of this rank; its running episodes are not in checkpoints.
-        checkpoints: where to.
+        checkpoints: reads and writes them.
 
     Attributes:
         frames: collected so far, by all ranks.
@@ -72,12 +72,12 @@ class RunState:
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Begin to count the seconds of this start of the run."""
+        """Count the seconds of the run from now on."""
         self._started = time.perf_counter()
 
     @property
     def counters(self) -> Counters:
-        """How far the run is."""
+        """The progress of the run."""
         return Counters(
             frames=self.frames,
             updates=self.learner.updates,
@@ -91,7 +91,7 @@ class RunState:
         return self.learner.updates + self.skipped_updates
 
     def save(self, *, eval_return: float | None) -> dict[str, Tensor]:
-        """Write a checkpoint; returns the state in it.
+        """Write a checkpoint; returns its state.
 
         Args:
             eval_return: see :class:`Checkpoint`.
@@ -114,10 +114,10 @@ class RunState:
         return state
 
     def load(self, warn: Callable[[str], None]) -> tuple[Checkpoint, dict[str, Tensor]] | None:
-        """Go on from the newest whole checkpoint; returns it and its state, for :meth:`begin_episodes`, or None.
+        """Load the newest complete checkpoint; returns it and its state, for :meth:`begin_episodes`, or None.
 
         Args:
-            warn: is told of checkpoints that cannot be used.
+            warn: prints a warning about a checkpoint that cannot be used.
         """
         found: tuple[Checkpoint, dict[str, Tensor]] | None = None
         with all_replays(self.replay, self.rank) as replays:
@@ -139,10 +139,10 @@ class RunState:
         return found
 
     def begin_episodes(self, state: Mapping[str, Tensor]) -> None:
-        """Begin new episodes, which depend on the frames so far and nothing else.
+        """Begin new episodes, which depend only on the seed and the frames so far, and restore the random state.
 
         Args:
-            state: of a checkpoint, with the random numbers to go on with; a rank that it has none of gets new ones.
+            state: of a checkpoint; a rank without a random state in it is seeded.
         """
         seed = self.rank.seed(self.config.seed, self.frames)
         self.collector.reset(seed)
@@ -152,7 +152,7 @@ class RunState:
             seed_everything(seed)
 
     def broadcast_initial_state(self) -> None:
-        """Have all ranks begin with the networks, targets, temperatures and statistics of rank 0."""
+        """Copy networks, targets, temperatures and statistics from rank 0 to all ranks."""
         if self.rank.world_size > 1:
             state = {
                 name: value.cpu()

@@ -234,7 +234,7 @@ def test_where_all_are_damaged_nothing_is_begun_anew(tmp_path):
     for folder in found_in(tmp_path / "checkpoints"):
         (folder / "checkpoint.json").write_text("{}")
     before = (tmp_path / "metrics.csv").read_text()
-    with pytest.raises(ConfigError, match="must have a whole checkpoint to go on from"):
+    with pytest.raises(ConfigError, match="must have a complete checkpoint to be resumed"):
         Trainer(config(), tmp_path, console=QUIET, resumes=True)
     assert (tmp_path / "metrics.csv").read_text() == before
 
@@ -303,7 +303,7 @@ def test_a_finished_run_without_its_checkpoints_is_not_begun_again(tmp_path):
     train(config(), tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
     before = (tmp_path / "metrics.csv").read_text()
-    with pytest.raises(ConfigError, match="a run must have checkpoints to go on from"):
+    with pytest.raises(ConfigError, match="a run must have checkpoints to be resumed"):
         Trainer(config(), tmp_path, console=QUIET, resumes=True)
     assert (tmp_path / "metrics.csv").read_text() == before
 
@@ -368,7 +368,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(tmp_path):
 
         trainer._checkpoint = fill_the_disk
         try:
-            with pytest.raises(RunFailedError, match=r"the disk must have room.*frames-000000000064.*--resume"):
+            with pytest.raises(RunFailedError, match=r"the disk must have free space.*frames-000000000064.*--resume"):
                 trainer.run()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -457,7 +457,7 @@ def test_other_versions_of_packages_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr("masac.training.checkpointing.resume.installed_versions", lambda: {"torch": "9.9"})
     train(config(), tmp_path, resumes=True, console=console)
     here = read_checkpoint(found_in(tmp_path / "checkpoints")[-1].parent / "frames-000000000064").versions["torch"]
-    assert f"the checkpoint was written with torch {here}, here is 9.9" in console.export_text()
+    assert f"the checkpoint was written with torch {here}, this is torch 9.9" in console.export_text()
 
 
 def test_bytes_on_disk_are_those_of_the_files(tmp_path):

@@ -19,7 +19,7 @@ def test_the_first_evaluation_that_solves_the_task_is_found_in_the_metrics(tmp_p
 @pytest.mark.parametrize(("resumes", "step"), [(False, r"with run_dir=\.\.\."), (True, "or resume a copy of it")])
 def test_a_run_that_cannot_be_written_says_what_to_do(tmp_path, resumes, step):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=f"run_dir must be a folder that can be written to; got .*{step}"):
+    with pytest.raises(ConfigError, match=f"run_dir must be a writable folder; got .*{step}"):
         RunFiles(tmp_path / "file" / "run", resumes=resumes)
 
 

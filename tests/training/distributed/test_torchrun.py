@@ -93,9 +93,9 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_goes_on(tmp_path):
     wait_for_a_checkpoint(process, run_dir)
     rank_1_of(process).send_signal(signal.SIGKILL)
     output = finish(process, code=1, timeout=60)
-    assert f"this one lost another one. Go on with masac train --resume {run_dir}" in output
+    assert f"this one lost another one. Resume with masac train --resume {run_dir}" in output
     frames = newest_of(run_dir).frames
-    assert "going on from" in finish(start("--resume", run_dir, f"training.total_frames={frames + 128}"))
+    assert "resuming from" in finish(start("--resume", run_dir, f"training.total_frames={frames + 128}"))
 
 
 @pytest.mark.slow
@@ -124,4 +124,4 @@ def test_a_run_that_fails_on_one_rank_says_why_and_leaves_a_checkpoint(tmp_path)
 @pytest.mark.slow
 def test_several_ranks_do_not_sweep(tmp_path):
     output = finish(start("-m", "seed=0,1", f"run_dir={tmp_path}"), code=1)
-    assert output.count("a sweep (-m) must be begun without torchrun") == 1
+    assert output.count("a sweep (-m) must be started without torchrun") == 1
