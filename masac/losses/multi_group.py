@@ -18,7 +18,6 @@ from masac.losses.base import NO_OTHER_GROUPS, GroupLoss, PolicyOutput
 from masac.losses.network_inputs import GroupActions, OtherGroups
 
 CriticSees = Literal["group", "all_groups"]
-TARGETS = "target_qvalue_network_params"
 
 
 class MultiGroupLoss(LossModule):
@@ -37,7 +36,8 @@ class MultiGroupLoss(LossModule):
 
     ``forward`` returns a TensorDict with an entry a group, which holds what the group's loss returns, and ``"loss"``,
     the sum of all their terms to call ``backward`` on. It writes the largest priority of any group, ``[*B]``, into its
-    input. ``SoftUpdate(loss)`` and ``HardUpdate(loss)`` cover the target networks of all groups.
+    input. Each group has target critics of its own, so TorchRL's updaters take the losses of the groups:
+    ``targets = [SoftUpdate(one, tau=0.005) for one in loss.group_losses]``. :class:`UpdateStep` updates all of them.
 
     Raises:
         ValueError: if groups repeat, a reduction is ``"none"``, or ``critic_sees`` contradicts the critics.
@@ -82,11 +82,6 @@ class MultiGroupLoss(LossModule):
         if critic_sees == "all_groups":
             for loss in losses:
                 loss.draws_actions = True
-        # One record of whether the targets are updated, so that an updater of all groups quiets each loss's reminder.
-        for loss in losses:
-            for network, updated in loss._has_update_associated.items():
-                self._has_update_associated[network] = self._has_update_associated.get(network, True) and updated
-            loss._has_update_associated = self._has_update_associated
 
     @property
     def group_losses(self) -> list[GroupLoss]:
@@ -200,23 +195,6 @@ class MultiGroupLoss(LossModule):
                 losses, signals, policies, next_policies, others, strict=True
             )
         ]
-
-    # -- target networks: TorchRL's updaters look for them among the children, by name --------------------------------
-
-    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        """The children, and the target networks of all groups under the names that TorchRL's updaters look for."""
-        yield from super().named_children()
-        for index, loss in enumerate(self.group_losses):
-            if loss.delay_qvalue:
-                # Past the attribute, which reminds of updating the targets whenever it is read.
-                yield f"target_group{index}_qvalue_network_params", dict(loss.named_children())[TARGETS]
-
-    def __getattr__(self, item: str) -> Any:
-        prefix, _, rest = item.removeprefix("target_").partition("_")
-        if prefix.startswith("group") and rest == "qvalue_network_params":
-            loss = self.group_losses[int(prefix.removeprefix("group"))]
-            return loss.target_qvalue_network_params if item.startswith("target_") else loss.qvalue_network_params
-        return super().__getattr__(item)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,6 @@ from masac.group_signals import (
 from masac.keys import as_path, get_entry, in_group
 from masac.layouts import group_size, needs_agent_axis, resolve_critic_layout
 from masac.losses.critic_values import make_critic_values
-from masac.losses.denominators import record_denominator
 from masac.losses.network_checks import check_actor, check_critics, layout_in_drop_mode
 from masac.losses.options import LossFunction, Reduction, TorchRLOptions, check_torchrl_options
 from masac.losses.row_mask import RowMaskedLoss
@@ -88,6 +87,11 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     value_network_params = None
     target_value_network_params = None
     SUPPORTED_VALUE_ESTIMATORS = tuple(ESTIMATORS)
+
+    denominators: dict[str, Tensor] | None = None
+    """Where a dict is set, a call records in it what each mean divides by, so that the means of processes that hold the
+    rows of one batch can be averaged exactly: their sum, each times its denominator, over the sum of the denominators.
+    Without masks and weights nothing is recorded: every process has as many entries."""
 
     _value_name: str
     """The accepted key of what a critic writes."""
@@ -426,8 +430,10 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         return functional.masked_sum(values, living, weights)
 
     def _mean(self, name: str, values: Tensor, mask: Tensor | None, weights: Tensor | None = None) -> Tensor:
-        """A masked mean, and a note of what it is over."""
-        record_denominator((self.group, name), values, mask, weights)
+        """A masked mean; its denominator is recorded where :attr:`denominators` asks for it."""
+        if self.denominators is not None and not (mask is None and weights is None):
+            counted = torch.ones_like(values) if weights is None else weights.expand_as(values)
+            self.denominators[name] = functional.masked_sum(counted.detach(), mask)
         return functional.masked_mean(values, mask, weights)
 
     def _weights(self, tensordict: TensorDictBase) -> Tensor | None:

@@ -20,7 +20,6 @@ from torchrl.objectives import SoftUpdate
 from masac.groups import group_name
 from masac.keys import as_path
 from masac.losses.base import GroupLoss
-from masac.losses.denominators import recording_denominators
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.distributed.gradient_sum import Gradients, GradientSum
 from masac.training.distributed.ranks import ALONE, Rank
@@ -118,7 +117,8 @@ class UpdateStep:
             self._unpack_reduced if mode == "eager" else TracedFunction(self._unpack_reduced, compile=False)
         )
         self._target_update = get_ema_multi_avg_fn(1 - tau)
-        SoftUpdate(loss, tau=tau)  # begins with targets equal to the critics, and stops the loss's reminder of it
+        for one in self._groups.values():
+            SoftUpdate(one, tau=tau)  # begins with targets equal to the critics, and stops the loss's reminder of it
         self._critics = _tensors(self._groups.values(), "qvalue_network_params")
         self._targets = _tensors(self._groups.values(), "target_qvalue_network_params")
 
@@ -213,12 +213,14 @@ class UpdateStep:
         """What this process's rows of the batch have to say, as a flat tensor, and their priority."""
         assert self._gradient_sum is not None
         batch = batch.copy()
-        with recording_denominators() as denominators:
-            found = self._compute_gradients(batch)
-        prefixes = {loss.group: prefix for prefix, loss in self._groups.items()}
-        share = self._gradient_sum.pack(
-            found, {f"{prefixes[group]}{name}": n for (group, name), n in denominators.items()}
-        )
+        recorded: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in self._groups}
+        for prefix, loss in self._groups.items():
+            loss.denominators = recorded[prefix]
+        found = self._compute_gradients(batch)
+        for loss in self._groups.values():
+            loss.denominators = None
+        denominators = {f"{prefix}{name}": n for prefix, means in recorded.items() for name, n in means.items()}
+        share = self._gradient_sum.pack(found, denominators)
         return {"packed": share, "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
 
     def _unpack_reduced(self, packed: TensorDictBase) -> Results:

@@ -1,7 +1,7 @@
 """One update from the rows that several processes hold, each its own.
 
 A mean over all rows is that of the processes' means, each times its denominator (see
-:mod:`masac.losses.denominators`); the gradients of means too. So every process multiplies its results by their
+``GroupLossModule.denominators``); the gradients of means too. So every process multiplies its results by their
 denominators, puts them into one flat tensor, and one all-reduce gives all processes the same: a mean over the living
 agents of all rows, not a mean of means.
 """
