@@ -1,1 +1,1 @@
-"""Files that are written whole and read with care."""
+"""Files that are written atomically and checked when they are read."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing: a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name, onto the disk, then rename it: whatever happens, nobody sees half a file."""
+    """Write a file under another name, flush it to the disk, then rename it, so that it is never incomplete."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         write_through(temporary, write)
@@ -25,7 +25,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_through(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file, onto the disk."""
+    """Write a file and flush it to the disk."""
     with path.open("wb") as file:
         write(file)
         file.flush()
@@ -33,8 +33,8 @@ def write_through(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def flush_names(folder: Path) -> None:
-    """Have the system write the names in a folder onto the disk."""
-    if sys.platform == "win32":  # there a folder cannot be opened
+    """Flush the file names of a folder to the disk."""
+    if sys.platform == "win32":  # where a folder cannot be opened
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -44,7 +44,7 @@ def flush_names(folder: Path) -> None:
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error came from a disk without room, PyTorch's own wrapping included."""
+    """Whether an error, or one that caused it, came from a full disk."""
     return any(isinstance(one, OSError) and one.errno in DISK_FULL for one in _causes(error))
 
 

@@ -1,4 +1,4 @@
-"""Files that are checked before they are believed, and read without running code."""
+"""Files that are checked by their digest, and read without running code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class DamagedError(Exception):
-    """A file is missing, not as it was written, or not what it should be."""
+    """A file is missing, changed after it was written, or of another kind."""
 
 
 def digest_of(path: Path) -> str:
@@ -23,7 +23,7 @@ def digest_of(path: Path) -> str:
 
 
 def check_digest(path: Path, digest: str) -> None:
-    """Raise :class:`DamagedError` unless a file is as it was written."""
+    """Raise :class:`DamagedError` unless a file has a digest."""
     if not path.is_file():
         raise DamagedError(f"{path.name} is missing")
     try:
@@ -31,14 +31,14 @@ def check_digest(path: Path, digest: str) -> None:
     except OSError as error:
         raise DamagedError(f"{path.name} cannot be read ({error})") from None
     if found != digest:
-        raise DamagedError(f"{path.name} is not as it was written")
+        raise DamagedError(f"{path.name} was changed after it was written")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file, by name; never runs code that the file holds."""
+    """The tensors in a file, by name; never runs code from the file."""
     try:
         tensors = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # what PyTorch raises for a file that is none of its own is not specified
+    except Exception as error:  # PyTorch does not specify what it raises for a foreign file
         raise DamagedError(f"{path.name} holds no tensors ({type(error).__name__})") from None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise DamagedError(f"{path.name} must hold tensors by name")

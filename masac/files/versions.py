@@ -1,4 +1,4 @@
-"""The versions of the packages that are installed."""
+"""The versions of installed packages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from importlib.util import find_spec
 
 @cache
 def installed_version(package: str) -> str | None:
-    """The version of the package that is imported by a name; None if there is none.
+    """The version of the package that is imported by a name; None if it is not installed.
 
-    What is installed may have another name: ``torchrl`` comes with ``torchrl-nightly``, too.
+    The distribution may have another name: ``torchrl`` also comes from ``torchrl-nightly``.
     """
     try:
         return version(package)

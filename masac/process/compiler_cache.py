@@ -1,6 +1,6 @@
-"""What a compilation that was killed leaves in the cache of PyTorch's compiler on disk.
+"""Removes what a killed compilation left in the on-disk cache of PyTorch's compiler.
 
-Linkers write libraries in place, and PyTorch takes those it finds: of an empty one it raises an error at every start,
+Linkers write libraries in place, and PyTorch loads any library that it finds: an empty one is an error at every start,
 and a half-written one ends the process (SIGBUS).
 """
 
@@ -12,29 +12,29 @@ from contextlib import suppress
 from pathlib import Path
 
 WRITTEN_S = 10.0
-"""A library that is not whole and was not written to for so long is not being written any more. So long is waited."""
+"""An incomplete library that did not change for this time is abandoned. We wait this long at most."""
 
 
 def remove_damaged_libraries(folder: Path) -> None:
-    """Remove the half-written libraries in a cache, which PyTorch then makes anew; waits for those being written."""
+    """Remove incomplete libraries from a cache, which PyTorch then compiles again; wait for those being written."""
     deadline = time.monotonic() + WRITTEN_S
     for library in folder.rglob("*.so"):
         with suppress(OSError):  # a file of another user, or gone
             while is_damaged(library):
-                # One in the future, by the clock of another machine on a shared file system, says as little.
+                # On a shared file system the clock of another machine may put it into the future.
                 age = abs(time.time() - library.stat().st_mtime)
                 if age >= WRITTEN_S:
                     library.unlink()
                     break
-                if time.monotonic() >= deadline:  # others keep writing: theirs will be whole when it is wanted
+                if time.monotonic() >= deadline:  # another process still writes it
                     break
                 time.sleep(min(max(WRITTEN_S - age, 0.1), 1.0))
 
 
 def is_damaged(library: Path) -> bool:
-    """Whether the file is zeros (the machine went off), or too short for an ELF library (Linux).
+    """Whether the file is all zeros (after a power loss), or too short for an ELF library (Linux).
 
-    That has a table of its sections at its end.
+    An ELF library ends with the table of its sections, whose place its header names.
     """
     size = library.stat().st_size
     with library.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Whether a replay buffer fits, before it is allocated."""
+"""Checks that a replay buffer fits into memory, before it is allocated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUP = Path("/sys/fs/cgroup")
 
 
 def check_buffer_fits(rows: int, bytes_per_row: int, device: str) -> None:
-    """Raise :class:`ConfigError`, with the numbers, if a buffer takes more memory than its device has free."""
+    """Raise :class:`ConfigError` if a buffer takes more memory than its device has free."""
     needed, free = rows * bytes_per_row, free_memory(device)
     if needed > free:
         raise ConfigError(
@@ -32,7 +32,7 @@ def free_memory(device: str) -> float:
 
 
 def _free_in_group() -> float:
-    """What the control group of a container leaves (cgroup v2); infinite where there is none."""
+    """Free bytes in the control group of a container (cgroup v2); infinite without one."""
     try:
         limit, used = ((GROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:

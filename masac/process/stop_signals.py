@@ -1,4 +1,4 @@
-"""Signals that end a command: a run where it can go on from, anything else at once, whatever it is doing."""
+"""Signals that end a command: a training run where it can be resumed, any other command at once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from types import FrameType
 from masac.process.tracebacks import first_line
 
 PATIENCE_S = 10.0
-"""How long an environment (or a compiler) may go on after a signal; as long again until the process is ended."""
+"""How long an environment or compiler may continue after a signal; after twice this time the process is ended."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class StoppedBySignal(KeyboardInterrupt):
-    """A signal ended what was being done.
+    """A signal ended the current stage.
 
     Args:
         number: of the signal.
@@ -35,11 +35,11 @@ class StoppedBySignal(KeyboardInterrupt):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """What is being done.
+    """A stage of the program.
 
     Args:
-        name: what a run stops after, in words.
-        may_be_cut: whether it may be left in the middle, with nothing lost but itself.
+        name: in words, for messages.
+        may_be_cut: whether it may be interrupted without losing more than its own result.
     """
 
     name: str
@@ -47,16 +47,15 @@ class Stage:
 
 
 class StopRequest:
-    """What signals asked for.
+    """A request by signals to stop.
 
     Args:
-        at_once: whether the first signal raises, as a second one does.
+        at_once: whether the first signal raises, as the second one does.
         say: prints a line; called in another thread.
 
     Attributes:
-        number: of the first signal; None before.
-        now: whether what cannot be cut is to end as soon as it can: a second signal came, or what could be cut was cut
-            or failed after the first one.
+        number: of the first signal; None before it.
+        now: whether to stop as soon as possible: a second signal came, or a stage was cut or failed after the first.
     """
 
     def __init__(self, *, at_once: bool = False, say: Callable[[str], None] = lambda line: None) -> None:
@@ -71,19 +70,22 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked the run to end."""
+        """Whether a signal asked the run to stop."""
         return self.number is not None
 
     @property
     def third_signal(self) -> bool:
-        """Whether somebody asked more often than twice: what is being written is not to be waited for either."""
+        """Whether there were more than two signals: then files being written are not waited for either."""
         return self._count > 2
 
     @contextmanager
     def cutting(self, name: str) -> Iterator[None]:
-        """Leave what is inside in the middle, and set ``now``, when a second signal comes or it takes too long.
+        """Interrupt the code inside, and set ``now``, if a second signal comes or it takes too long.
 
-        What it raises after a signal is no failure: processes that it needs may have got the signal too.
+        An exception after a signal is not a failure: processes that the code needs may have got the signal too.
+
+        Args:
+            name: of the stage.
         """
         before, self._stage = self._stage, Stage(name=name, may_be_cut=True)
         try:
@@ -91,7 +93,7 @@ class StopRequest:
                 yield
             finally:
                 self._stage = before
-        except KeyboardInterrupt:  # also what a library makes of ours
+        except KeyboardInterrupt:  # ours, or one that a library raises in its place
             if self.third_signal or not self.requested:
                 raise
             self.now = True
@@ -104,7 +106,7 @@ class StopRequest:
     def on_signal(self, number: int) -> None:
         """React to a signal, in the main thread."""
         self.number = number if self.number is None else self.number
-        if self._watcher_sends:  # nobody asked once more
+        if self._watcher_sends:  # this one is from the watching thread, not from a user
             self._watcher_sends = False
             if self._stage.may_be_cut:
                 raise StoppedBySignal(self.number)
@@ -116,13 +118,13 @@ class StopRequest:
         self.now = self.now or not first
 
     def watch(self, signals: socket.socket, end: socket.socket) -> None:
-        """Say at once that a signal came, and see to it that something comes of it; in a thread of its own.
+        """Print immediately that a signal came, and end stages that do not react to it; runs in its own thread.
 
-        The main thread hears a signal between two operations of Python only, so not in a library's endless loop.
+        The main thread handles signals only between two Python operations, so never in a library's endless loop.
 
         Args:
-            signals: the numbers of signals, a byte each, as they come.
-            end: readable once the thread is to end.
+            signals: the numbers of signals, one byte each, as they arrive.
+            end: becomes readable when the thread must end.
         """
         number, stage, since, interrupted = 0, self._stage, 0.0, False
         while True:
@@ -135,7 +137,8 @@ class StopRequest:
                 if signal.Signals(number).name == "SIGHUP":
                     self._let_go_of_terminal()
                 if not self._at_once:
-                    self._print(f"{signal.Signals(number).name}: stopping after {stage.name}; again to stop at once")
+                    name = signal.Signals(number).name
+                    self._print(f"{name}: stopping after {stage.name}; a second signal stops at once")
             if number == 0:
                 continue
             if self._stage is not stage:
@@ -143,20 +146,20 @@ class StopRequest:
             if not stage.may_be_cut or time.monotonic() - since < PATIENCE_S:
                 continue
             if interrupted:
-                self._print("a call does not return: ending the process without cleaning up")
+                self._print("a call does not return: ending the process without cleanup")
                 os._exit(128 + number)
             since, interrupted = time.monotonic(), True
             if not self._at_once:
                 self._print(f"{stage.name} takes longer than {PATIENCE_S:.0f} s: stopping at once")
             self._watcher_sends = True
-            signal.pthread_kill(threading.main_thread().ident or 0, number)  # ends a wait for the system, too
+            signal.pthread_kill(threading.main_thread().ident or 0, number)  # also interrupts a system call
 
     def _print(self, line: str) -> None:
-        with suppress(Exception):  # whoever read it may be gone
+        with suppress(Exception):  # the output may be closed
             self._say(line)
 
     def _let_go_of_terminal(self) -> None:
-        """Nothing can be written to a terminal that was closed: what is said from here on is said to nobody."""
+        """Discard all further output: writing to a closed terminal would fail."""
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_RDWR)
             for descriptor in self._terminals:
@@ -173,14 +176,13 @@ def stop_on_signals(
 ) -> Iterator[StopRequest]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request, the second into a :class:`StoppedBySignal`.
 
-    What does not return to Python, or goes on for ever, is ended too: see :data:`PATIENCE_S`. SIGHUP stays ignored
-    where it is (nohup).
+    Code that does not return to Python is ended too, see :data:`PATIENCE_S`. SIGHUP stays ignored if it is (nohup).
 
     Args:
         say: prints a line; called in another thread.
-        at_once: whether the first signal raises already.
-        ended_by_others: exceptions after which SIGTERM is ignored. A rank that ends because another one did gets it
-            from torchrun while it still cleans up and has not said yet why it ends.
+        at_once: whether the first signal raises.
+        ended_by_others: exceptions after which SIGTERM is ignored. When a rank ends because another one did, torchrun
+            sends it SIGTERM while it still cleans up and before it has printed why it ends.
     """
     request = StopRequest(at_once=at_once, say=say)
     if threading.current_thread() is not threading.main_thread():
@@ -206,7 +208,7 @@ def stop_on_signals(
 
 @contextmanager
 def _watched(request: StopRequest) -> Iterator[None]:
-    """A thread that gets the numbers of signals from the system, whatever the main thread is at."""
+    """A thread that gets the numbers of signals from the system, independent of the main thread."""
     ours, theirs = socket.socketpair()
     end, ended = socket.socketpair()
     for one in (ours, theirs):
@@ -225,10 +227,10 @@ def _watched(request: StopRequest) -> Iterator[None]:
 
 
 def _reset_in_child() -> None:
-    """A forked process is not this one: it tells it nothing, and ends when it is told to. Ctrl-C is for this one."""
+    """Undo our handlers in a forked process: SIGTERM ends it as usual; Ctrl-C is for its parent, so it is ignored."""
     ours = [number for number in SIGNALS if getattr(signal.getsignal(number), "__module__", None) == __name__]
     if ours:
-        with suppress(ValueError):  # of a fork by another thread than the main one
+        with suppress(ValueError):  # forked by another thread than the main one
             signal.set_wakeup_fd(-1)
             for number in ours:
                 signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Exceptions that nobody expected: what happened, where, in whose code; the traceback goes into a file."""
+"""Reports of unexpected exceptions: what, where, and in whose code; the traceback goes into a file."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import Any
 from masac.errors import ConfigError, RunFailedError
 
 MOST_CHARACTERS = 300
-"""Of an exception's message on the screen; the file has all of it."""
+"""The longest message of an exception on the screen; the file has all of it."""
 
 LIBRARIES = {
     *("torch", "torchrl", "tensordict", "numpy", "scipy", "hydra", "omegaconf", "matplotlib", "PIL", "rich", "psutil"),
     *("tensorboard", "ray", "wandb", "mlflow", "av", "onnx", "onnxscript", "gymnasium", "pyglet", "joblib", "_pytest"),
 }
-"""Packages that masac and environments use: an exception in their code is of whoever called them."""
+"""Packages that masac and environments use: an exception in them is attributed to their caller."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorReport:
-    """What is known of an exception.
+    """A report of an exception.
 
     Args:
         what: its type and the first line of its message.
         where: file and line.
-        owner: whose code that is.
+        owner: whose code raised it, in words.
         is_ours: whether that is masac's.
-        traceback: all of it.
-        message: what it says, if it is an error of masac's own that says all there is to say; else None.
+        traceback: the whole traceback.
+        message: the message of one of masac's own errors, which needs no report; None for other exceptions.
     """
 
     what: str
@@ -47,24 +47,24 @@ class ErrorReport:
         return f"{self.what} ({self.where}, {self.owner})"
 
     def as_error(self, where: str = "", hint: str = "") -> RunFailedError:
-        """The same as an error that a command prints in one line.
+        """The report as an error that a command prints in one line.
 
         Args:
-            where: words to go with it, "in a worker process" say.
-            hint: what to do about it.
+            where: the place in words, such as "in a worker process".
+            hint: the next step.
         """
         if self.message is not None:
             return RunFailedError(self.message)
         return RunFailedError(self.sentence(where) + (f" {hint}" if hint else ""), traceback=self.traceback)
 
     def sentence(self, where: str = "") -> str:
-        """Who failed, with what, where."""
+        """One sentence on whose code failed, how and where."""
         rule = "masac must not fail" if self.is_ours else "environments must not fail"
         return f"{rule}; {f'{where} ' if where else ''}got {self}."
 
 
 def report_of(error: BaseException) -> ErrorReport:
-    """What to say of an exception: where it was raised, and by the code of whom."""
+    """The report of an exception: where it was raised, and by whose code."""
     text = "".join(traceback.format_exception(error))
     where, owner, is_ours = "nowhere", "unknown code", False
     frames = [frame for frame in _frames(error) if _package(frame.filename) != "python"]
@@ -80,12 +80,12 @@ def report_of(error: BaseException) -> ErrorReport:
 
 
 def construction_error(name: str, error: Exception, kwargs: Mapping[str, Any]) -> ConfigError:
-    """What to raise where the code that makes an environment raised.
+    """The error for an exception in the code that makes an environment.
 
     Args:
-        name: the override that names it, ``task.factory=toy:make`` say.
-        error: what it raised.
-        kwargs: its keywords.
+        name: the override that names the code, such as ``task.factory=toy:make``.
+        error: the exception.
+        kwargs: its keyword arguments.
     """
     report = report_of(error)
     return ConfigError(
@@ -96,12 +96,12 @@ def construction_error(name: str, error: Exception, kwargs: Mapping[str, Any]) -
 
 
 def write_traceback(text: str, folder: Path | None, name: str = "error.log") -> Path | None:
-    """Write a traceback into a file in ``folder``, or a temporary one where that cannot be; returns the file.
+    """Write a traceback into a file in ``folder``, or else into a temporary file; returns the file.
 
     Args:
         text: the traceback.
-        folder: the run's, if there is one.
-        name: of the file there.
+        folder: of the run; None without one.
+        name: of the file in the folder.
     """
     text = text.rstrip() + "\n"
     if folder is not None and folder.is_dir():
@@ -118,15 +118,15 @@ def write_traceback(text: str, folder: Path | None, name: str = "error.log") -> 
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message that says anything, not too long; its type if none does."""
+    """The first non-empty line of an exception's message, shortened; its type if there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
     return line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} ..."
 
 
 def _what(error: BaseException) -> str:
-    said = first_line(error)
-    return said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
+    line = first_line(error)
+    return line if line == type(error).__name__ else f"{type(error).__name__}: {line}"
 
 
 def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
@@ -138,7 +138,7 @@ def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
 
 
 def _package(file: str) -> str:
-    """The package that a file is of: ``masac``, another installed one, ``python`` itself, or none: the user's."""
+    """The package of a file: ``masac``, another installed one, ``python`` itself, or ``""`` for the user's code."""
     path = Path(file).resolve()
     if path.is_relative_to(Path(__file__).parents[1]):
         return "masac"
@@ -149,7 +149,7 @@ def _package(file: str) -> str:
 
 
 def _below_installed(path: Path) -> Path | None:
-    """The path below the folder of installed packages, if it is there."""
+    """The path relative to the folder of installed packages; None elsewhere."""
     folders = [one for one in path.parents if one.name in ("site-packages", "dist-packages")]
     return path.relative_to(folders[0]) if folders else None
 
@@ -164,7 +164,7 @@ def _owner(file: str) -> str:
 
 
 def _shown(file: str) -> str:
-    """A file as short as it is still found: relative to here, or to where packages are."""
+    """A short form of a path: relative to the working directory or to the installed packages."""
     path = Path(file)
     inside = _below_installed(path)
     if inside is not None:

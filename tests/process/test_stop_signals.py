@@ -38,11 +38,13 @@ def test_the_first_signal_is_a_request_that_is_said_and_the_second_one_ends_what
     said = []
     with stop_on_signals(said.append) as stop:
         assert not stop.requested
-        with stop.cutting("the steps at hand"):
+        with stop.cutting("the current rollout"):
             os.kill(os.getpid(), number)
             assert stop.number == number
             wait_for(lambda: said)
-            assert said == [f"{signal.Signals(number).name}: stopping after the steps at hand; again to stop at once"]
+            assert said == [
+                f"{signal.Signals(number).name}: stopping after the current rollout; a second signal stops at once"
+            ]
             with pytest.raises(StoppedBySignal) as stopped:
                 os.kill(os.getpid(), number)
     assert stopped.value.number == number
@@ -64,20 +66,20 @@ def test_what_takes_too_long_after_a_signal_is_cut_and_the_next_thing_goes_on(mo
     monkeypatch.setattr(stop_signals, "PATIENCE_S", 0.3)
     said, after = [], False
     with stop_on_signals(said.append) as stop:
-        with stop.cutting("the steps at hand"):
+        with stop.cutting("the current rollout"):
             os.kill(os.getpid(), signal.SIGTERM)
             while True:
                 time.sleep(0.01)
         after = stop.now
     assert after
-    assert said[-1] == "the steps at hand takes longer than 0 s: stopping at once"
+    assert said[-1] == "the current rollout takes longer than 0 s: stopping at once"
 
 
 def test_what_was_cut_because_it_took_too_long_was_not_asked_for_twice(monkeypatch):
     monkeypatch.setattr(stop_signals, "PATIENCE_S", 0.1)
     with stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
-        for name in ("the steps at hand", "the first update", "this step of the evaluation"):
+        for name in ("the current rollout", "the first update", "this step of the evaluation"):
             with stop.cutting(name):
                 time.sleep(10)
                 raise AssertionError("not cut")
@@ -90,10 +92,10 @@ def test_what_was_cut_because_it_took_too_long_was_not_asked_for_twice(monkeypat
 def test_an_error_while_stopping_is_no_failure_and_one_before_is():
     said = []
     with stop_on_signals(said.append) as stop:
-        with pytest.raises(ZeroDivisionError), stop.cutting("the steps at hand"):
+        with pytest.raises(ZeroDivisionError), stop.cutting("the current rollout"):
             raise ZeroDivisionError
         os.kill(os.getpid(), signal.SIGINT)
-        with stop.cutting("the steps at hand"):
+        with stop.cutting("the current rollout"):
             raise ConnectionError("the simulator heard Ctrl-C too")
         assert stop.now
     assert "while stopping: ConnectionError: the simulator heard Ctrl-C too" in said
@@ -115,7 +117,7 @@ STUCK = """
     import ctypes, time
     from masac.process import stop_signals
     stop_signals.PATIENCE_S = 0.5
-    with stop_signals.stop_on_signals(lambda line: print(line, flush=True)) as stop, stop.cutting("the steps at hand"):
+    with stop_signals.stop_on_signals(lambda line: print(line, flush=True)) as stop, stop.cutting("the rollout"):
         print("begun", flush=True)
         for _ in range(1000):
             try:
@@ -136,7 +138,7 @@ def test_a_call_that_does_not_return_or_swallows_the_signal_ends_with_the_proces
         out, _ = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert "a call does not return: ending the process without cleaning up" in out
+    assert "a call does not return: ending the process without cleanup" in out
     assert process.returncode == 128 + signal.SIGTERM
 
 

@@ -1,1 +1,1 @@
-"""Where transitions come from: this process, others of this machine, or Ray's actors on many."""
+"""Collectors: rollouts in this process, in other processes of this machine, or in Ray actors on several machines."""

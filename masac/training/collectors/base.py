@@ -1,4 +1,4 @@
-"""What the trainer knows of a collector."""
+"""The interface of a collector."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tensordict import TensorDictBase
 
 
 class Collector(ABC):
-    """Steps environments with a policy that acts with noise; those that end are reset, and go on.
+    """Steps environments with a stochastic policy; environments that end are reset.
 
     Attributes:
-        restarted: the environments that began new episodes with the newest batch, without an end of the ones before.
+        restarted: the environments whose episodes were lost before the newest batch, which begins new ones.
     """
 
     restarted: tuple[int, ...] = ()
@@ -31,14 +31,18 @@ class Collector(ABC):
         """Begin new episodes in all environments.
 
         Args:
-            seed: of everything random in them; None to go on with their random numbers.
+            seed: of all random numbers in them; None to keep their random states.
         """
 
-    def updated(self, count: int) -> None:  # noqa: B027  a collector that uses the policy itself need not know
-        """Be told that the policy changed: by so many updates since the last time."""
+    def updated(self, count: int) -> None:  # noqa: B027  a collector that acts with the policy itself has no use for it
+        """Note that the policy changed.
+
+        Args:
+            count: updates since the last call.
+        """
 
     def numbers(self) -> Mapping[str, float | int | None]:
-        """What to log with the newest batch."""
+        """Numbers to log with the newest batch."""
         return {"collect/policy_lag": 0, "collect/policy_lag_updates": 0, "collect/restarts": 0}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a user can set about collecting."""
+"""The config section ``collector``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from masac.settings import check_settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class CollectorConfig:
-    """Who steps the training environments; task.num_workers is of those that this process steps, evaluation's too.
+    """Where the training environments are stepped; task.num_workers is for environments that this process steps.
 
     Args:
-        kind: local (this process), processes (others of this machine) or ray (actors, on many machines).
-        num_workers: collectors; each steps an equal share of task.num_envs.
-        address: ray only: of a cluster that runs (auto, or host:port), null to start one here that ends with the run.
-        max_lag: how many pushes of weights a batch may be behind. 0 waits for a batch of the newest weights, as one
-            process does; 1 collects the next batch while learning from this one; more evens out slow episodes.
-        push_every: updates between two pushes of weights to the collectors.
-        max_restarts: collectors that die and are replaced before the run gives up.
+        kind: local (in this process), processes (in other processes of this machine) or ray (in actors on any number of
+            machines).
+        num_workers: number of workers; each steps an equal share of task.num_envs.
+        address: ray only: the address of a running cluster (auto, or host:port); null starts one that ends with the
+            run.
+        max_lag: how many pushes of weights a batch may be behind. 0 waits for a batch with the newest weights, as a
+            single process does; 1 collects the next batch while learning from this one; more evens out slow episodes.
+        push_every: updates between two pushes of weights to the workers.
+        max_restarts: how many workers may die and be replaced before the run fails.
     """
 
     kind: str = setting("local", choices=("local", "processes", "ray"))

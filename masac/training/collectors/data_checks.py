@@ -1,4 +1,4 @@
-"""What collected data must be like before it enters the replay buffer."""
+"""Checks of collected data before it enters the replay buffer."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def check_observations(collected: TensorDictBase, groups: Sequence[GroupSpec], f
                 got = state[group.observation_key][env, step, agent].tolist()
                 raise RunFailedError(
                     f"observations of living agents must be finite; got {got} for agent {agent} of group "
-                    f"{group.name!r} in {_place(env, step, where, frames)}. Mend the environment, set its terminated "
-                    "flag where an observation means nothing, or set training.check_observations=false"
+                    f"{group.name!r} in {_place(env, step, where, frames)}. Fix the environment, set its terminated "
+                    "flag where an observation is invalid, or set training.check_observations=false"
                 )
 
 

@@ -14,15 +14,15 @@ from masac.training.policies.policy import Policy
 
 
 class LocalCollector(Collector):
-    """Steps environments in this process, also where others share them (``task.num_workers``).
+    """Steps environments from this process, with or without workers of their own (``task.num_workers``).
 
-    It does what TorchRL's ``Collector`` does, without what is needed for policies with a memory, copies of policies on
-    other devices and numbers of trajectories.
+    Like TorchRL's ``Collector``, without recurrent policies, copies of the policy on other devices and trajectory
+    numbers.
 
     Args:
         env: vectorised environments.
         policy: acts.
-        steps: of every environment in a batch.
+        steps: per environment in a batch.
     """
 
     def __init__(self, env: EnvBase, policy: Policy, *, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""From a config to a collector."""
+"""Makes the training environments and the collector of a config."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from masac.training.policies.policy import Policy
 
 
 def make_environments(config: ExperimentConfig, *, seed: int, device: str) -> EnvBase:
-    """The training environments, if this process steps them; else one of them, to see what it is like.
+    """The training environments if this process steps them; otherwise one of them, whose specs networks are built from.
 
     Args:
-        config: the run.
-        seed: of everything random in them.
-        device: where their data is.
+        config: of the run.
+        seed: of all random numbers in them.
+        device: of their data.
 
     Raises:
         ConfigError: for a task that cannot be built, or a collector that is not installed.
@@ -45,15 +45,15 @@ def make_collector(
     device: str,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Collector:
-    """The collector of a run; other processes are started with its first batch.
+    """The collector of a run; its processes start with the first batch.
 
     Args:
-        config: the run.
-        env: what :func:`make_environments` made; closed if other processes step environments of their own.
+        config: of the run.
+        env: from :func:`make_environments`; closed if workers step their own environments.
         policy: acts.
-        seed: of everything random in the environments and in acting.
-        device: where batches go.
-        warn: is told of workers that died.
+        seed: of all random numbers in environments and actions.
+        device: of the batches.
+        warn: prints a warning about a worker that died.
     """
     collector, num_envs = config.collector, config.task.num_envs
     if collector.kind == "local":

@@ -1,4 +1,4 @@
-"""What a collector and its workers tell each other, as plain data and NumPy arrays, which travel fast."""
+"""Messages between a collector and its workers: plain data and NumPy arrays, which are fast to send."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Arrays = dict[str, np.ndarray]
 
 
 class WorkerDiedError(RuntimeError):
-    """The process of a worker is gone. The message says how, as far as is known."""
+    """The process of a worker ended. The message says how, if that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Collect a part of a batch.
+    """A request to collect a part of a batch.
 
     Args:
-        ticket: its number; answers come in order.
+        ticket: number of the request; answers come in this order.
         version: of the weights to act with.
-        updates: that had been applied to these weights.
-        random_groups: the groups that act at random meanwhile.
-        seed: begin new episodes first, everything random with this seed; None to go on.
+        updates: that these weights have had.
+        random_groups: the groups that act at random.
+        seed: reset the environments and all random numbers with this seed first; None to continue.
     """
 
     ticket: int
@@ -42,12 +42,12 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A whole part of a batch.
+    """A complete part of a batch.
 
     Args:
-        request: which it answers.
-        arrays: the entries by path, ``"next/agents/reward"`` say, ``[environments, steps, ...]``.
-        batch_dims: by path of every TensorDict, how many dimensions its batch size has.
+        request: that it answers.
+        arrays: the entries by path, such as ``"next/agents/reward"``, ``[environments, steps, ...]``.
+        batch_dims: number of batch dimensions of every TensorDict, by path.
     """
 
     request: Request
@@ -57,11 +57,11 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An exception that collecting raised.
+    """An exception in a worker.
 
     Args:
-        request: which it answers.
-        report: what is known of it.
+        request: that it answers.
+        report: about the exception.
     """
 
     request: Request
@@ -69,7 +69,7 @@ class Failure:
 
 
 def make_part(request: Request, collected: TensorDictBase) -> Part:
-    """What a worker sends of a collected batch ``[environments, steps]``."""
+    """The message with a collected batch ``[environments, steps]``."""
     arrays: Arrays = {}
     batch_dims = {"": collected.ndim}
     for key, value in collected.items(include_nested=True):
@@ -82,7 +82,7 @@ def make_part(request: Request, collected: TensorDictBase) -> Part:
 
 
 def join_parts(parts: Sequence[Part]) -> TensorDict:
-    """Parts of a batch, one below the other, as a batch ``[environments, steps]``."""
+    """Concatenate parts to a batch ``[environments, steps]``."""
     joined = {path: torch.from_numpy(np.concatenate([part.arrays[path] for part in parts])) for path in parts[0].arrays}
 
     def nested(path: str, n_dims: int) -> TensorDict:
@@ -102,10 +102,10 @@ def join_parts(parts: Sequence[Part]) -> TensorDict:
 
 
 def read_weights(policy: Policy) -> Arrays:
-    """All a policy knows, normalizers too, by name; on the CPU they are its own memory, to be sent at once."""
+    """The weights of a policy and its normalizers, by name. On the CPU they share its memory, so send them at once."""
     return {name: value.detach().cpu().numpy() for name, value in policy.state_dict().items()}
 
 
 def set_weights(policy: Policy, weights: Arrays) -> None:
-    """Act with the weights of :func:`read_weights`."""
+    """Load the weights of :func:`read_weights` into a policy."""
     policy.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})

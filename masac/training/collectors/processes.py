@@ -19,13 +19,13 @@ from masac.training.collectors.worker import CollectorWorker, WorkerSettings
 
 
 class ProcessHandle(Handle):
-    """A worker in a process of its own, which ends with this one, however that ends.
+    """A worker in its own process, which ends when this process ends for any reason.
 
-    A thread reads what it sends: neither side ever waits for the other to read.
+    A thread reads its messages, so neither side ever waits for the other to read.
 
     Args:
-        index: which worker.
-        settings: what it is made from.
+        index: of the worker.
+        settings: of the worker.
     """
 
     def __init__(self, index: int, settings: WorkerSettings) -> None:
@@ -42,9 +42,9 @@ class ProcessHandle(Handle):
         self._reader.start()
 
     def submit(self, request: Request, weights: object) -> None:
-        """Send a request, with the weights if they are others than those before."""
+        """Send a request, with the weights if they changed since the last one."""
         payload = weights if request.version != self._sent_version else None
-        with suppress(OSError, ValueError):  # it died, which the reader tells
+        with suppress(OSError, ValueError):  # the worker died, which the reading thread notices
             self._connection.send((request, payload))
         self._sent_version = request.version
 
@@ -57,12 +57,12 @@ class ProcessHandle(Handle):
         return answer
 
     def hang_up(self) -> None:
-        """Ask the worker to end, once it has done what it was asked for."""
-        with suppress(OSError, ValueError):  # it is gone
+        """Ask the worker to end after its pending requests."""
+        with suppress(OSError, ValueError):  # it has ended already
             self._connection.send(None)
 
     def join(self, deadline: float) -> None:
-        """Wait for the worker's end until ``deadline`` (of ``time.monotonic``), then end it."""
+        """Wait for the worker to end until ``deadline`` (of ``time.monotonic``), then kill it."""
         self.process.join(max(deadline - time.monotonic(), 0))
         if self.process.is_alive():
             self.process.kill()
@@ -82,7 +82,7 @@ class Processes(Engine):
     """Runs workers in processes of this machine.
 
     Args:
-        settings: what they are made from.
+        settings: of the workers.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -93,11 +93,11 @@ class Processes(Engine):
         return ProcessHandle(index, self.settings)
 
     def publish(self, weights: Arrays) -> bytes:
-        """Weights as bytes, made once for all."""
+        """The weights as bytes, pickled once for all workers."""
         return pickle.dumps(weights, protocol=pickle.HIGHEST_PROTOCOL)
 
     def end(self, handles: Sequence[Handle]) -> None:
-        """End processes, all at once."""
+        """End processes, all at the same time."""
         mine = [handle for handle in handles if isinstance(handle, ProcessHandle)]
         for handle in mine:
             handle.hang_up()
@@ -107,7 +107,7 @@ class Processes(Engine):
 
 
 def _serve(connection: Connection, settings: WorkerSettings) -> None:
-    """What a worker's process does: answer until the other side hangs up."""
+    """The main function of a worker's process: answer requests until the connection closes."""
     ignore_signals()
     worker = CollectorWorker(settings)
     try:
@@ -115,14 +115,14 @@ def _serve(connection: Connection, settings: WorkerSettings) -> None:
             request, payload = message
             connection.send(worker.answer(request, None if payload is None else pickle.loads(payload)))
     except (EOFError, OSError):
-        pass  # the run ended without a word
+        pass  # the process of the run ended
     finally:
         worker.close()
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Processes started meanwhile compute with one thread, also in libraries that PyTorch does not know of."""
+    """Processes started inside compute with one thread, also in libraries other than PyTorch."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

@@ -1,4 +1,4 @@
-"""Workers as Ray's actors, on this machine or many. Ray is imported where it is used: it is an extra."""
+"""Workers as Ray actors, on one or many machines. Ray is imported where it is used, as it is an extra."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from masac.training.collectors.remote import Engine, Handle
 from masac.training.collectors.worker import CollectorWorker, WorkerSettings
 
 SECONDS_TO_ANSWER = 40.0
-"""How long a cluster may take to say that it is there."""
+"""How long a cluster may take to answer."""
 
 SECONDS_TO_START = 300.0
-"""How long a cluster may take to find a place for an actor and start it there."""
+"""How long a cluster may take to place and start an actor."""
 
 
 class RayWorker:
-    """What an actor is.
+    """The class of the actors.
 
     Args:
-        settings: what its worker is made from.
+        settings: of the worker.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._worker = CollectorWorker(settings)
 
     def pid(self) -> int:
-        """Its process: there is one, once this returns."""
+        """The id of its process; returns when the process has started."""
         return os.getpid()
 
     def answer(self, request: Request, weights: list[Any]) -> Part | Failure:
         """Collect a part.
 
         Args:
-            request: which.
-            weights: a reference to them, in a list: Ray would fetch them every time.
+            request: for the part.
+            weights: a reference to them, in a list so that Ray does not fetch them at every call.
         """
         import ray
 
@@ -63,20 +63,20 @@ class RayWorker:
 
 
 class RayHandle(Handle):
-    """An actor.
+    """A worker in a Ray actor.
 
     Args:
-        index: which worker.
-        settings: what it is made from.
+        index: of the worker.
+        settings: of the worker.
 
     Attributes:
-        pid: of its process, once it has answered.
+        pid: of its process; None before the first answer.
     """
 
     def __init__(self, index: int, settings: WorkerSettings) -> None:
         import ray
 
-        # Ray would restart actors by itself, but repeat what they did with the same random numbers and older weights.
+        # Ray itself would restart actors with their old random numbers and weights.
         make = ray.remote(RayWorker).options(num_cpus=1, max_restarts=0, max_task_retries=0)
         self.index = index
         self.actor: Any = make.remote(settings)
@@ -98,7 +98,7 @@ class RayHandle(Handle):
             if self.pid is None:
                 self.pid = self._wait_for_start()
             return ray.get(answer)
-        except (RayActorError, ObjectLostError, OutOfMemoryError) as error:  # an actor, a machine, memory is gone
+        except (RayActorError, ObjectLostError, OutOfMemoryError) as error:  # an actor or a machine is lost
             raise WorkerDiedError(f"process {self.pid or 'not started yet'}: {_first_line(error)}") from None
         except RayTaskError as error:
             return Failure(request=request, report=report_of(error))
@@ -109,21 +109,21 @@ class RayHandle(Handle):
         ready, _ = ray.wait([self._started], timeout=SECONDS_TO_START)
         if not ready:
             raise RunFailedError(
-                f"a Ray cluster must have a free CPU for every collector; collector {self.index} found none for "
-                f"{SECONDS_TO_START:.0f} s. The cluster has {ray.cluster_resources()}, free are "
+                f"a Ray cluster must have a free CPU per worker; worker {self.index} got none for "
+                f"{SECONDS_TO_START:.0f} s. The cluster has {ray.cluster_resources()}, of which are free "
                 f"{ray.available_resources()}. Lower collector.num_workers, or add machines"
             )
         return ray.get(self._started)
 
 
 class RayActors(Engine):
-    """Runs workers as actors; weights go through Ray's object store, once a push and machine.
+    """Runs workers as actors; weights go through Ray's object store, once per push and machine.
 
     Args:
-        settings: what workers are made from.
-        num_workers: how many a local Ray has to have room for.
-        address: of a cluster that runs; None to start Ray here, and end it with the run. A Ray that the program is
-            connected to already is used, and left as it is.
+        settings: of the workers.
+        num_workers: CPUs that a local Ray must have.
+        address: of a running cluster; None starts Ray here and ends it with the run. If the program is already
+            connected to Ray, that connection is used and left open.
     """
 
     def __init__(self, settings: WorkerSettings, *, num_workers: int, address: str | None) -> None:
@@ -146,7 +146,7 @@ class RayActors(Engine):
         return ray.put(weights)
 
     def end(self, handles: Sequence[Handle]) -> None:
-        """End actors, all at once."""
+        """End actors, all at the same time."""
         if not handles:
             return
         import ray
@@ -157,7 +157,7 @@ class RayActors(Engine):
             ray.kill(actor)
 
     def close(self) -> None:
-        """Leave the cluster; end it if it was started here."""
+        """Disconnect from the cluster, and end it if it was started here."""
         if self._mine:
             import ray
 
@@ -172,7 +172,7 @@ class RayActors(Engine):
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         with _own_signal_handlers(), _own_random_numbers():
             if self.address is None:
-                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it sends nothing anywhere
+                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
                 cpus = max(self.num_workers, os.cpu_count() or 1)
                 ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
             else:
@@ -180,20 +180,20 @@ class RayActors(Engine):
                     ray.init(address=self.address, **quiet)
                 except (ConnectionError, ValueError) as error:
                     raise ConfigError(
-                        f"collector.address must be that of a Ray cluster that runs; got {self.address!r}: "
-                        f"{_first_line(error)} Start one with ray start --head, or leave collector.address=null to "
-                        "have one started here"
+                        f"collector.address must be the address of a running Ray cluster; got {self.address!r}: "
+                        f"{_first_line(error)} Start one with ray start --head, or set collector.address=null to start "
+                        "one here"
                     ) from None
         self._unmute = mute_ray()
         self._mine = True
 
 
 def check_cluster(address: str) -> None:
-    """Raise ConfigError unless a Ray cluster answers at ``address``: Ray itself would ask it again and again.
+    """Raise ConfigError unless a Ray cluster answers at ``address``; Ray itself would try again for minutes.
 
     Args:
-        address: host:port. Others (auto, local, ray://host:port) are left to Ray, as is everything where the program
-            is connected to one already.
+        address: host:port. Other forms (auto, local, ray://host:port) are left to Ray, as is everything if the program
+            is already connected to Ray.
     """
     import ray
 
@@ -204,14 +204,13 @@ def check_cluster(address: str) -> None:
         return
     if "AuthToken" in fault or "AuthenticationError" in fault:
         raise ConfigError(
-            f"collector.address must be that of a Ray cluster that lets this run in; the one at {address!r} asks for "
-            "a token. Set RAY_AUTH_MODE=token here, with the ~/.ray/auth_token of the machine that started it, or "
-            "start it with RAY_AUTH_MODE=disabled in a network of your own"
+            f"collector.address must be the address of a Ray cluster that accepts this run; the one at {address!r} "
+            "asks for a token. Set RAY_AUTH_MODE=token here, with the ~/.ray/auth_token of the machine that started "
+            "it, or start it with RAY_AUTH_MODE=disabled in a private network"
         )
     raise ConfigError(
-        f"collector.address must be that of a Ray cluster that runs; none answers at {address!r}. Start one with "
-        f"ray start --head --port={address.rpartition(':')[2]}, or leave collector.address=null to have one "
-        "started here"
+        f"collector.address must be the address of a running Ray cluster; none answers at {address!r}. Start one with "
+        f"ray start --head --port={address.rpartition(':')[2]}, or set collector.address=null to start one here"
     )
 
 
@@ -225,7 +224,7 @@ def _listens(address: str) -> bool:
 
 
 def _fault(address: str) -> str | None:
-    """What keeps Ray from answering at an address; asked by another process, which can be ended."""
+    """Why Ray does not answer at an address; None if it does. Another process asks, as it can be killed."""
     if not _listens(address):
         return "nothing listens there"
     ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
@@ -241,22 +240,22 @@ def _text(output: bytes | str | None) -> str:
 
 
 def check_ray(address: str | None = None) -> None:
-    """Raise ConfigError if Ray is not installed, or not there at an address.
+    """Raise ConfigError if Ray is not installed, or does not run at an address.
 
     Args:
-        address: of a cluster that runs.
+        address: of a running cluster; None for none.
     """
     if find_spec("ray") is None:
         raise ConfigError(
             "collector=ray must have the package ray, which is not installed. Install it with pip install "
-            '"masac[ray]", or use collector=processes, which needs nothing more'
+            '"masac[ray]", or use collector=processes, which needs no extra package'
         )
     if address is not None:
         check_cluster(address)
 
 
 def _first_line(error: Exception) -> str:
-    """What Ray says in a line: the reason, where it gives one."""
+    """The line of a Ray error that gives the reason, or else the first one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = next((one for one in lines if "because" in one), lines[0] if lines else type(error).__name__)
     return line[:MOST_CHARACTERS]
@@ -264,7 +263,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _own_random_numbers() -> Iterator[None]:
-    """Ray draws names and ports of Python's, and as many as it needs: a run would not be repeatable."""
+    """Restore Python's random state: Ray draws from it, which would make runs irreproducible."""
     before = random.getstate()
     try:
         yield
@@ -274,7 +273,7 @@ def _own_random_numbers() -> Iterator[None]:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Ray's are not wanted: a run decides how it ends."""
+    """Restore our signal handlers after Ray has set its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

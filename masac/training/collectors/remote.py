@@ -25,73 +25,73 @@ from masac.training.policies.policy import Policy
 
 
 class Handle(ABC):
-    """The near end of a worker."""
+    """The collector's side of a worker."""
 
     @abstractmethod
     def submit(self, request: Request, weights: object) -> None:
-        """Ask for a part without waiting for it; a worker that died is found out about by :meth:`take`.
+        """Send a request without waiting for the answer. If the worker died, :meth:`take` raises.
 
         Args:
-            request: which.
-            weights: what :meth:`Engine.publish` returned for its version.
+            request: for a part.
+            weights: the result of :meth:`Engine.publish` for its version.
         """
 
     @abstractmethod
     def take(self) -> Part | Failure:
-        """Wait for the oldest answer that was not taken.
+        """Wait for the oldest pending answer.
 
         Raises:
-            WorkerDiedError: if it will never come.
+            WorkerDiedError: if the worker died before it.
         """
 
 
 class Engine(ABC):
-    """What runs workers."""
+    """Runs workers."""
 
     @abstractmethod
     def start(self, index: int) -> Handle:
-        """Start a worker in a process of its own.
+        """Start a worker in its own process.
 
         Args:
-            index: which.
+            index: of the worker.
         """
 
     @abstractmethod
     def publish(self, weights: Arrays) -> object:
-        """Make weights available to all workers; returns what to submit."""
+        """Make weights available to all workers; returns the argument of :meth:`Handle.submit`."""
 
     @abstractmethod
     def end(self, handles: Sequence[Handle]) -> None:
-        """End workers, dead or alive, and what they started."""
+        """End workers, dead or alive, and the processes that they started."""
 
-    def close(self) -> None:  # noqa: B027  there may be nothing
-        """End what ran the workers."""
+    def close(self) -> None:  # noqa: B027  not every engine needs it
+        """Release what the engine started."""
 
 
 class RemoteCollector(Collector):
-    """Lets workers collect, each with an equal share of the environments, and replaces those that die.
+    """Collects with workers, each with an equal share of the environments, and replaces workers that die.
 
-    A batch has a part of every worker, in their order, whoever comes first: what is collected depends on seeds and
-    weights, not on time. Every worker has ``max_lag`` parts to do beyond the batch that is waited for, so that all work
-    while the policy learns; a part acts with the newest weights there were when it was asked for. So a batch is never
-    more than ``max_lag`` pushes behind.
+    A batch has one part per worker, in the order of the workers, so the data depends on seeds and weights, not on
+    timing. Every worker has ``max_lag`` requests queued beyond the current batch, so all work while the policy learns.
+    A part is collected with the weights that were newest when it was requested, so a batch is at most ``max_lag``
+    pushes behind.
 
-    A part is used whole or not at all. When the process of a worker dies, its parts that did not arrive are asked for
-    again, of another worker in its place with random numbers and episodes of its own; those that did arrive are not.
-    An exception, in contrast, would come again: it ends the run.
+    A part is used completely or not at all. When the process of a worker dies, a new worker with new random numbers and
+    episodes takes its place and gets the requests that were not answered. An exception would be raised again, so it
+    ends the run.
 
     The workers run masac's :class:`~masac.training.collectors.local.LocalCollector`. TorchRL's multi-process and Ray
-    collectors return the same data, but end with the first worker that dies, do not say with which weights a batch was
-    collected, and update parameters only, not which groups act at random.
+    collectors return the same data, but end with the first worker that dies, do not report which version of the weights
+    a batch was collected with, and update parameters only, not which groups act at random.
 
     Args:
-        config: how many workers, and how far they may be behind.
-        engine: what runs them.
+        config: number of workers, and how far they may be behind.
+        engine: runs the workers.
         policy: acts; workers get its weights, normalizers and random groups.
         num_envs: the environments of all workers.
-        seed: of everything random in the first worker, from which the others' follow.
-        device: where batches go.
-        warn: is told of workers that died.
+        seed: of all random numbers in the first worker, from which the seeds of the others are derived.
+        device: of the batches.
+        warn: prints a warning about a worker that died.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class RemoteCollector(Collector):
     def collect(self) -> TensorDictBase:
         """The next batch, ``[environments, steps]``."""
         for worker in range(len(self._handles), self.config.num_workers):
-            self._handles.append(self.engine.start(worker))  # one by one: close() ends those before one that fails
+            self._handles.append(self.engine.start(worker))  # one by one: if one fails, close() ends those before it
         if self._push_is_due():
             self._push()
         for worker, asked in enumerate(self._asked):
@@ -136,7 +136,7 @@ class RemoteCollector(Collector):
         return join_parts(parts).to(self.device)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begin new episodes in all environments; what was being collected is lost, and the newest weights act."""
+        """Begin new episodes in all environments with the newest weights; pending parts are discarded."""
         if seed is None:
             self._incarnations = [incarnation + 1 for incarnation in self._incarnations]
         else:
@@ -147,11 +147,11 @@ class RemoteCollector(Collector):
             asked.clear()
 
     def updated(self, count: int) -> None:
-        """Be told that so many updates were applied; they are pushed when the next batch is collected."""
+        """Note that the policy changed; its weights are pushed with the next batch."""
         self.updates += count
 
     def numbers(self) -> Mapping[str, float | int | None]:
-        """How many pushes and updates the newest batch is behind, and how many workers were replaced so far."""
+        """By how many pushes and updates the newest batch is behind, and the number of workers replaced so far."""
         return {
             "collect/policy_lag": self._lag,
             "collect/policy_lag_updates": self._lag_updates,
@@ -159,7 +159,7 @@ class RemoteCollector(Collector):
         }
 
     def close(self) -> None:
-        """End the workers and what runs them."""
+        """End the workers and the engine."""
         handles, self._handles = self._handles, []
         self.engine.end(handles)
         self.engine.close()
@@ -180,7 +180,7 @@ class RemoteCollector(Collector):
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def _ask(self, worker: int) -> None:
-        """Ask a worker for a part with the newest weights."""
+        """Request a part with the newest weights from a worker."""
         assert self._pushed is not None
         updates, random_groups = self._pushed
         seed = worker_seed(self._seed, worker, self._incarnations[worker]) if self._begins[worker] else None
@@ -193,7 +193,7 @@ class RemoteCollector(Collector):
         self._handles[worker].submit(request, self._weights)
 
     def _take(self, worker: int) -> Part:
-        """The oldest part that was asked of a worker, or of the one in its place."""
+        """The oldest requested part of a worker, or of its replacement."""
         while True:
             try:
                 answer = self._handles[worker].take()
@@ -202,23 +202,23 @@ class RemoteCollector(Collector):
                 continue
             if isinstance(answer, Failure):
                 raise answer.report.as_error(
-                    f"in collector {worker}", "With collector=local they are stepped in this process, for a debugger."
+                    f"in worker {worker}", "To debug it, step environments in this process with collector=local."
                 )
-            if answer.request.ticket == self._asked[worker][0].ticket:  # others were asked for before a reset
+            if answer.request.ticket == self._asked[worker][0].ticket:  # otherwise it was requested before a reset
                 self._asked[worker].popleft()
                 return answer
 
     def _replace(self, worker: int, error: WorkerDiedError) -> None:
-        """Put another worker in the place of one that died, and ask it for what the other did not deliver."""
+        """Replace a worker that died, and request its missing parts again."""
         self.restarts += 1
         if self.restarts > self.config.max_restarts:
             raise RunFailedError(
-                f"collectors must not die more than collector.max_restarts={self.config.max_restarts} times; collector "
-                f"{worker} of {self.config.num_workers} did once more: {error}. Look for what ends them (memory?), or "
-                "allow more with collector.max_restarts=..."
+                f"workers must not die more than collector.max_restarts={self.config.max_restarts} times; worker "
+                f"{worker} of {self.config.num_workers} died: {error}. Find the cause (out of memory?), or allow "
+                "more with collector.max_restarts=..."
             ) from None
         self._warn(
-            f"collector {worker} of {self.config.num_workers} died ({error}); another takes its place (restart "
+            f"worker {worker} of {self.config.num_workers} died ({error}); a new one replaces it (restart "
             f"{self.restarts} of at most {self.config.max_restarts})"
         )
         self.engine.end([self._handles[worker]])
@@ -234,12 +234,12 @@ class RemoteCollector(Collector):
 
 
 def worker_seed(seed: int, worker: int, incarnation: int) -> int:
-    """A seed of a worker's own: the first one's is that of the run, so that alone it collects what the run would.
+    """The seed of a worker. The first worker has the seed of the run, so alone it collects the same as one process.
 
     Args:
         seed: of the run.
         worker: its index.
-        incarnation: how many workers were in its place before.
+        incarnation: number of workers that it replaces.
     """
     if worker == incarnation == 0:
         return seed

@@ -1,4 +1,4 @@
-"""Rollouts of all ranks: none goes on before all of them have theirs."""
+"""Rollouts on all ranks: no rank continues before all have theirs."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def collect_synchronized(
     Args:
         collector: of this rank.
         rank: of this process.
-        stop: ends it in the middle of a step, where somebody asks for that.
+        stop: ends it in the middle of a step if a user asks for that.
         observed: the groups whose observations must be finite.
         learning: the groups whose action masks and actions must be right.
-        frames: so far, to say in an error.
+        frames: so far, for error messages.
 
     Returns:
-        A batch ``[environments, steps]``; None if it was stopped, which the other ranks take for a failure.
+        A batch ``[environments, steps]``; None if it was stopped, which is a failure for the other ranks.
 
     Raises:
         OtherRankFailedError: if another rank has no batch.
-        RunFailedError: for an observation, action or action mask that is wrong. What a collector raises is raised, too.
+        RunFailedError: for a wrong observation, action or action mask. Exceptions of the collector are raised too.
     """
     try:
-        with stop.cutting("the steps at hand"):
+        with stop.cutting("the current rollout"):
             collected = collector.collect()
         stopped = stop.now
         if not stopped:

@@ -1,4 +1,4 @@
-"""A collector's worker: what runs in another process."""
+"""The worker of a collector, which runs in another process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from masac.training.policies.saved_policy import make_policy
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """What a worker is made from.
+    """The settings of a worker.
 
     Args:
-        config: the run.
-        num_envs: the environments it steps.
+        config: of the run.
+        num_envs: number of environments that it steps.
     """
 
     config: ExperimentConfig
@@ -31,29 +31,30 @@ class WorkerSettings:
 
 
 class CollectorWorker:
-    """Collects parts of batches with environments and a policy of its own, on one core.
+    """Collects parts of batches with its own environments and policy, on one core.
 
     Args:
-        settings: what it is made from; made when the first part is asked for, so that what goes wrong is an answer.
+        settings: of the worker. Environments and policy are made at the first request, so that errors are returned as
+            results.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self._collector: LocalCollector | None = None
         self._version: int | None = None
-        torch.set_num_threads(1)  # there are as many workers as there are cores for them
+        torch.set_num_threads(1)  # one core per worker
         torch.set_flush_denormal(True)  # as runs do
 
     def needs(self, version: int) -> bool:
-        """Whether the weights of this version must come with a request for it."""
+        """Whether a request with this version must come with its weights."""
         return version != self._version
 
     def answer(self, request: Request, weights: Arrays | None) -> Part | Failure:
         """Collect a part.
 
         Args:
-            request: which.
-            weights: of its version, where the worker :meth:`needs` them.
+            request: for the part.
+            weights: of its version, if the worker :meth:`needs` them.
         """
         try:
             collector = self._collector = self._collector or self._make()
@@ -65,7 +66,7 @@ class CollectorWorker:
                 seed_everything(request.seed)
                 collector.reset(request.seed)
             return make_part(request, collector.collect())
-        except Exception as error:  # whatever an environment raises: to be raised where the run is
+        except Exception as error:  # raised again in the process of the run
             return Failure(request=request, report=report_of(error))
 
     def close(self) -> None:

@@ -149,4 +149,4 @@ def test_what_a_dead_worker_did_not_deliver_comes_from_another_once_and_its_envi
     assert all(request.seed is None for request in new.asked[1:])
     # The new one gets the newest weights at once.
     assert new.asked[0].version == max(request.version for request in dead.asked)
-    assert said == ["collector 1 of 2 died (as told); another takes its place (restart 1 of at most 10)"]
+    assert said == ["worker 1 of 2 died (as told); a new one replaces it (restart 1 of at most 10)"]

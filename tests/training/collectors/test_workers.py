@@ -173,7 +173,7 @@ def test_an_exception_in_an_environment_ends_the_run_with_its_traceback(tmp_path
         num_envs=4,
         horizon=None,
     )
-    with pytest.raises(RunFailedError, match=r"environments must not fail; in collector \d got Zero") as raised:
+    with pytest.raises(RunFailedError, match=r"environments must not fail; in worker \d got Zero") as raised:
         train(experiment(task, kind), tmp_path)
     assert "ZeroDivisionError: the sheep ran out" in str(raised.value)
     assert "factories.py:" in str(raised.value)
@@ -193,7 +193,7 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path):
         num_envs=1,
         horizon=None,
     )
-    with pytest.raises(RunFailedError, match=r"collector\.max_restarts=1 times; collector 0 of 1 did once more: "):
+    with pytest.raises(RunFailedError, match=r"collector\.max_restarts=1 times; worker 0 of 1 died: "):
         train(experiment(task, "processes", workers=1, max_restarts=1), tmp_path)
 
 
@@ -281,5 +281,7 @@ def test_knights_archers_and_zombies_train(tmp_path):
 def test_an_address_without_a_cluster_is_an_error_that_says_so(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ConfigError, match=r"collector\.address must be that of a Ray cluster that runs; got 'auto'"):
+    with pytest.raises(
+        ConfigError, match=r"collector\.address must be the address of a running Ray cluster; got 'auto'"
+    ):
         train(experiment(NAVIGATION, "ray", address="auto"), tmp_path)
