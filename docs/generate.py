@@ -22,6 +22,7 @@ from masac.cli.help import RUN_DIR, as_yaml, train_help
 from masac.cli.main import COMMANDS, HELP
 from masac.cli.presets import presets as preset_names
 from masac.docstrings import argument_texts
+from masac.envs.suites import SUITES
 from masac.settings import Setting, settings_of
 from masac.training.config import ExperimentConfig
 
@@ -125,7 +126,7 @@ def _indented(lines: list[str]) -> list[str]:
 def budgets() -> str:
     """A table of the presets with the frames and updates of their runs."""
     rows = []
-    for suite in ("vmas", "pettingzoo"):
+    for suite in SUITES:
         for name in preset_names(suite):
             if name == "custom":
                 continue

@@ -20,6 +20,7 @@ from rich.table import Table
 from masac.cli.arguments import hydra_arguments
 from masac.cli.failures import failures_explained
 from masac.dotted_keys import flatten, nest
+from masac.envs.suites import suite_named
 from masac.errors import ConfigError
 from masac.process.memory import in_units
 from masac.rendering.drawing import can_draw
@@ -109,6 +110,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
         ranks = trainer.rank.world_size
         if ranks > 1:
             say(f"{ranks} ranks: each has 1/{ranks} of the environments, of every batch and of the replay buffer")
+        if header := suite_named(config.task.suite).header(trainer.env):
+            say(header)
         rows, size = config.training.buffer_size, trainer.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
         if trainer.threads > 1:

@@ -10,6 +10,7 @@ from typing import Any
 
 from masac.cli.presets import presets
 from masac.docstrings import argument_texts
+from masac.envs.suites import SUITES
 
 HEAD = """\
 masac train: train groups of agents
@@ -62,7 +63,7 @@ def train_help(overrides: Sequence[str] = ()) -> str:
     """
     from masac.cli.composing import composed_experiment
 
-    names = ", ".join(f"{suite}/{name}" for suite in ("vmas", "pettingzoo") for name in presets(suite))
+    names = ", ".join(f"{suite}/{name}" for suite in SUITES for name in presets(suite))
     tasks = textwrap.fill(names, width=118, initial_indent="  task=        ", subsequent_indent=" " * 15)
     config = composed_experiment([f"run_dir={RUN_DIR}", *overrides])
     command = "".join(f" {shlex.quote(word)}" for word in overrides)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from masac.cli.composing import composed_experiment
 from masac.cli.errors import errors_as_lines
 from masac.cli.presets import presets
-from masac.envs.pettingzoo_names import FAMILIES, hint, short_name, short_names
-from masac.envs.vmas_names import vmas_scenarios
+from masac.envs.suites import SUITES, suite_named
 from masac.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,19 +44,10 @@ def tasks(arguments: Sequence[str]) -> None:
 def _listing() -> Iterator[str]:
     yield "Tasks: masac train task=SUITE/NAME trains on one, masac tasks SUITE/NAME describes it."
     yield "Those with a * have a preset with settings of their own."
-    yield ""
-    scenarios = vmas_scenarios()
-    yield "vmas" if scenarios else "vmas: not installed. pip install vmas"
-    yield from _names(scenarios, presets("vmas"))
-    yield "  yours: task=vmas/custom task.scenario=package.module:Class"
-    for family in FAMILIES:
-        yield ""
-        missing = f": not installed: {', '.join(family.missing)}. {family.install}" if family.missing else ""
-        yield f"pettingzoo, {family.package}{missing}"
-        yield from _names([short_name(module) for module in family.modules], presets("pettingzoo"))
-    yield ""
-    yield "  yours: task=pettingzoo/custom task.factory=package.module:function"
-    yield "  Images (cooperative_pong, pistonball, atari) are too large as they are: shrink them in a factory of yours."
+    for suite in SUITES:
+        for title, names in suite_named(suite).listing():
+            yield from ("", title, *_names(names, presets(suite)))
+        yield from (f"  {line}" for line in suite_named(suite).your_own)
 
 
 def _names(names: Sequence[str], tuned: Sequence[str]) -> list[str]:
@@ -113,14 +103,14 @@ def _chosen(name: str) -> list[str]:
         return [f"task={name}"]
     if ":" in name:
         return ["task=pettingzoo/custom", f"task.factory={name}"]
-    suites = [suite for suite, names in (("vmas", vmas_scenarios()), ("pettingzoo", short_names())) if name in names]
+    suites = [suite for suite in SUITES if name in suite_named(suite).environments()]
     if len(suites) > 1:
-        raise ConfigError(f"a name must be clear; got {name!r}, of which there are vmas/{name} and pettingzoo/{name}.")
+        tasks = " or ".join(f"{suite}/{name}" for suite in suites)
+        raise ConfigError(f"a name must be that of one task; got {name!r}. Choose {tasks}.")
+    suites += [suite for suite in SUITES if name in suite_named(suite).aliases()]
     if suites:
         return [f"task={suites[0]}/{name}"]
     if "." not in name:
-        said = hint(name) or "masac tasks lists all."
-        raise ConfigError(f"a name must be that of a task, a module or a factory; got {name!r}. {said}")
-    if name in short_names().values():
-        return [f"task=pettingzoo/{name}"]
+        hint = suite_named("pettingzoo").hint(name) or "masac tasks lists all."
+        raise ConfigError(f"a name must be that of a task, a module or a factory; got {name!r}. {hint}")
     return ["task=pettingzoo/custom", f"task.scenario={name}"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from gym.spaces import Box  # VMAS's
 from pettingzoo import ParallelEnv
-from torchrl.envs import EnvBase, SerialEnv, TransformedEnv
+from torchrl.envs import EnvBase
 
+from masac.compat import innermost
 from masac.errors import ConfigError
 from masac.groups import check_group_name
 
@@ -88,9 +89,7 @@ def agent_names(env: EnvBase) -> dict[str, list[Any]]:
     Args:
         env: one, or a batch of them in this process, which was reset.
     """
-    while isinstance(env, TransformedEnv | SerialEnv):
-        env = env.base_env if isinstance(env, TransformedEnv) else cast(Any, env)._envs[0]
-    return dict(getattr(env, "group_map", None) or {})
+    return dict(getattr(innermost(env), "group_map", None) or {})
 
 
 def check_alike(group: str, observed: Mapping[str, Any], done: Mapping[str, Any]) -> None:

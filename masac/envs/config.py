@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from masac.errors import ConfigError, check
+from masac.envs.suites import SUITES, suite_named
+from masac.errors import check
 from masac.settings import check_settings, setting
-
-SUITES = ("vmas", "pettingzoo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,30 +50,7 @@ class TaskConfig:
         check("task.suite", self.suite, self.suite in SUITES, f"be one of {', '.join(SUITES)}")
         check_settings(self, "task")
         check("task.success", self.success, self.success in (None, "terminated"), "be terminated or null")
-        if self.suite == "vmas":
-            self._check_vmas()
-        else:
-            self._check_pettingzoo()
-
-    def _check_vmas(self) -> None:
-        check("task.scenario", self.scenario, bool(self.scenario), "be a VMAS scenario or package.module:Class")
-        check("task.horizon", self.horizon, self.horizon is not None, "be a number of steps for task.suite=vmas")
-        rule = "be null for task.suite=vmas, whose own scenarios are task.scenario=package.module:Class"
-        check("task.factory", self.factory, self.factory is None, rule)
-        rule = "be 0 for task.suite=vmas, which steps all environments in one batch"
-        check("task.num_workers", self.num_workers, self.num_workers == 0, rule)
-
-    def _check_pettingzoo(self) -> None:
-        rule = "be true for task.suite=pettingzoo, whose environments are always reset one by one"
-        check("task.joint_resets", self.joint_resets, self.joint_resets, rule)
-        if (self.scenario is None) == (self.factory is None):
-            raise ConfigError(
-                f"one of task.scenario and task.factory must be set, the other null; got {self.scenario!r} and "
-                f"{self.factory!r}. Set task.scenario to a module with a parallel_env function "
-                "(mpe2.simple_spread_v3), or task.factory to package.module:function."
-            )
-        divides = self.num_workers == 0 or self.num_envs % self.num_workers == 0
-        check("task.num_workers", self.num_workers, divides, f"divide task.num_envs={self.num_envs}")
+        suite_named(self.suite).check(self)
 
     @property
     def success_means(self) -> str | None:
@@ -87,10 +63,9 @@ class TaskConfig:
     @property
     def name(self) -> str:
         """What to call the task in a file name or a title."""
-        return task_name(self.suite, self.scenario, self.factory)
+        return task_name(self.scenario, self.factory)
 
 
-def task_name(suite: str, scenario: str | None, factory: str | None) -> str:
+def task_name(scenario: str | None, factory: str | None) -> str:
     """``simple_tag_v3`` for ``mpe2.simple_tag_v3``; of a user's own scenario or factory the name after the colon."""
-    name = (factory or scenario or "unnamed").rpartition(":")[2]
-    return name.rpartition(".")[2] if suite == "pettingzoo" else name
+    return (factory or scenario or "unnamed").rpartition(":")[2].rpartition(".")[2]

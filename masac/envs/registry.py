@@ -6,14 +6,7 @@ from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
 from masac.envs.slow_start_warning import warn_if_slow
-
-SLOW = {
-    "vmas": "VMAS tries places at random until all agents fit: fewer of them (task.kwargs.n_agents=...) or a larger "
-    "world (task.kwargs.world_spawning_x=... and _y, where the scenario has them) would. Ctrl-C ends it.",
-    "pettingzoo": "Fewer environments (task.num_envs=...) or keywords for a smaller one (task.kwargs) take less. "
-    "Ctrl-C ends it.",
-}
-"""What to change where an environment does not begin, by suite."""
+from masac.envs.suites import suite_named
 
 
 def make_env(
@@ -44,13 +37,6 @@ def make_env(
     Raises:
         ConfigError: for a task that cannot be built. The message says what to change.
     """
-    with warn_if_slow(f"{task.suite}/{task.name}", SLOW[task.suite]):
-        if task.suite == "vmas":
-            from masac.envs.vmas import make_vmas_env  # imported where it is used: either suite may be missing
-
-            return make_vmas_env(task, num_envs=num_envs, seed=seed, device=device, warns=warns)
-        from masac.envs.pettingzoo import make_pettingzoo_env
-
-        return make_pettingzoo_env(
-            task, num_envs=num_envs, seed=seed, device=device, one_episode=one_episode, warns=warns
-        )
+    suite = suite_named(task.suite)
+    with warn_if_slow(f"{task.suite}/{task.name}", suite.slow_hint):
+        return suite.make(task, num_envs=num_envs, seed=seed, device=device, one_episode=one_episode, warns=warns)

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
-from gymnasium.spaces.utils import flatdim
 from torchrl.data import TensorSpec
 from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo import make_one
-from masac.envs.pettingzoo_wrapper import ReadableEnv, image_divisor
-from masac.envs.registry import make_env
+from masac.envs.suites import suite_named
 from masac.envs.vector_observations import VectorObservations
-from masac.envs.vmas_env import VmasVectorEnv
-from masac.envs.vmas_private import discrete_controls
 from masac.errors import ConfigError
 
 Path = tuple[str | int, ...]
@@ -79,12 +73,7 @@ def read_spaces(task: TaskConfig) -> dict[str, GroupSpaces]:
     Raises:
         ConfigError: for a task that cannot be built, or an environment whose ``observation_names`` do not fit.
     """
-    if task.suite == "vmas":
-        env = make_env(task, num_envs=1, seed=0)
-        assert isinstance(env, VmasVectorEnv)
-        return _close_after(env, lambda: _read_vmas(env, task))
-    one = make_one(task, 1)
-    return _close_after(one, lambda: _read_pettingzoo(one))
+    return suite_named(task.suite).read_spaces(task)
 
 
 def spaces_of_specs(env: EnvBase) -> dict[str, GroupSpaces]:
@@ -96,99 +85,12 @@ def spaces_of_specs(env: EnvBase) -> dict[str, GroupSpaces]:
         n_agents = action.shape[0]
         parts: list[ObservationPart] = []
         for leaf, spec in leaves.items():
-            parts.append(_part_of_spec(spec, leaf[2:], _end(parts), len(env.batch_size) + 1))
+            parts.append(_part_of_spec(spec, leaf[2:], end_of(parts), len(env.batch_size) + 1))
         agents = names.get(group) or [f"{group}_{index}" for index in range(n_agents)]
         out[group] = GroupSpaces(
             agents=tuple(map(str, agents)), parts=tuple(parts), action_shape=tuple(action.shape[1:])
         )
     return out
-
-
-def _close_after(env: EnvBase, read: Callable[[], dict[str, GroupSpaces]]) -> dict[str, GroupSpaces]:
-    try:
-        return read()
-    finally:
-        env.close(raise_if_closed=False)
-
-
-def _read_vmas(env: VmasVectorEnv, task: TaskConfig) -> dict[str, GroupSpaces]:
-    out = {}
-    agents = {agent.name: agent for agent in env.vmas.agents}
-    for group, spaces in spaces_of_specs(env).items():
-        name = spaces.agents[0]
-        fields: dict[str, Any] = {"feature_names": _names(env.vmas.scenario, agents[name], name, _end(spaces.parts))}
-        if not task.continuous_actions:
-            fields["controls"] = _vmas_controls(task, name, env.full_action_spec_unbatched[group, "action"])
-        out[group] = replace(spaces, **fields)
-    return out
-
-
-def _vmas_controls(task: TaskConfig, agent: str, spec: TensorSpec) -> tuple[tuple[float, ...], ...]:
-    """What VMAS makes of every choice of an agent, each tried in an environment of its own."""
-    env = make_env(task, num_envs=int(cast(Any, spec.space).n), seed=0)
-    assert isinstance(env, VmasVectorEnv)
-    controls = discrete_controls(env.vmas, agent)
-    env.close(raise_if_closed=False)
-    return tuple(tuple(round(value, 6) for value in row) for row in controls)
-
-
-def _read_pettingzoo(env: EnvBase) -> dict[str, GroupSpaces]:
-    readable = getattr(env, "_env", None)
-    if not isinstance(readable, ReadableEnv):
-        return spaces_of_specs(env)
-    raw, out = readable.env, {}
-    leaves = VectorObservations(env).leaves
-    for group, agents in cast(dict[str, list[Any]], cast(Any, env).group_map).items():
-        parts: list[ObservationPart] = []
-        for leaf in leaves[group]:
-            path, space = _follow(raw.observation_space(agents[0]), leaf[2:])
-            for part in _parts_of_space(space, path):
-                parts.append(replace(part, offset=_end(parts)))
-        action = raw.action_space(agents[0])
-        out[group] = GroupSpaces(
-            agents=tuple(map(str, agents)),
-            parts=tuple(parts),
-            feature_names=_names(raw, agents[0], str(agents[0]), _end(parts)),
-            action_shape=tuple(action.shape or ()),
-            action_start=_start(action),
-        )
-    return out
-
-
-def _follow(space: Space[Any], keys: Sequence[str]) -> tuple[Path, Space[Any]]:
-    """What the keys of a TensorDict lead to in the space it was made of."""
-    path: Path = ()
-    for key in keys:
-        assert isinstance(space, Dict)
-        own = next(one for one in space.spaces if str(one) == key)
-        path, space = (*path, own), space.spaces[own]
-    return path, space
-
-
-def _parts_of_space(space: Space[Any], path: Path) -> Iterator[ObservationPart]:
-    """The parts of a space in the order of Gymnasium's ``flatten``, each with offset 0."""
-    if isinstance(space, Dict | Tuple):
-        inner = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
-        for key, part in inner:
-            yield from _parts_of_space(part, (*path, key))
-        return
-    fields: dict[str, Any] = {"encoding": "gymnasium"}
-    if isinstance(space, Discrete):
-        fields = {"encoding": "one-hot", "choices": (int(space.n),), "start": (int(space.start),)}
-    elif isinstance(space, MultiDiscrete):
-        choices, start = (tuple(map(int, one.reshape(-1))) for one in (space.nvec, space.start))
-        fields = {"encoding": "one-hot", "choices": choices, "start": start}
-    elif isinstance(space, Box | MultiBinary):
-        fields = {"encoding": "values"}
-    yield ObservationPart(
-        path=path,
-        offset=0,
-        size=flatdim(space),
-        shape=tuple(space.shape or ()),
-        dtype=str(space.dtype),
-        divide_by=image_divisor(space),
-        **fields,
-    )
 
 
 def _part_of_spec(spec: TensorSpec, path: Path, offset: int, n_leading: int) -> ObservationPart:
@@ -209,20 +111,22 @@ def _part_of_spec(spec: TensorSpec, path: Path, offset: int, n_leading: int) -> 
     )
 
 
-def _start(action: Space[Any]) -> tuple[int, ...]:
-    if isinstance(action, Discrete):
-        return (int(action.start),)
-    if isinstance(action, MultiDiscrete):
-        return tuple(map(int, action.start.reshape(-1)))
-    return (0,) * math.prod(action.shape or ()) if isinstance(action, MultiBinary) else ()
+def observation_names(env: Any, agent: Any, name: str, size: int) -> tuple[str, ...] | None:
+    """What the method ``observation_names(agent)`` of an environment returns, None if it has none.
 
+    Args:
+        env: a PettingZoo environment or a VMAS scenario.
+        agent: as the environment knows it.
+        name: of the agent.
+        size: features of its observation vector.
 
-def _names(env: Any, agent: Any, name: str, size: int) -> tuple[str, ...] | None:
-    """What the environment's ``observation_names(agent)`` says, where it has that."""
-    told = getattr(env, "observation_names", None)
-    if not callable(told):
+    Raises:
+        ConfigError: for another number of names.
+    """
+    method = getattr(env, "observation_names", None)
+    if not callable(method):
         return None
-    names = tuple(map(str, cast(Any, told(agent))))
+    names = tuple(map(str, cast(Any, method(agent))))
     if len(names) != size:
         raise ConfigError(
             f"observation_names(agent) of the environment must name {size} features, those of one observation; it "
@@ -231,5 +135,6 @@ def _names(env: Any, agent: Any, name: str, size: int) -> tuple[str, ...] | None
     return names
 
 
-def _end(parts: Sequence[ObservationPart]) -> int:
+def end_of(parts: Sequence[ObservationPart]) -> int:
+    """The number of features in the parts, which are in order."""
     return parts[-1].offset + parts[-1].size if parts else 0

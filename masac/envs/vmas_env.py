@@ -43,6 +43,7 @@ class VmasVectorEnv(EnvBase):
     Attributes:
         vmas: the VMAS environment.
         group_map: the names of the agents of each group.
+        asked_joint_resets: whether joint resets were asked for.
         steps: of the running episodes so far, int64 ``[E, 1]``.
     """
 
@@ -68,6 +69,7 @@ class VmasVectorEnv(EnvBase):
         with self._random_stream.used_by_vmas():
             self.vmas = make(scenario, num_envs, device=self.device, max_steps=None, seed=seed)
         self._make_trial = lambda envs: make(scenario if isinstance(scenario, str) else type(scenario)(), envs)
+        self.asked_joint_resets = joint_resets
         self._joint_resets = None if joint_resets else False
         self._reset_paths: list[Path] = []
         self._fresh: FreshStates | None = None

@@ -154,7 +154,7 @@ def read_run(path: Path) -> RecordedRun:
     groups = tuple(name.removesuffix(f"/{EVALUATION}") for name in table if name.endswith(f"/{EVALUATION}"))
     try:
         task, algorithm, seed = config["task"], str(config["algorithm"]["name"]), int(config["seed"])
-        suite, name = task["suite"], task_name(task["suite"], task.get("scenario"), task.get("factory"))
+        suite, name = task["suite"], task_name(task.get("scenario"), task.get("factory"))
         finished = bool((table["frames"] >= config["training"]["total_frames"]).any())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from None

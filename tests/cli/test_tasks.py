@@ -77,7 +77,7 @@ def test_a_name_may_be_short_or_a_module_or_a_factory(tasks, arguments, parts):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["simple_tag"], "of which there are vmas/simple_tag and pettingzoo/simple_tag"),
+        (["simple_tag"], "Choose vmas/simple_tag or pettingzoo/simple_tag"),
         (["nowhere"], "masac tasks lists all"),
         (["simple_fromation"], "Did you mean simple_formation"),
         (["no.where"], "task.scenario must be a module that can be imported; got 'no.where'"),
@@ -112,8 +112,8 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):
 
 
 def test_a_task_has_a_short_name_for_folders():
-    assert task_name("pettingzoo", "mpe2.simple_tag_v3", None) == "simple_tag_v3"
-    assert task_name("pettingzoo", None, "my.module:make") == "make"
-    assert task_name("vmas", "my.module:Scenario", None) == "Scenario"
-    assert task_name("vmas", "navigation", None) == "navigation"
-    assert task_name("pettingzoo", None, None) == "unnamed"
+    assert task_name("mpe2.simple_tag_v3", None) == "simple_tag_v3"
+    assert task_name(None, "my.module:make") == "make"
+    assert task_name("my.module:Scenario", None) == "Scenario"
+    assert task_name("navigation", None) == "navigation"
+    assert task_name(None, None) == "unnamed"

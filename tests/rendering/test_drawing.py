@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from masac.envs.vmas_drawing import GL_PACKAGES
 from masac.errors import ConfigError, RunFailedError
-from masac.rendering.drawing import GL_PACKAGES, can_draw, make_drawn_env
+from masac.rendering.drawing import can_draw, make_drawn_env
 from tests.envs.egl import needs_egl
 from tests.training.policies.common import NAVIGATION, pettingzoo, save_run
 

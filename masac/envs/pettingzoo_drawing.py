@@ -1,0 +1,56 @@
+"""Drawing environments of the pettingzoo suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+from torchrl.envs import EnvBase
+from torchrl.envs.libs.pettingzoo import PettingZooWrapper
+from torchrl.envs.libs.vmas import VmasEnv
+
+from masac.envs.config import TaskConfig
+from masac.errors import ConfigError, RunFailedError
+
+Picture = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def pettingzoo_drawer(env: EnvBase, task: TaskConfig) -> tuple[Callable[[], Picture], Mapping[str, Any]]:
+    """A function that draws an environment, and its metadata.
+
+    Args:
+        env: without transforms, made with ``render_mode="rgb_array"``; TorchRL's ``VmasEnv`` from a factory will do.
+        task: what it was made from.
+
+    Raises:
+        ConfigError: for an environment that cannot be drawn.
+    """
+    if isinstance(env, VmasEnv):
+        from masac.envs.vmas_drawing import vmas_drawer
+
+        return vmas_drawer(cast(Any, env)._env), {}
+    name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
+    if not isinstance(env, PettingZooWrapper):
+        raise ConfigError(
+            f"{name} must make a PettingZoo environment or TorchRL's VmasEnv to be drawn; it made a "
+            f"{type(env).__name__}. Draw episodes of it yourself: masac.load_policy has the policy."
+        )
+    raw = cast(Any, env)._env
+    if getattr(raw, "render_mode", None) != "rgb_array":  # user's environments need not have the attribute
+        raise ConfigError(
+            f"{name} must make an environment with render_mode='rgb_array' to be drawn; got "
+            f"{getattr(raw, 'render_mode', None)!r}. Give the function a parameter render_mode, and the environment an "
+            "attribute of that name and a render method that returns a picture [H, W, 3] of bytes."
+        )
+    return lambda: _checked(raw.render(), name), raw.metadata
+
+
+def _checked(picture: Any, name: str) -> Picture:
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (3, 4):
+        raise RunFailedError(
+            f"{name} must render a picture [H, W, 3] of bytes; got {type(picture).__name__} of shape "
+            f"{list(array.shape)} and dtype {array.dtype}. Mend the render method of the environment."
+        )
+    return np.ascontiguousarray(array[..., :3])
