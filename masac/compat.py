@@ -1,4 +1,7 @@
-"""What differs between the supported versions of PyTorch, TorchRL and TensorDict, in one place."""
+"""What differs between the supported versions of PyTorch, TorchRL and TensorDict, and the private names we use of them.
+
+Each private name stands here with the reason, and with what would replace it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,12 @@ from tensordict import TensorDictBase
 from tensordict.nn import set_composite_lp_aggregate
 from torch import Tensor, fx, nn
 from torch.distributions import Distribution
+
+# Modes see every operation; PyTorch documents them, but under a private name. A public one would replace it.
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
+# torch.utils.pytree has a public tree_leaves in the newest PyTorch only.
+from torch.utils._pytree import tree_leaves as tree_leaves
 
 try:
     from torchrl.modules.distributions.utils import rsample_and_log_prob as _rsample_and_log_prob
@@ -85,6 +94,47 @@ def compile_operations(
     return standalone_compile(
         module, list(examples), dynamic_shapes="from_example_inputs", options={"config_patches": options}
     )
+
+
+def record_operations(function: Callable[..., list[Tensor]], examples: Sequence[Tensor]) -> fx.GraphModule:
+    """The operations of a function of tensors as a flat graph, those of its backward passes too.
+
+    ``make_fx`` is experimental; ``torch.export`` would replace it once it records ``torch.autograd.grad``. While it
+    runs, distributions do not look at the values of their parameters; the switch for that has no public reader.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx  # imported when needed: slow
+
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        return make_fx(function)(*examples)
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+def not_recording() -> AbstractContextManager[Any]:
+    """Within it :func:`record_operations` records nothing: values are read. A public name of the same would do."""
+    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+
+    return disable_proxy_modes_tracing()
+
+
+def changes(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; autograd counts it under a private name. Cheaper than to compare it."""
+    return tensor._version
+
+
+def parameter_places(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """Every parameter with the dictionary and the name under which its module holds it.
+
+    ``named_parameters`` walks all modules every time, which takes too long for a check before every update.
+    """
+    return [
+        (one._parameters, name, parameter)
+        for one in module.modules()
+        for name, parameter in one._parameters.items()
+        if parameter is not None
+    ]
 
 
 def registered_value_estimator(name: Any) -> tuple[type, Mapping[str, Any]] | None:

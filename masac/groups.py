@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tensordict import NestedKey
 from torch import Tensor, nn
@@ -16,8 +15,6 @@ from torchrl.envs import EnvBase
 from masac.actions.discrete import DiscreteActions, read_discrete_actions
 from masac.errors import ConfigError
 from masac.keys import as_path
-
-ActionKind = Literal["continuous", "discrete"]
 
 TAKEN_NAMES = frozenset(
     (
@@ -47,11 +44,6 @@ class GroupSpec:
     action_spec: TensorSpec
     discrete: DiscreteActions | None
     has_action_mask: bool
-
-    @property
-    def action_kind(self) -> ActionKind:
-        """Continuous (bounded vectors) or discrete."""
-        return "continuous" if self.discrete is None else "discrete"
 
     @property
     def action_features(self) -> int:

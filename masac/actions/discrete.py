@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from tensordict import NestedKey
@@ -18,7 +18,7 @@ from torchrl.data import Categorical, Composite, MultiCategorical, MultiOneHot, 
 from masac.keys import as_path
 
 Encoding = Literal["categorical", "one-hot", "multi-discrete", "mult-one-hot"]
-ENCODINGS = ("categorical", "one-hot", "multi-discrete", "mult-one-hot")
+ENCODINGS = get_args(Encoding)
 TORCHRL_NAMES: dict[Encoding, str] = {
     "categorical": "categorical",
     "one-hot": "one_hot",

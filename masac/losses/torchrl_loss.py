@@ -326,7 +326,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
             ValueError: for settings of an estimator that would change targets.
         """
         value_type = self.default_value_estimator if value_type is None else value_type
-        defaults = {"gamma": self._init_gamma, "device": self._default_device}
+        defaults = {"gamma": self._init_gamma, "device": self.device}
         self._value_estimator = make_estimator(value_type, defaults, hyperparams)
         self.value_type = type(value_type) if isinstance(value_type, ValueEstimatorBase) else value_type
         self._in_keys = None

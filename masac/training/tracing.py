@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,17 @@ import tensordict
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, fx
-from torch.distributions import Distribution
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from masac.compat import compile_operations, compiler_cache
+from masac.compat import (
+    TorchDispatchMode,
+    changes,
+    compile_operations,
+    compiler_cache,
+    not_recording,
+    record_operations,
+    tree_leaves,
+)
 from masac.process.compiler_cache import remove_damaged_libraries
 
 Results = dict[Any, Tensor]
@@ -162,13 +166,12 @@ class _Traced:
 
 def _traced(flat: Callable[..., list[Tensor]], examples: Sequence[Tensor]) -> fx.GraphModule:
     """The graph of a function of tensors."""
-    with _unchecked_distributions():
-        try:
-            return make_fx(flat)(*examples)
-        except GraphError:
-            raise
-        except Exception as error:
-            raise GraphError(_reason("trace what runs as a graph", error)) from error
+    try:
+        return record_operations(flat, examples)
+    except GraphError:
+        raise
+    except Exception as error:
+        raise GraphError(_reason("trace what runs as a graph", error)) from error
 
 
 class _ValueReads(TorchDispatchMode):
@@ -200,7 +203,7 @@ class _ValueReads(TorchDispatchMode):
         if torch.Tag.data_dependent_output not in func.tags:
             return func(*args, **(kwargs or {}))
         self.note(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
-        with disable_proxy_modes_tracing():
+        with not_recording():
             return func(*args, **(kwargs or {}))
 
 
@@ -238,14 +241,14 @@ class _Constant:
         self.tensor = tensor
         self.place = place
         self.value = tensor.clone()
-        self.version = tensor._version
+        self.changes = changes(tensor)
 
     def check(self) -> None:
         """Raise :class:`GraphError` if the values are others."""
-        if self.tensor._version != self.version:
+        if changes(self.tensor) != self.changes:
             if not torch.equal(self.tensor, self.value):
                 raise _python_decides(self.place)
-            self.version = self.tensor._version
+            self.changes = changes(self.tensor)
 
 
 def _split_reads(graph: fx.Graph, reads: _ValueReads, results: int) -> tuple[list[_Constant], list[tuple[Tensor, str]]]:
@@ -284,7 +287,7 @@ def _sources(node: fx.Node) -> Iterator[fx.Node]:
     waiting, known = [node], {node}
     while waiting:
         one = waiting.pop()
-        random = isinstance(one.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in one.target.tags
+        random = torch.Tag.nondeterministic_seeded in getattr(one.target, "tags", ())
         if random or one.op in ("placeholder", "get_attr"):
             yield one
         new = [before for before in one.all_input_nodes if before not in known]
@@ -313,17 +316,6 @@ def _place() -> str:
             break
         frame = frame.f_back
     return "in Python" if frame is None else f"in {frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
-
-
-@contextmanager
-def _unchecked_distributions() -> Iterator[None]:
-    """Distributions do not look at the values of their parameters."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 def _compiled(module: fx.GraphModule, examples: Sequence[Tensor]) -> Callable[..., list[Tensor]]:

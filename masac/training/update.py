@@ -8,15 +8,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrl.objectives import SoftUpdate
 
+from masac.compat import parameter_places
 from masac.groups import group_name
 from masac.keys import as_path
 from masac.losses.base import GroupLoss
@@ -93,7 +94,7 @@ class UpdateStep:
             raise ValueError(f"mode must be 'eager', 'graph' or 'compile'; got {mode!r}.")
         _check_optimizer(optimizer, loss)
         self.loss = loss
-        self._places = [(of, name, p, p.requires_grad) for of, name, p in _places(loss)]
+        self._places = [(of, name, p, p.requires_grad) for of, name, p in parameter_places(loss)]
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.rank = rank
@@ -301,14 +302,6 @@ def unchecked(losses: Iterable[GroupLoss]) -> Iterator[None]:
 def _tensors(losses: Iterable[GroupLoss], name: str) -> list[Tensor]:
     """Themselves, no aliases (``.data``), which would not move to another device with them."""
     return [value for loss in losses for value in getattr(loss, name).values(True, True)]
-
-
-def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
-    """Every parameter, and where its module has it."""
-    for one in module.modules():
-        for name, parameter in one._parameters.items():
-            if parameter is not None:
-                yield one._parameters, name, parameter
 
 
 def _python_warning(message: str) -> None:

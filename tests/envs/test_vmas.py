@@ -36,7 +36,7 @@ def make(task, num_envs=4, seed=0):
 def test_every_scenario_builds_and_its_groups_are_read(scenario):
     groups = read_groups(make(TaskConfig(scenario=scenario), num_envs=2))
     assert (len(groups) > 1) == (scenario in SEVERAL_GROUPS)
-    assert all(group.action_kind == "continuous" for group in groups)
+    assert all(group.discrete is None for group in groups)
 
 
 def test_navigation_passes_torchrls_checks_and_its_group_is_described():
@@ -132,7 +132,7 @@ def test_an_unknown_keyword_of_a_scenario_is_an_error():
 
 def test_discrete_actions_are_seen_as_such():
     (group,) = read_groups(make(TaskConfig(continuous_actions=False)))
-    assert group.action_kind == "discrete"
+    assert group.discrete is not None
 
 
 @pytest.mark.parametrize("wrong", [{"num_envs": 0}, {"horizon": 0}, {"suite": "gym"}, {"success": "always"}])
