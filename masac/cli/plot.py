@@ -1,4 +1,4 @@
-"""``masac plot``: learning curves of runs, and their returns for other programs."""
+"""``masac plot``: learning curves of runs, and a file with their returns for marl-eval."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from masac.cli.errors import errors_as_lines
 from masac.cli.overrides import suggest
 from masac.dotted_keys import flatten
 from masac.errors import ConfigError
-from masac.plotting.marl_eval import marl_eval_data, unmet_conditions
+from masac.plotting.marl_eval import marl_eval_data
 from masac.plotting.plots import SHORT, SUFFIXES, X_LABELS, alike, check_picture, plot_runs, settings_text
 from masac.plotting.recorded_runs import EVALUATION, RecordedRun, find_runs, sample_size
 from masac.plotting.statistics import FEWEST_FOR_INTERVAL, bootstrap_interval, interquartile_mean
 
 DESCRIPTION = """\
-Draw the learning curves of runs: the interquartile mean of the evaluation return over seeds, with its 95% bootstrap
-interval from three seeds on; a panel a task, a colour an algorithm. One run alone gets the picture that its
-learning_curve.png shows.
+Draw the learning curves of runs: the interquartile mean over seeds of the mean return per agent in evaluations, with
+its 95% bootstrap interval from three seeds on. There is a panel per task and a colour per algorithm. A single run is
+drawn as in its learning_curve.png.
 """
 
 EXAMPLES = f"""\
 Examples:
   masac train -m seed=0,1,2 algorithm=isac,masac run_dir=runs/sweep
   masac plot runs/sweep                            all runs of a sweep, into runs/sweep/curve.png
-  masac plot runs/a runs/b --by seed               a line a run
-  masac plot runs/sweep --by training.actor_lr     a line for every value of a key, or of several: KEY,KEY
+  masac plot runs/a runs/b --by seed               a line per run
+  masac plot runs/sweep --by training.actor_lr     a line per value of a key, or of several: KEY,KEY
   masac plot runs/sweep --metric eval/success_rate another column of metrics.csv; entropy is agents/entropy
   masac plot runs/sweep --x time -o time.pdf       over seconds of training; pictures: {", ".join(SUFFIXES)}
   masac plot runs/sweep --group adversary          the return of one group, where several compete
-  masac plot runs/sweep --export marl-eval.json    what marl-eval and BenchMARL's plots read; it is called return
+  masac plot runs/sweep --export marl-eval.json    a file for marl-eval and BenchMARL's plots; its metric is "return"
 """
 
 NOT_COMPARED = ("seed", "run_dir", "logging")
-"""Keys in which the runs of a curve may differ without it being worth a word."""
+"""Keys in which the runs of a curve may differ without a note."""
 
 
 def plot(arguments: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ def _plot(chosen: argparse.Namespace, console: Console) -> None:
     _check_metric(found, metric, group)
     if chosen.export is not None and metric != EVALUATION:
         raise ConfigError(
-            f"--export writes evaluation returns; it cannot be had with --metric {metric}. Leave one out."
+            f"--export writes evaluation returns and must be without --metric; got --metric {metric}. Leave one out."
         )
     if len(found) == 1:
         runs = [run for run in found if any(len(run.column(name).x) for name in run.names(metric, group))]
@@ -75,16 +75,14 @@ def _plot(chosen: argparse.Namespace, console: Console) -> None:
     keys = [key for key in by if key != "seed"] or ["algorithm"]
     written, notes = [out], list(_notes(found, runs, keys, group, metric))
     if chosen.export is not None:
-        data = marl_eval_data(runs, group=chosen.group)
-        _write_json(data, chosen.export)
+        _write_json(marl_eval_data(runs, group=chosen.group), chosen.export)
         written.append(chosen.export)
-        notes += [f"for marl-eval {condition}" for condition in unmet_conditions(data)]
     for line in [*_table(runs, keys, group, metric), *notes, f"written: {', '.join(map(str, written))}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def parser() -> argparse.ArgumentParser:
-    """What ``masac plot`` takes."""
+    """The parser of the arguments."""
     made = argparse.ArgumentParser(
         prog="masac plot",
         description=DESCRIPTION,
@@ -92,9 +90,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN_DIR", help="the folder of a run, or one with runs below it: a sweep"
-    )
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="the folder of a run, or of a sweep")
     made.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="the picture (default: RUN_DIR/curve.png; of several, curve.png)"
     )
@@ -102,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         "--by",
         default="algorithm",
         metavar="KEY,...",
-        help="what gets a line: algorithm, seed, any key of the config, or several (default: algorithm)",
+        help="draw a line per value of: algorithm, seed, any key of the config, or several (default: algorithm)",
     )
     made.add_argument(
         "--metric",
@@ -110,11 +106,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="COLUMN",
         help=f"the column of metrics.csv, with or without its group (default: {EVALUATION})",
     )
-    made.add_argument("--x", choices=tuple(X_LABELS), default="frames", help="what curves run over (default: frames)")
+    made.add_argument("--x", choices=tuple(X_LABELS), default="frames", help="the x axis (default: frames)")
     made.add_argument(
         "--group", metavar="NAME", help="the group of agents whose return to take (default: all agents that learn)"
     )
-    made.add_argument("--export", type=Path, metavar="FILE", help="write the returns as JSON for marl-eval too")
+    made.add_argument("--export", type=Path, metavar="FILE", help="also write the returns as JSON for marl-eval")
     return made
 
 
@@ -149,8 +145,8 @@ def _check_metric(runs: Sequence[RecordedRun], metric: str, group: str | None) -
 
 
 def _table(runs: Sequence[RecordedRun], by: Sequence[str], group: str | None, metric: str) -> Iterator[str]:
-    """The last values of each task and setting, a line each."""
-    what = "return" if metric == EVALUATION else metric
+    """The final values, one line per task and setting."""
+    what = "mean return per agent" if metric == EVALUATION else metric
     rows = [("task", ", ".join(by), "runs", f"final {what} [95% interval]", "frames")]
     for same in alike(runs, by):
         if len(runs) == 1:  # its metric may be one of several groups
@@ -176,15 +172,15 @@ def _table(runs: Sequence[RecordedRun], by: Sequence[str], group: str | None, me
 def _notes(
     found: Sequence[RecordedRun], runs: Sequence[RecordedRun], by: Sequence[str], group: str | None, metric: str
 ) -> Iterator[str]:
-    """What to know about a picture before believing it."""
+    """Remarks on what a picture does not show."""
     without = [run for run in found if run not in runs and group in (None, *run.groups)]
     if without:
-        what = "an evaluation" if metric == EVALUATION else metric
-        yield f"left out: {_listed([str(run.path) for run in without])}, without {what} so far"
+        what = "evaluation" if metric == EVALUATION else metric
+        yield f"left out: {_listed([str(run.path) for run in without])}, which have no {what} yet"
     if foreign := len(found) - len(runs) - len(without):
         yield f"left out: {foreign} of {len(found)} runs, which have no group {group}"
     if going_on := [run for run in runs if not run.finished]:
-        yield f"not finished: {len(going_on)} of {len(runs)} runs, drawn as far as they got"
+        yield f"not finished: {len(going_on)} of {len(runs)} runs, drawn up to now"
     for same in alike(runs, by):
         settings = [flatten(run.config) for run in same]
         keys = sorted({key for each in settings for key in each if key.partition(".")[0] not in NOT_COMPARED})
@@ -192,12 +188,12 @@ def _notes(
         if differing:
             yield (
                 f"one curve, several settings: the runs of {settings_text(same[0], by)} on {same[0].title} differ in "
-                f"{_listed(differing)}; draw them apart with --by {','.join([*by, differing[0]])}, or --by seed"
+                f"{_listed(differing)}; draw separate curves with --by {','.join([*by, differing[0]])}, or --by seed"
             )
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
-    """The first of many names."""
+    """Names, of many only the first."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -207,4 +203,4 @@ def _write_json(data: Mapping[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data, indent=2) + "\n")
     except OSError as error:
-        raise ConfigError(f"--export must be a file that can be written; got {str(path)!r}: {error}.") from error
+        raise ConfigError(f"--export must be a writable file; got {str(path)!r}: {error}.") from error

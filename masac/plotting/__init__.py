@@ -1,1 +1,1 @@
-"""What `masac plot` draws, and the statistics in it."""
+"""Pictures and statistics of `masac plot`."""

@@ -1,4 +1,4 @@
-"""One curve of several runs."""
+"""The mean curve of several runs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from masac.plotting.statistics import FEWEST_FOR_INTERVAL, Floats, bootstrap_int
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """The interquartile mean of runs over a stretch on which the same runs count.
+    """The interquartile mean of runs over an interval that the same runs cover.
 
     Args:
-        x: [points], wherever one of the runs was evaluated, and both ends.
+        x: [points], where any of the runs was evaluated, and both ends.
         mean: [points].
         low: [points], the lower end of the mean's 95% bootstrap interval; None for fewer than three runs.
         high: [points], its upper end.
-        runs: how many runs count.
+        runs: the number of runs.
     """
 
     x: Floats
@@ -34,17 +34,16 @@ class Piece:
 def aggregate(curves: Sequence[Curve], *, repeats: int = 2000, seed: int = 0) -> list[Piece]:
     """Average curves whose points need not lie at the same x.
 
-    Between its points a curve is linear; before the first and after the last it does not count, nothing is
-    extrapolated. Where a run starts or ends the mean jumps, so that a new piece begins: a line across would look like
-    something that was learned.
+    Curves are linear between their points and are not extrapolated. The mean jumps where a run starts or ends, so a new
+    piece begins there: a line across would look like learning.
 
     Args:
-        curves: one a run, each with a point.
-        repeats: how often the bootstrap draws.
-        seed: of its draws.
+        curves: one per run, each with at least one point.
+        repeats: bootstrap samples.
+        seed: of the bootstrap.
 
     Returns:
-        The pieces from left to right. A run with one point alone makes a piece of one point.
+        The pieces from left to right. A run with a single point makes a piece of one point.
     """
     first, last = np.array([curve.x[[0, -1]] for curve in curves]).T
     points, bounds = np.unique(np.concatenate([curve.x for curve in curves])), np.unique([first, last])

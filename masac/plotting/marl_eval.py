@@ -5,7 +5,9 @@ marl-eval (Gorsane et al. 2022, arXiv 2209.10485) averages and plots runs of sev
     {suite: {task: {algorithm: {"seed_0": {"step_0": {"step_count": frames, "return": [...]}, ...,
                                            "absolute_metrics": {"return": [...]}}}}}}
 
-Every step has the same metrics as ``absolute_metrics``, which its DiagnoseData asks for (so no elapsed time).
+Every step has the metrics of ``absolute_metrics`` and no others (such as elapsed time): marl-eval's DiagnoseData
+requires that. marl-eval also expects equally many evaluations of every run, at the same frames, and the same seeds and
+algorithms for every task.
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ ABSOLUTE = "absolute_metrics"
 
 
 def marl_eval_data(runs: Sequence[RecordedRun], *, group: str | None = None) -> Data:
-    """The evaluations of runs as marl-eval takes them.
+    """The evaluations of runs in marl-eval's layout.
 
-    A step is an evaluation; a metric is a list with one entry, the mean over its episodes. ``return`` is that of the
-    agents that learn, or of ``group``; ``GROUP_return`` is a group's, written where all runs of the suite have the same
-    groups (marl-eval wants the same metrics everywhere). ``absolute_metrics`` are those of the last evaluation.
+    A step is an evaluation. A metric is a list with one entry, the mean over the episodes. ``return`` is the mean
+    return per agent of the agents that learn, or of ``group``. ``GROUP_return`` is that of one group; it is written if
+    all runs of the suite have the same groups, as marl-eval requires the same metrics of all. ``absolute_metrics`` are
+    those of the last evaluation.
 
     Args:
-        runs: with one evaluation at least.
+        runs: each with at least one evaluation.
         group: the group whose return is ``return``.
     """
     data: Data = {}
@@ -50,50 +53,8 @@ def marl_eval_data(runs: Sequence[RecordedRun], *, group: str | None = None) -> 
     return data
 
 
-def unmet_conditions(data: Data) -> list[str]:
-    """What marl-eval asks of a file and this one does not fulfil, a sentence each; empty if it takes the file."""
-    found = []
-    for suite, tasks in data.items():
-        algorithms = {task: sorted(of_task) for task, of_task in tasks.items()}
-        samples = [(f"{task} {name}", runs) for task, of_task in tasks.items() for name, runs in of_task.items()]
-        if len({tuple(names) for names in algorithms.values()}) > 1:
-            each = "; ".join(f"{task}: {', '.join(names)}" for task, names in algorithms.items())
-            found.append(f"all tasks of {suite} must have the same algorithms; got {each}. Plot fewer, or train more.")
-        if len({tuple(sorted(runs)) for _, runs in samples}) > 1:
-            each = "; ".join(f"{where}: {', '.join(sorted(runs))}" for where, runs in samples)
-            found.append(f"all algorithms of {suite} must have the same seeds; got {each}. Plot fewer, or train more.")
-        counts = sorted({len(steps) - 1 for _, runs in samples for steps in runs.values()})
-        if len(counts) > 1:
-            found.append(
-                f"all runs of {suite} must have equally many evaluations; got {counts[0]} to {counts[-1]}. "
-                "Leave out runs that have not finished, or train with the same evaluation.every_frames."
-            )
-        else:
-            found += [_at_different_frames(task) for task, of_task in tasks.items() if len(_frames(of_task)) > 1]
-        if commas := sorted({name for names in algorithms.values() for name in names if "," in name}):
-            found.append(
-                f"an algorithm's name must have no comma; got {commas[0]!r}. Change it with algorithm.name=..."
-            )
-    return found
-
-
-def _at_different_frames(task: str) -> str:
-    return (
-        f"all runs of {task} must evaluate at the same frames, for marl-eval averages the first evaluations, the "
-        "second ones and so on; got different ones. Train with the same task.num_envs and evaluation.every_frames."
-    )
-
-
-def _frames(of_task: dict[str, dict[str, dict[str, dict[str, Any]]]]) -> set[tuple[int, ...]]:
-    return {
-        tuple(step["step_count"] for name, step in steps.items() if name != ABSOLUTE)
-        for runs in of_task.values()
-        for steps in runs.values()
-    }
-
-
 def _free_name(name: str, taken: dict[str, Any]) -> str:
-    """The name, or where that is taken (a seed that was run again) the name with a number."""
+    """The name; with a number if it is taken, because a seed was run again."""
     candidate, count = name, 1
     while candidate in taken:
         count += 1

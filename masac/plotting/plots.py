@@ -25,10 +25,10 @@ SUFFIXES = (".png", ".pdf", ".svg")
 X_LABELS = {"frames": "environment frames", "time": "seconds of training"}
 
 SHORT = {"algorithm": "algorithm.name"}
-"""Keys that are known by a shorter name."""
+"""Short names of keys."""
 
 POINTS = 200
-"""Of a curve that is averaged over runs; one with more has stretches of it averaged first."""
+"""Most points of a curve that is averaged over runs; more points are first averaged over time."""
 
 DASHED: Mapping[str, Any] = {"linewidth": 1.2, "linestyle": (0, (3, 2))}
 
@@ -43,11 +43,11 @@ class Line:
         x: [points].
         y: [points].
         color: Matplotlib's.
-        label: for the legend, none if empty.
-        low: [points], the lower end of a band around the line, None for no band.
+        label: in the legend, which leaves out empty ones.
+        low: [points], the lower end of a band around the line; None for no band.
         high: [points], its upper end.
-        end: a word at the end of the line.
-        style: keywords of Matplotlib.
+        end: text at the end of the line.
+        style: keyword arguments of Matplotlib.
     """
 
     x: Floats
@@ -65,8 +65,8 @@ class Panel:
     """One pair of axes.
 
     Args:
-        title: what to write above.
-        lines: what to draw.
+        title: above the axes.
+        lines: in the order in which they are drawn.
     """
 
     title: str
@@ -87,23 +87,23 @@ def plot_runs(
     group: str | None = None,
     metric: str = EVALUATION,
 ) -> None:
-    """Draw learning curves: of one run each of its groups; of several one panel a task.
+    """Draw learning curves: of one run, each of its groups; of several runs, one panel per task.
 
     Args:
         runs: at least one.
-        out: the picture, a name with one of ``SUFFIXES``.
+        out: the picture; its name ends with one of ``SUFFIXES``.
         x: frames or time.
-        by: keys of the config: runs that agree in all of them get a line, the interquartile mean over them with a 95%
-            bootstrap interval (from three runs on). With seed among them every run gets a line.
-        group: the group whose metric to draw; null for all groups of one run, and for the mean over the agents that
-            learn of several.
+        by: keys of the config. Runs that agree in all of them share a line: their interquartile mean, with its 95%
+            bootstrap interval from three runs on. With seed among them each run has its own line.
+        group: the group whose metric to draw; null for all groups of one run, or the mean over the agents that learn
+            of several runs.
         metric: the column of metrics.csv, or what follows ``group/`` in its name.
 
     Raises:
-        ConfigError: for a picture of another kind, or one that cannot be written.
+        ConfigError: for another kind of picture, or one that cannot be written.
     """
     check_picture(out)
-    y_label = f"{'return per agent' if metric == EVALUATION else metric}{f' of {group}' if group else ''}"
+    y_label = f"{'mean return per agent' if metric == EVALUATION else metric}{f' of {group}' if group else ''}"
     if len(runs) == 1:
         _save([_run_panel(runs[0], x, group, metric)], out, x=x, y_label=y_label, caption="")
         return
@@ -117,20 +117,20 @@ def plot_runs(
         for of_task in by_task
     ]
     what = "evaluation: " if metric == EVALUATION else ""
-    caption = "interquartile mean over seeds, band: its 95% bootstrap interval"
+    caption = "interquartile mean over seeds; band: its 95% bootstrap interval"
     if "seed" in by:
-        caption = "one line a run, the number at its end is the seed"
+        caption = "one line per run, with its seed at the end"
     _save(panels, out, x=x, y_label=y_label, caption=f"{what}{caption}")
 
 
 def check_picture(out: Path) -> None:
-    """Raise :class:`ConfigError` for a picture of a kind that there is not."""
+    """Raise :class:`ConfigError` for an unknown kind of picture."""
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"a picture's name must end with {', '.join(SUFFIXES)}; got {str(out)!r}. Change it with -o.")
 
 
 def alike(runs: Sequence[RecordedRun], by: Sequence[str]) -> list[list[RecordedRun]]:
-    """Runs of the same task with the same values of the keys ``by`` together, in the order of these."""
+    """Runs grouped by task and by the values of the keys ``by``, in the order of these."""
 
     def key(run: RecordedRun) -> tuple[object, ...]:
         return (*_task(run), _in_order(settings(run, by)))
@@ -139,19 +139,19 @@ def alike(runs: Sequence[RecordedRun], by: Sequence[str]) -> list[list[RecordedR
 
 
 def settings(run: RecordedRun, by: Sequence[str]) -> tuple[str, ...]:
-    """What a run's config has for the keys ``by``."""
+    """The values of the keys ``by`` in the config of a run."""
     return tuple(run.setting(SHORT.get(key, key)) for key in by)
 
 
 def settings_text(run: RecordedRun, by: Sequence[str]) -> str:
-    """The same in words: ``isac``, ``isac, training.actor_lr=0.001``."""
+    """The same as text: ``isac``, ``isac, training.actor_lr=0.001``."""
     return ", ".join(
         value if key in SHORT else f"{key}={value}" for key, value in zip(by, settings(run, by), strict=True)
     )
 
 
 def _in_order(values: tuple[str, ...]) -> tuple[tuple[bool, float, str], ...]:
-    """To sort by: numbers by size, before words."""
+    """A sort key: numbers by size, before words."""
     return tuple(_number_first(value) for value in values)
 
 
@@ -168,7 +168,7 @@ def _task(run: RecordedRun) -> tuple[str, str]:
 
 
 def _run_panel(run: RecordedRun, x: str, group: str | None, metric: str) -> Panel:
-    """A metric of one run: of returns, training (pale) and evaluation (bold) of every group."""
+    """A metric of one run; for returns, training (pale) and evaluation (bold) of every group."""
     title = f"{run.title} · {run.algorithm} · seed {run.seed}"
     if metric != EVALUATION:
         curves = [(name, run.column(name, x=x)) for name in run.names(metric, group)]
@@ -197,12 +197,12 @@ def _mean_lines(
     group: str | None,
     metric: str,
 ) -> Iterator[Line]:
-    """The interquartile mean over the runs that are alike, dashed where not all of them count."""
+    """The interquartile mean over runs with the same settings, dashed where it is not over all of them."""
     partial = False
     for same in alike(runs, by):
         label = f"{settings_text(same[0], by)} ({sample_size(same)})"
         pieces = aggregate([run.curve(metric, group, x=x).thinned(POINTS) for run in same])
-        for piece in sorted(pieces, key=lambda piece: -piece.runs):  # the legend shows the first: a solid one
+        for piece in sorted(pieces, key=lambda piece: -piece.runs):  # the legend shows the first, which is solid
             whole = piece.runs == len(same)
             yield Line(
                 x=piece.x,
@@ -227,7 +227,7 @@ def _run_lines(
     group: str | None,
     metric: str,
 ) -> Iterator[Line]:
-    """A thin line a run, of one colour for those that are alike."""
+    """A thin line per run, in one colour for runs with the same settings."""
     for same in alike(runs, by):
         for index, run in enumerate(same):
             curve = run.curve(metric, group, x=x)
@@ -237,7 +237,7 @@ def _run_lines(
 
 
 def _colors(count: int) -> list[Color]:
-    """As many colours that can be told apart."""
+    """Distinguishable colours."""
     from matplotlib import colormaps
 
     if count <= 10:
@@ -246,7 +246,7 @@ def _colors(count: int) -> list[Color]:
 
 
 def _save(panels: Sequence[Panel], out: Path, *, x: str, y_label: str, caption: str) -> None:
-    from matplotlib.figure import Figure  # imported where used: slow, and needed at the end of a run only
+    from matplotlib.figure import Figure  # imported here as it is slow, and needed only at the end of a run
 
     columns = len(panels) if len(panels) <= 3 else math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
@@ -264,7 +264,7 @@ def _save(panels: Sequence[Panel], out: Path, *, x: str, y_label: str, caption: 
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=150, format=out.suffix[1:].lower())
     except OSError as error:
-        raise ConfigError(f"a picture must be a file that can be written; got {str(out)!r}: {error}.") from error
+        raise ConfigError(f"a picture must be a writable file; got {str(out)!r}: {error}.") from error
 
 
 def _draw(panel: Panel, axes: Axes, x: str) -> None:
@@ -283,7 +283,7 @@ def _draw(panel: Panel, axes: Axes, x: str) -> None:
             axes.annotate(line.end, end, color=line.color, fontsize="small", **offset)
     axes.set_title(panel.title)
     if x == "frames":
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k: six digits a tick run into each other
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k, as labels of six digits overlap
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if any(line.label for line in panel.lines):

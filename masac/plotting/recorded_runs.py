@@ -1,4 +1,4 @@
-"""Runs as their folders tell them: what was trained, and the returns it had. Imports no PyTorch."""
+"""Reads configs and metrics from the folders of runs. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from masac.errors import ConfigError
 from masac.plotting.statistics import Floats
 
 X_COLUMNS = {"frames": "frames", "time": "wall_time_s"}
-"""What a curve can run over, and the column of metrics.csv that has it."""
+"""The x axes of a curve and their columns in metrics.csv."""
 
 EVALUATION = "eval/return_mean"
-"""The column of evaluation returns: of the agents that learn, and after ``group/`` of a group."""
+"""The column of the mean return per agent in evaluations; with the prefix ``group/`` that of one group."""
 
 NOT_SET = "not set"
-"""What a run says of a key that its config does not have."""
+"""The value of a key that the config of a run does not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Curve:
         return np.interp(x, self.x, self.y, left=np.nan, right=np.nan) if len(self.x) else np.full(len(x), np.nan)
 
     def thinned(self, most: int) -> Curve:
-        """Means over consecutive points, of at most ``most`` stretches; itself if it has no more points than that."""
+        """At most ``most`` points, each the mean of consecutive points; itself if it has no more."""
         if len(self.x) <= most:
             return self
         stretches = np.linspace(0, len(self.x), most + 1).astype(int)[:-1]
@@ -54,18 +54,18 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedRun:
-    """What the folder of a run says.
+    """A run as its folder records it.
 
     Args:
         path: the folder.
-        suite: of the task: vmas, pettingzoo.
+        suite: the suite of the task, such as vmas.
         task: its name in the suite.
         algorithm: its name.
         seed: of everything random.
-        config: all of config.yaml.
+        config: the contents of config.yaml.
         table: the columns of metrics.csv by name, NaN where a cell is empty.
         groups: the groups of agents, in order.
-        finished: whether it has all the frames that its config asks for.
+        finished: whether it has the number of frames that its config sets.
     """
 
     path: Path
@@ -93,7 +93,7 @@ class RecordedRun:
         return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
     def names(self, metric: str, group: str | None = None) -> list[str]:
-        """The columns that a metric means: the column of this name, or of its groups those named ``group/metric``."""
+        """The columns of a metric: the one with this name, else those named ``group/metric``."""
         if group is not None:
             name = metric if metric.startswith(f"{group}/") else f"{group}/{metric}"
             return [name] if name in self.table else []
@@ -102,11 +102,11 @@ class RecordedRun:
         return [name for name in (f"{one}/{metric}" for one in self.groups) if name in self.table]
 
     def curve(self, metric: str = EVALUATION, group: str | None = None, *, x: str = "frames") -> Curve:
-        """A metric over frames or time; without points where the run has no such column, or several.
+        """A metric over frames or time; without points if the run has no such column, or several.
 
         Args:
             metric: a column of metrics.csv, or what follows ``group/`` in its name.
-            group: whose; None for the agents that learn, or the only group that has it.
+            group: the group; None for all agents that learn, or the only group with this metric.
             x: frames or time.
         """
         names = self.names(metric, group)
@@ -131,12 +131,12 @@ def find_runs(folders: Iterable[Path]) -> list[RecordedRun]:
     paths: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise ConfigError(f"RUN_DIR must be a folder; got {str(folder)!r}, which is none.")
+            raise ConfigError(f"RUN_DIR must be a folder; got {str(folder)!r}, which is not one.")
         found = [file.parent for file in folder.rglob("metrics.csv") if (file.parent / "config.yaml").is_file()]
         if not found:
             raise ConfigError(
                 f"RUN_DIR must hold a run (config.yaml and metrics.csv) or folders of runs; got {str(folder)!r}, "
-                "in which there is none. masac train makes one."
+                "which contains none. masac train writes them."
             )
         paths |= {path.resolve(): path for path in found}
     runs = [read_run(path) for path in paths.values()]
@@ -147,7 +147,7 @@ def read_run(path: Path) -> RecordedRun:
     """Read the folder of a run, finished or not.
 
     Raises:
-        ConfigError: if one of its files is not what ``masac train`` writes.
+        ConfigError: if a file is not as ``masac train`` writes it.
     """
     config = _read_config(path / "config.yaml")
     table = _read_table(path / "metrics.csv")
@@ -172,7 +172,7 @@ def read_run(path: Path) -> RecordedRun:
 
 
 def sample_size(runs: Sequence[RecordedRun]) -> str:
-    """``5 seeds``; ``6 runs`` where a seed was run more than once."""
+    """``5 seeds``; ``6 runs`` if a seed was run more than once."""
     what = "seed" if len({run.seed for run in runs}) == len(runs) else "run"
     return f"{len(runs)} {what}{'s' if len(runs) != 1 else ''}"
 
@@ -193,7 +193,7 @@ def _read_table(path: Path) -> dict[str, Floats]:
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, str(error)) from None
     if lines and not lines[-1].endswith("\n"):
-        lines.pop()  # a run that goes on is in the middle of its last row
+        lines.pop()  # the run is still writing its last row
     reader = csv.reader(lines)
     names = next(reader, [])
     try:

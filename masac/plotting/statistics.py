@@ -11,22 +11,22 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 FEWEST_FOR_INTERVAL = 3
-"""Fewer values have no interval here: the bootstrap of two has nothing to draw but these two."""
+"""With fewer values there is no interval: the bootstrap of two values can only draw these two."""
 
 
 def interquartile_mean(values: ArrayLike, axis: int = 0) -> Floats:
-    """The mean of the middle half: what is left without the lowest and the highest quarter.
+    """The mean of the middle half of the values, without the lowest and the highest quarter.
 
-    Quarters are rounded down, so that fewer than four values have their plain mean.
+    Quarters are rounded down, so the result is the plain mean for fewer than four values.
 
     Source: Agarwal et al. 2021, arXiv 2108.13264, section 4.3.
 
     Args:
         values: numbers of any shape.
-        axis: the axis over which to average, one entry a run.
+        axis: the axis over which to average, with one entry per run.
 
     Returns:
-        The values' shape without ``axis``; NaN where one of the values is.
+        The shape of the values without ``axis``; NaN where any value is NaN.
 
     Raises:
         ValueError: if there are no values.
@@ -34,9 +34,9 @@ def interquartile_mean(values: ArrayLike, axis: int = 0) -> Floats:
     values = np.asarray(values, dtype=np.float64)
     count = values.shape[axis]
     if count == 0:
-        raise ValueError("values must hold a number at least; got none.")
+        raise ValueError("values must hold at least one number; got none.")
     cut = count // 4
-    ordered = np.sort(np.moveaxis(values, axis, 0), axis=0)  # NaN come last
+    ordered = np.sort(np.moveaxis(values, axis, 0), axis=0)  # NaN comes last
     return np.where(np.isnan(ordered[-1]), np.nan, ordered[cut : count - cut].mean(0))
 
 
@@ -50,45 +50,45 @@ def bootstrap_interval(
 ) -> tuple[Floats, Floats]:
     """The percentile bootstrap interval of a statistic.
 
-    Runs are drawn with replacement, the same ones for all columns: the interval of a curve is as smooth as the curve.
+    Runs are drawn with replacement, the same for all columns, so the interval of a curve is as smooth as the curve.
 
     Source: Efron 1979 for the bootstrap; Agarwal et al. 2021, arXiv 2108.13264, section 4.2 for its use on few runs.
 
     Args:
         values: [runs, ...].
-        statistic: of an array and ``axis``; the interquartile mean if none is given.
-        repeats: how often to draw.
-        seed: of the draws.
-        confidence: the interval holds this share of the drawn means.
+        statistic: a function of an array and ``axis``.
+        repeats: bootstrap samples.
+        seed: of the bootstrap.
+        confidence: the share of the samples within the interval.
 
     Returns:
         The lower and the upper end, each of shape [...].
 
     Raises:
-        ValueError: for fewer than two runs, which say nothing about their spread.
+        ValueError: for fewer than two runs.
     """
     values = np.asarray(values, dtype=np.float64)
     runs = len(values)
     if runs < 2:
-        raise ValueError(f"values must be those of two runs at least; got {runs}. One run has no interval.")
+        raise ValueError(f"values must be those of at least two runs; got {runs}. One run has no interval.")
     drawn = np.random.default_rng(seed).integers(runs, size=(repeats, runs))
     tail = (1 - confidence) / 2
     ends = np.empty((2, values[0].size))
-    for index, column in enumerate(values.reshape(runs, -1).T):  # one by one: all at once can fill the memory
+    for index, column in enumerate(values.reshape(runs, -1).T):  # one at a time, as all at once may not fit into memory
         ends[:, index] = np.quantile(statistic(column[drawn], axis=1), [tail, 1 - tail])
     low, high = ends.reshape(2, *values.shape[1:])
     return low, high
 
 
 def wilson_interval(successes: int, trials: int, *, confidence_z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a rate; unlike mean ± error it says something where all trials succeed.
+    """The Wilson score interval of a rate, which is meaningful even if all trials succeed.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
 
     Args:
-        successes: how many trials succeeded.
-        trials: how many there were.
-        confidence_z: standard normal quantile, of a 95% interval if not given.
+        successes: trials that succeeded.
+        trials: all trials.
+        confidence_z: standard normal quantile; the default gives a 95% interval.
 
     Returns:
         The lower and the upper end, in [0, 1].
@@ -109,7 +109,7 @@ def of_sample(values: ArrayLike) -> dict[str, float | None]:
     """Mean and standard deviation of a sample, and the 95% bootstrap interval of its mean.
 
     Args:
-        values: [n]. One value has no standard deviation, fewer than three have no interval: these are None.
+        values: [n]. ``std`` is None for one value, ``low`` and ``high`` for fewer than three.
     """
     values = np.asarray(values, dtype=np.float64)
     ends = bootstrap_interval(values, statistic=np.mean) if len(values) >= FEWEST_FOR_INTERVAL else None
