@@ -256,7 +256,7 @@ def test_a_picture_that_cannot_be_written_says_so(tmp_path):
     runs = find_runs([sweep(tmp_path / "a")])
     with pytest.raises(ConfigError, match=r"must end with \.png, \.pdf, \.svg; got 'curve\.gif'"):
         plot_runs(runs, Path("curve.gif"))
-    with pytest.raises(ConfigError, match="must be a file that can be written"):
+    with pytest.raises(ConfigError, match="must be a writable file"):
         plot_runs(runs, tmp_path / "a" / "isac0" / "config.yaml" / "curve.png")
 
 

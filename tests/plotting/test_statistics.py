@@ -57,7 +57,7 @@ def test_draws_are_the_same_for_the_same_seed_and_for_all_columns():
 
 
 def test_one_run_has_no_interval():
-    with pytest.raises(ValueError, match="two runs at least; got 1"):
+    with pytest.raises(ValueError, match="at least two runs; got 1"):
         bootstrap_interval([1.0])
 
 
