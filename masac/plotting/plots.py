@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".pdf", ".svg")
 """The kinds of pictures, by the end of the file's name."""
 
-X_LABELS = {"frames": "environment frames", "time": "seconds of training"}
+X_LABELS = {"frames": "frames", "time": "seconds of training"}
 
 SHORT = {"algorithm": "algorithm.name"}
 """Short names of keys."""

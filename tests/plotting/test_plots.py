@@ -185,7 +185,7 @@ def test_a_panel_a_task_and_a_colour_an_algorithm(tmp_path, figures):
     np.testing.assert_allclose(navigation.lines[1].get_ydata(), [0.1, 2.1])  # of 0, 0.1, 0.2 and of 2, 2.1, 2.2
     assert len(navigation.collections) == 2  # bands
     assert not balance.collections  # one seed says nothing of its spread
-    assert navigation.get_xlabel() == "environment frames"
+    assert navigation.get_xlabel() == "frames"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
