@@ -66,7 +66,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from masac.envs.registry import make_env  # imported when needed: help is immediate without PyTorch
     from masac.process.threads import choose_threads, set_threads
     from masac.training import evaluator
-    from masac.training.evaluator import EvaluationProgress, said_of_limit, step_limit
+    from masac.training.evaluator import EvaluationProgress, limit_warning, step_limit
 
     if options.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1; got {options.episodes}.")
@@ -94,7 +94,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     finally:
         env.close(raise_if_closed=False)
     if found.unfinished:
-        say(f"warning: {said_of_limit(found)} (here: --steps MAX)")
+        say(f"warning: {limit_warning(found)} (here: --steps MAX)")
     return _numbers(saved, found, seed=seed, stochastic=stochastic)
 
 

@@ -112,7 +112,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             say(f"{ranks} ranks: each has 1/{ranks} of the environments, of every batch and of the replay buffer")
         if header := suite_named(config.task.suite).header(trainer.env):
             say(header)
-        rows, size = config.training.buffer_size, trainer.bytes_per_row
+        rows, size = config.training.buffer_size, trainer.parts.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
         if trainer.threads > 1:
             say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
@@ -121,8 +121,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
                 f"success: {config.task.success_means}. Solved means success in at least "
                 f"{config.evaluation.solved_at:.0%} of evaluation episodes; brackets show the 95% Wilson interval"
             )
-        if trainer.compile_message:
-            say(trainer.compile_message)
+        if trainer.parts.compile_message:
+            say(trainer.parts.compile_message)
         if trainer.resumed_from is not None:
             say(f"resuming from {_shown(str(trainer.resumed_from.folder))}: {trainer.frames:,} frames")
             rates = _changed_rates(trainer)

@@ -34,4 +34,4 @@ def signed(message: str) -> str | None:
     from masac.training.distributed.ranks import current_rank
 
     rank = current_rank()
-    return f"rank {rank.index}: {message}" if rank.is_first_to_say(message) else None
+    return f"rank {rank.index}: {message}" if rank.is_first_with(message) else None

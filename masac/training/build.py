@@ -1,4 +1,4 @@
-"""From a config to everything that a run consists of."""
+"""Builds all parts of a run from its config."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ from masac.training.update_round import UpdateRound
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a run consists of, on this rank.
+    """The parts of a run, on this rank.
 
     Args:
         files: ``config.yaml``, ``metrics.csv``, ``summary.json`` and so on.
-        env: the training environments, or one of them where other processes step them.
+        env: the training environments, or one of them if other processes step them.
         groups: all groups of agents.
         learning: the groups that learn.
         policy: acts.
         schedule: when it acts at random, learns, evaluates and ends.
         threads: that PyTorch computes with.
         learner: losses, optimizer, updates.
-        compile_message: what to tell the user about compiling; None for nothing.
+        compile_message: a line about compiling for the user; None for none.
         replay: the replay buffer.
-        bytes_per_row: that a row of it takes.
+        bytes_per_row: size of a row in the buffer.
         episodes: returns of the collected episodes.
-        rewards: the factor on rewards.
-        evaluator: runs evaluation episodes; None on other ranks than 0.
+        rewards: the factors on rewards.
+        evaluator: runs evaluation episodes; None on ranks other than 0.
         collector: steps the environments.
         batches: sampled from the replay buffer, ready for an update.
         update_round: takes the updates that are due.
-        checkpoints: their files.
-        state: what is in checkpoints.
-        checkpointer: when they are written.
+        checkpoints: the files of the checkpoints.
+        state: the state that they hold.
+        checkpointer: writes them and resumes from them.
         log: ``metrics.csv``, loggers, display.
     """
 
@@ -90,7 +90,7 @@ class Parts:
     log: RunLog
 
     def close(self) -> None:
-        """Close the environments and the processes they run in, and let another process go on with the run."""
+        """Close the environments and their processes, and release the folder of the run."""
         self.collector.close()
         if self.evaluator is not None:
             self.evaluator.close()
@@ -112,15 +112,15 @@ def build(
 
     Args:
         config: of the run, all ranks together.
-        run_dir: the folder for what it writes.
+        run_dir: the folder of its files.
         rank: of this process.
-        resumes: whether the folder is to hold the run already.
+        resumes: whether the folder may hold the run already.
         console: where progress is shown.
         tell: prints a line.
         warn: prints a warning.
 
     Raises:
-        ConfigError: for what the config asks for and cannot be had.
+        ConfigError: for a config that cannot be run here.
     """
     check_loggers(config.logging.loggers)
     own = rank_config(config, rank)

@@ -1,4 +1,4 @@
-"""What a user can set about a run."""
+"""The config of a run."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ from masac.training.logging.loggers import LOGGERS
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How long, how much and how fast to learn. A frame is one step of one environment, by all its agents.
+    """Length and speed of learning. A frame is one step of one environment, by all its agents.
 
     Args:
         total_frames: frames to collect in all.
         steps_per_iteration: steps of every environment between two rounds of updates.
         updates_per_frame: updates for every frame collected after the warm-up.
-        batch_size: rows (all agents of a frame) an update. With several ranks, here and elsewhere: of all together.
+        batch_size: rows (all agents of a frame) per update. With several ranks, this and other sizes are totals.
         warmup_frames: frames with random actions before the first update.
-        buffer_size: rows the replay buffer holds.
+        buffer_size: rows that the replay buffer holds.
         actor_lr: learning rate of the actor.
         critic_lr: learning rate of the critics.
-        alpha_lr: learning rate of the temperature, whose logarithm moves by about as much an update at most.
-        lr_decay_fraction: the last part of the run, in which the learning rates fall; before it they stay as they are,
-            so that a short run begins as a long one does.
-        final_lr_factor: what is left of the learning rates at the end; they fall linearly.
-        max_grad_norm: clip the gradient norm of actor and of critics to this, null for no clipping.
+        alpha_lr: learning rate of the temperature; one update changes its logarithm by at most about this much.
+        lr_decay_fraction: the last part of the run, in which the learning rates fall; before it they are constant, so
+            that a short run begins as a long one does.
+        final_lr_factor: factor on the learning rates at the end; they fall linearly.
+        max_grad_norm: clip the gradient norms of actor and critics to this value; null for no clipping.
         normalize_rewards: divide rewards inside the losses (not in reported returns) by a running standard deviation of
             discounted returns, so that their scale does not matter; values and temperatures are then in this unit.
-        reward_scale: factor on rewards inside the losses, on top of that.
-        normalize_observations: subtract a running mean and divide by a running standard deviation of living agents.
-        check_observations: end the run with an error where an observation of a living agent is not finite.
+        reward_scale: an additional factor on rewards inside the losses.
+        normalize_observations: subtract a running mean and divide by a running standard deviation, both over living
+            agents.
+        check_observations: end the run with an error if an observation of a living agent is not finite.
         learning_groups: the groups that learn, null for all; the others act uniformly at random.
-        checkpoint_every: how often to write a checkpoint: frames (20000) or minutes (10min), null for the end only. One
-            is also written where an evaluation is the best so far.
-        on_nonfinite: what to do about a loss or gradient that is not finite, whose update is never applied: stop the
-            run, or skip the update.
-        nonfinite_limit: with on_nonfinite=skip: stop at more skipped updates than this.
-        sync_check_every: with several ranks (torchrun): updates between two checks that networks, targets, temperatures
-            and optimizers are the same, to the bit, in all of them.
+        checkpoint_every: how often to write a checkpoint, in frames (20000) or minutes (10min), null for the end only.
+            The best evaluation so far also writes one.
+        on_nonfinite: an update with a loss or gradient that is not finite is never applied; stop ends the run, skip
+            continues with the next update.
+        nonfinite_limit: with on_nonfinite=skip, the run stops after more skipped updates than this.
+        sync_check_every: with several ranks (torchrun), updates between two checks that networks, targets, temperatures
+            and optimizers are the same on all ranks, bit for bit.
         device: cpu, cuda, cuda:0, ... or auto.
-        threads: threads that PyTorch computes with, in every process, a number or auto: OMP_NUM_THREADS where that is
-            set, else one where networks and batches are so small that more would not be faster, else up to one a core.
+        threads: number of PyTorch's threads in each process, or auto: OMP_NUM_THREADS if that is set; otherwise one if
+            networks and batches are too small to gain from more, and at most one per core.
         compile: true, compile the update, which takes seconds to a minute once; false, replay a trace of its tensor
             operations; auto, compile if the run takes at least 4,000 updates (times the number of learning groups).
     """
@@ -100,7 +101,7 @@ class TrainingConfig:
         check("training.device", self.device, _is_device(self.device), "be auto or the name of a device")
 
     def lr_factor(self, done: float) -> float:
-        """What is left of the learning rates when the part ``done`` of the run, in [0, 1], is over."""
+        """The factor on the learning rates after the fraction ``done`` of the run, in [0, 1]."""
         if self.lr_decay_fraction == 0:
             return 1.0
         fallen = max(done - (1 - self.lr_decay_fraction), 0) / self.lr_decay_fraction
@@ -108,26 +109,26 @@ class TrainingConfig:
 
     @property
     def checkpoint_frames(self) -> float:
-        """Frames between two checkpoints; infinite where that is not what is counted."""
+        """Frames between two checkpoints; infinite if ``checkpoint_every`` is not in frames."""
         every = self.checkpoint_every
         return math.inf if every is None or every.endswith("min") else float(every)
 
     @property
     def checkpoint_seconds(self) -> float:
-        """Seconds between two checkpoints; infinite where that is not what is counted."""
+        """Seconds between two checkpoints; infinite if ``checkpoint_every`` is not in minutes."""
         every = self.checkpoint_every
         return 60 * float(every.removesuffix("min")) if every is not None and every.endswith("min") else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """What checkpoints hold, and which are kept.
+    """Contents of checkpoints, and which are kept.
 
     Args:
-        keep: how many of the newest; the one with the best evaluation return is kept besides.
+        keep: number of newest checkpoints to keep, besides the one with the best evaluation return.
         buffer: whether they hold the replay buffer. Without it a resumed run fills a new one.
-        reset_environments: begin new episodes at every checkpoint, so that a run that was resumed is the same, to the
-            bit on the CPU, as one that was not stopped. (A resumed run begins new episodes anyway.)
+        reset_environments: begin new episodes at every checkpoint, so that a resumed run is the same, bit for bit on
+            the CPU, as one that was not stopped. (A resumed run begins new episodes anyway.)
     """
 
     keep: int = setting(2, low=1, unit="checkpoints", may_change=True)
@@ -140,14 +141,14 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Evaluation: the policy on environments of its own, always the same episodes.
+    """Evaluations, in separate environments and always on the same episodes.
 
     Args:
         every_frames: frames between evaluations, 0 for one at the end only.
-        episodes: episodes an evaluation, run side by side.
+        episodes: episodes per evaluation, run in parallel.
         seed: of the evaluation environments.
-        stochastic: draw actions from the policy as in training, where the best action alone gets stuck; else no noise.
-        solved_at: success rate from which a run that has task.success says that it solved its task.
+        stochastic: draw actions from the policy as in training, for tasks in which actions without noise get stuck.
+        solved_at: with task.success, the success rate at which a run counts as solved.
     """
 
     every_frames: int = setting(10_000, low=0, unit="frames", may_change=True)
@@ -162,16 +163,17 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """What a run prints, and where it logs besides metrics.csv.
+    """The progress display, and loggers besides metrics.csv.
 
     Args:
-        loggers: some of tensorboard (below the run's folder), wandb and mlflow (pip install "masac[wandb]",
+        loggers: any of tensorboard (in the run's folder), wandb and mlflow (pip install "masac[wandb]",
             "masac[mlflow]").
-        project: of wandb; the experiment of mlflow.
-        wandb_offline: write wandb's files below the run's folder and send nothing.
-        mlflow_uri: where mlflow tracks; a database in the run's folder if null.
-        logger_every_s: seconds between the rows that go to the loggers; evaluations always do.
-        progress: live (a display that redraws itself), plain (a line now and then), off, or auto: live in a terminal.
+        project: the project of wandb and the experiment of mlflow.
+        wandb_offline: write wandb's files into the run's folder and send nothing.
+        mlflow_uri: tracking URI of mlflow; null for a database in the run's folder.
+        logger_every_s: seconds between two rows that go to the loggers; evaluations are always logged.
+        progress: live (one line that is updated), plain (a line every few seconds), off, or auto (live in a terminal,
+            plain elsewhere).
         line_every_s: seconds between plain lines.
     """
 
@@ -191,19 +193,19 @@ class LoggingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """A whole run.
+    """A run.
 
     Args:
         task: the environment.
-        algorithm: which Soft Actor-Critic.
+        algorithm: the variant of Soft Actor-Critic.
         model: the networks.
-        training: how long and how fast.
-        collector: who steps the environments.
-        evaluation: how often and on what.
-        checkpoint: what checkpoints hold.
-        logging: what to print and where to log.
-        seed: of everything random.
-        run_dir: the folder for what the run writes; a new one under runs/ if null.
+        training: length and speed of learning.
+        collector: where the training environments are stepped.
+        evaluation: when and on which episodes the policy is evaluated.
+        checkpoint: contents of checkpoints.
+        logging: the progress display and loggers.
+        seed: of all random numbers.
+        run_dir: the folder of the run's files; null for a new one under runs/.
     """
 
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -224,7 +226,7 @@ class ExperimentConfig:
 
 
 def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
-    """A config (Hydra's, or one read from a file) as dataclasses, checked.
+    """A config, from Hydra or from a file, as checked dataclasses.
 
     Raises:
         ConfigError: for a value of the wrong type or out of its range.
@@ -235,7 +237,7 @@ def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
 
 
 def typed(composed: DictConfig | Mapping[str, Any]) -> DictConfig:
-    """A config with every key of :class:`ExperimentConfig`, values of their types but in any range.
+    """A config with all keys of :class:`ExperimentConfig`, with types checked but not bounds.
 
     Raises:
         ConfigError: for a value of the wrong type.
@@ -253,17 +255,17 @@ def typed(composed: DictConfig | Mapping[str, Any]) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"a config must have the keys of this version of masac; got {str(error).splitlines()[0]}. Remove the key, "
-            "or use the version it was written with"
+            "or use the version that wrote the config"
         ) from None
     assert isinstance(merged, DictConfig)
     return merged
 
 
 def resolve_device(device: str) -> str:
-    """The device to use: for ``auto`` CUDA where there is one.
+    """The device to use; ``auto`` is CUDA if there is a GPU.
 
     Raises:
-        ConfigError: for a device that is not here.
+        ConfigError: for a device that this machine does not have.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -271,7 +273,7 @@ def resolve_device(device: str) -> str:
         torch.zeros((), device=device)
     except (RuntimeError, AssertionError):
         raise ConfigError(
-            f"training.device must be auto or a device that PyTorch has here; got {device!r}. Change it with "
+            f"training.device must be auto or an available device of PyTorch; got {device!r}. Change it with "
             "training.device=..."
         ) from None
     return device
@@ -299,7 +301,7 @@ def _is_device(name: str) -> bool:
 
 
 def _unfreeze(node: DictConfig) -> None:
-    """Frozen dataclasses become read-only configs; the values of the run must get in first."""
+    """Make a config writable: frozen dataclasses become read-only configs, but values are merged into them."""
     OmegaConf.set_readonly(node, None)
     for key in node:
         if isinstance(child := node[key], DictConfig):

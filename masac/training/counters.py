@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""The counters of a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """How far a run is, over all its starts and ranks.
+    """The progress of a run, over all its starts and ranks.
 
     Args:
         frames: environment frames collected.
         updates: applied.
         skipped: updates that were not applied because something in them was not finite.
-        wall_time_s: how long it took.
+        wall_time_s: duration in seconds.
     """
 
     frames: int

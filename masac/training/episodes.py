@@ -1,6 +1,6 @@
-"""Returns of the episodes that are collected in training.
+"""Returns of the training episodes.
 
-An agent's return is the sum of its rewards over its own life: what the environment hands out for the dead is not its.
+An agent's return is the sum of its rewards while it is alive; rewards of dead agents do not count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from masac.group_signals import living_rewards
 from masac.groups import GroupSpec
 
 RECENT_EPISODES = 100
-"""How many of the last finished episodes the training return is the mean of."""
+"""The training return is the mean over so many of the last finished episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class FinishedEpisode:
     """An episode of the training environments.
 
     Args:
-        returns: by group, of every agent, ``[N]``.
+        returns: by group, of each agent, ``[N]``.
         length: in steps.
     """
 
@@ -48,7 +48,7 @@ class EpisodeTracker:
         self.finished: deque[FinishedEpisode] = deque(maxlen=RECENT_EPISODES)
 
     def observe(self, collected: TensorDictBase) -> list[FinishedEpisode]:
-        """Count in a batch ``[E, T]``; returns the episodes that it finished."""
+        """Add a batch ``[E, T]``; returns the episodes that it finished."""
         finished: list[FinishedEpisode] = []
         rewards = {group.name: living_rewards(collected, group).double().cpu() for group in self.groups}
         dones = collected["next", "done"].squeeze(-1).cpu()
@@ -65,11 +65,11 @@ class EpisodeTracker:
         return finished
 
     def add(self, finished: Sequence[FinishedEpisode]) -> None:
-        """Count in episodes that were followed elsewhere."""
+        """Add episodes of other ranks."""
         self.finished.extend(finished)
 
     def restart(self, environments: Sequence[int] | None = None) -> None:
-        """Forget the running episodes, where environments were reset: in these, or in all."""
+        """Forget the running episodes of environments that were reset, or of all."""
         which = slice(None) if environments is None else torch.tensor(environments, dtype=torch.int64)
         for running in (*self.running.values(), self.lengths):
             running[which] = 0
@@ -82,7 +82,7 @@ class EpisodeTracker:
         return {**stacked, "length": torch.tensor([one.length for one in self.finished])}
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`, with environments just reset."""
+        """Restore :meth:`state`, with environments just reset."""
         self.restart()
         self.finished.clear()
         for index, length in enumerate(state["length"].tolist() if state else ()):
@@ -94,5 +94,5 @@ class EpisodeTracker:
         return sum(one.length for one in self.finished) / len(self.finished) if self.finished else None
 
     def returns(self, group: str) -> Tensor | None:
-        """Mean return of every agent over the last finished episodes, ``[N]``; None before the first."""
+        """Mean return of each agent over the last finished episodes, ``[N]``; None before the first."""
         return torch.stack([one.returns[group] for one in self.finished]).mean(0) if self.finished else None

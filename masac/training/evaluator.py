@@ -1,4 +1,4 @@
-"""Evaluation: episodes in which the policy acts without noise, in training always the same ones."""
+"""Evaluation: episodes with the policy's actions without noise, in training always the same episodes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import Policy
 
 STEPS_WITHOUT_HORIZON = 1_000
-"""After which an episode is cut in evaluations and videos, where neither a horizon nor the environment ends it."""
+"""Evaluations and videos cut an episode after so many steps if neither a horizon nor the environment ends it."""
 
 SECONDS_OF_SILENCE = 10.0
 
@@ -28,8 +28,8 @@ class Evaluator:
     """Evaluates a policy, always on the same episodes.
 
     Args:
-        config: the run; its evaluation environments are made here.
-        device: where they are.
+        config: of the run; its evaluation environments are made here.
+        device: of the environments.
         say: prints a line.
     """
 
@@ -38,7 +38,7 @@ class Evaluator:
     ) -> None:
         self.config = config
         self.say = say
-        self._said_of_limit = False
+        self._warned_of_limit = False
         task, episodes = config.task, config.evaluation.episodes
         shares = task.num_workers > 0 and episodes % task.num_workers == 0
         self.env = make_env(
@@ -57,10 +57,10 @@ class Evaluator:
         Args:
             policy: acts.
             random_groups: groups that act uniformly at random instead.
-            stop: ends it between two steps.
+            stop: ends the evaluation between two steps, if a user asks for that.
 
         Raises:
-            StoppedBySignal: if that asks for it.
+            StoppedBySignal: if it was stopped.
         """
         before = policy.random_groups
         policy.random_groups = frozenset(random_groups)
@@ -76,9 +76,9 @@ class Evaluator:
             )
         finally:
             policy.random_groups = before
-        if found.unfinished and not self._said_of_limit:
-            self._said_of_limit = True
-            self.say(f"warning: {said_of_limit(found)}")
+        if found.unfinished and not self._warned_of_limit:
+            self._warned_of_limit = True
+            self.say(f"warning: {limit_warning(found)}")
         return found
 
     def close(self) -> None:
@@ -88,11 +88,11 @@ class Evaluator:
 
 
 class EvaluationProgress:
-    """Says now and then how far an evaluation is, and ends it when somebody asks for that.
+    """Prints the progress of a long evaluation, and ends it if a user asks for that.
 
     Args:
         say: prints a line.
-        stop: who asks.
+        stop: the request to stop; None if there cannot be one.
     """
 
     def __init__(self, say: Callable[[str], None], stop: StopRequest | None = None) -> None:
@@ -101,7 +101,7 @@ class EvaluationProgress:
         self._said = time.monotonic()
 
     def __call__(self, steps: int, running: Tensor) -> None:
-        """Be told of a step.
+        """Called after each step.
 
         Args:
             steps: so far.
@@ -112,19 +112,19 @@ class EvaluationProgress:
         if (now := time.monotonic()) - self._said > SECONDS_OF_SILENCE:
             self._said = now
             over, episodes = int((~running).sum()), running.numel()
-            self.say(f"evaluating: {steps:,} steps, {over:,} of {episodes:,} episodes are over")
+            self.say(f"evaluating: {steps:,} steps, {over:,} of {episodes:,} episodes have ended")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Args:
-        returns: by group, of every episode and agent, ``[E, N]``.
-        lives: by group, steps every agent lived, ``[E, N]``.
-        lengths: steps of every episode, ``[E]``.
-        successes: which episodes terminated before the horizon, ``[E]``, where that is a success; else None.
-        unfinished: episodes that had no end and were cut.
+        returns: by group, of each episode and agent, ``[E, N]``.
+        lives: by group, the steps that each agent was alive, ``[E, N]``.
+        lengths: steps of each episode, ``[E]``.
+        successes: which episodes terminated before the horizon, ``[E]``, if that is a success; None otherwise.
+        unfinished: number of episodes that had no end and were cut.
     """
 
     returns: Mapping[str, Tensor]
@@ -134,7 +134,7 @@ class Evaluation:
     unfinished: int = 0
 
     def episode_returns(self, groups: Sequence[str]) -> Tensor:
-        """Of every episode, the mean return of all agents of these groups, ``[E]``."""
+        """The mean return per agent of these groups in each episode, ``[E]``."""
         return torch.cat([self.returns[group] for group in groups], dim=1).mean(-1)
 
 
@@ -156,9 +156,9 @@ def evaluate(
         env: E vectorised environments, reset here with ``seed``.
         seed: the same seed gives the same episodes.
         success: ``"terminated"`` if that is a success, else None.
-        stochastic: whether actions are drawn from the policy, which else acts without noise.
-        max_steps: after which episodes are cut; None for as long as they last.
-        after_step: is told of every step: how many there were, and which episodes go on, bool.
+        stochastic: whether actions are drawn from the policy instead of taken without noise.
+        max_steps: after which episodes are cut; None for no limit.
+        after_step: called after each step with the number of steps and a bool tensor of the episodes that continue.
     """
     env.set_seed(seed)
     data = env.reset()
@@ -171,11 +171,11 @@ def evaluate(
     steps = 0
     exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
     cuda = [data.device] if data.device is not None and data.device.type == "cuda" else []
-    # Random numbers of its own: a seed always draws the same actions, and training goes on as if nothing was drawn.
+    # Separate random numbers: a seed always gives the same actions, and training is not affected.
     with torch.random.fork_rng(cuda), set_exploration_type(exploration):
         torch.manual_seed(seed)
         while running.any() and steps != max_steps:
-            # Environments whose episode is over rest or start another; either counts for nothing.
+            # Environments whose episode is over wait or start another one; both are ignored.
             stepped, data = env.step_and_maybe_reset(policy(data))
             counted = running.cpu()
             for group in policy.groups:
@@ -200,14 +200,14 @@ def evaluate(
 
 
 def step_limit(task: TaskConfig) -> int | None:
-    """Steps after which an episode is cut by those who watch it; None where the task has a horizon."""
+    """Steps after which evaluations and videos cut an episode; None if the task has a horizon."""
     return STEPS_WITHOUT_HORIZON if task.horizon is None else None
 
 
-def said_of_limit(evaluation: Evaluation) -> str:
-    """What to say of episodes that were cut."""
+def limit_warning(evaluation: Evaluation) -> str:
+    """A warning about episodes that were cut."""
     return (
         f"{evaluation.unfinished} of {len(evaluation.lengths)} evaluation episodes had no end and were cut after "
-        f"{int(evaluation.lengths.max()):,} steps. Where the environment does not end episodes itself, set "
-        "task.horizon=..., also to go on with --resume"
+        f"{int(evaluation.lengths.max()):,} steps. If the environment does not end episodes itself, set "
+        "task.horizon=..., which --resume accepts too"
     )

@@ -24,7 +24,7 @@ class Learner:
     Args:
         loss: the loss of the groups.
         training: learning rates and clipping.
-        tau: part of the way the target critics move at every update.
+        tau: the fraction by which the target critics move towards the critics at each update.
         mode: see :class:`UpdateStep`.
         rank: see :class:`UpdateStep`.
         warn: see :class:`UpdateStep`.
@@ -72,7 +72,7 @@ class Learner:
         self.updates = 0
 
     def set_progress(self, done: float) -> None:
-        """Set the learning rates for the part of the training that is done, in [0, 1]."""
+        """Set the learning rates for the completed fraction of the training, in [0, 1]."""
         factor = self.training.lr_factor(done)
         for group, lr in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
             group["lr"] = lr * factor
@@ -81,11 +81,11 @@ class Learner:
         """Take one step on a batch of batch size ``*B``.
 
         Returns:
-            Scalars to log, ``group/name``: what the losses say of themselves, and the gradient norms before clipping.
+            Scalars to log, ``group/name``: the losses and their diagnostics, and the gradient norms before clipping.
 
         Raises:
-            NonFiniteError: if a loss or gradient is not finite; then nothing is applied.
-            RunFailedError: if this rank and others do not have the same networks any more.
+            NonFiniteError: if a loss or gradient is not finite; then the update is not applied.
+            RunFailedError: if the ranks no longer have the same networks.
         """
         return self.apply(batch, self.step.compute(batch))
 
@@ -98,17 +98,17 @@ class Learner:
         return {log_name(name): value for name, value in logged.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """Networks, targets, temperatures and what the optimizer remembers, by name."""
+        """Networks, targets, temperatures and the state of the optimizer, by name."""
         state = {f"loss/{name}": value.detach() for name, value in state_tensors(self.loss).items()}
         for index, memory in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer/{index}/{name}": value for name, value in memory.items()}
         return state
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`.
+        """Restore :meth:`state`.
 
         Raises:
-            RuntimeError: if it is of other networks.
+            RuntimeError: if the state is that of other networks.
         """
         load_state_tensors(self.loss, {name[5:]: value for name, value in state.items() if name.startswith("loss/")})
         memory: dict[int, dict[str, Any]] = {}
@@ -120,5 +120,5 @@ class Learner:
 
 
 def log_name(name: str) -> str:
-    """``group/loss_actor`` as ``group/loss/actor``, which loggers show in a panel of their own."""
+    """``group/loss_actor`` as ``group/loss/actor``, which loggers show in a separate panel."""
     return name.replace("loss_", "loss/").replace("grad_norm_", "grad_norm/")

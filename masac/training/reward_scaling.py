@@ -1,8 +1,8 @@
-"""The factor on rewards in the losses: the scale of an environment's rewards must not decide what is learned.
+"""The factor on rewards in the losses, which makes learning independent of the scale of an environment's rewards.
 
-The temperature, the step from squared to absolute errors and what a network puts out at first all have the unit of a
-return. Rewards are therefore divided by the standard deviation of discounted returns: an environment whose rewards are
-ten times as large gives the same run.
+The temperature, the threshold between squared and absolute errors, and the initial outputs of a network all have the
+unit of a return. Rewards are therefore divided by the standard deviation of discounted returns: an environment whose
+rewards are ten times as large gives the same run.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from masac.training.distributed.ranks import ALONE, Rank
 from masac.training.policies.normalization import Moments, RunningNormalizer
 
 LARGEST_RETURN = 20.0
-"""No return seen becomes larger than this by its factor: a reward that was hardly ever found is not blown up."""
+"""The factor makes no observed return larger than this, so that a reward which was rarely found is not magnified."""
 
 
 class ReturnSpread(nn.Module):
-    """The spread of the discounted returns of a group: their standard deviation over all that was collected.
+    """The standard deviation of the discounted returns of a group over all collected data.
 
-    The discounted return of a step is what an agent got so far in its episode, ``G_t = gamma * G_{t-1} + r_t``
+    The discounted return of a step is ``G_t = gamma * G_{t-1} + r_t`` over an agent's rewards in its episode so far
     (Engstrom et al. 2020, arXiv 2005.12729, "reward scaling").
 
     Args:
@@ -49,12 +49,12 @@ class ReturnSpread(nn.Module):
         """Follow the episodes through a batch.
 
         Args:
-            rewards: ``[E, T, N]``; those of the dead, and those that are not finite, count as 0.
-            alive: who acts, bool ``[E, T, N]``.
+            rewards: ``[E, T, N]``; those of dead agents, and non-finite ones, count as 0.
+            alive: which agents act, bool ``[E, T, N]``.
             done: where an episode ends, bool ``[E, T]``.
 
         Returns:
-            The moments of the discounted returns of the living and the largest absolute one, for :meth:`merge`.
+            For :meth:`merge`, the moments of the discounted returns of living agents, and the largest absolute one.
         """
         rewards = torch.where(alive & rewards.isfinite(), rewards, 0.0).double()
         returns = []
@@ -68,30 +68,30 @@ class ReturnSpread(nn.Module):
 
     @torch.no_grad()
     def merge(self, moments: Moments, largest: Tensor) -> None:
-        """Count in what :meth:`follow` found, here or on another rank."""
+        """Add the result of :meth:`follow`, on this rank or another one."""
         self.returns.merge(*moments)
         self.largest.copy_(torch.maximum(self.largest, largest))
 
     @property
     def factor(self) -> float:
-        """What to multiply rewards by: 1 while all returns are 0, then as the module says."""
+        """The factor on rewards: 1 while all returns are 0."""
         spread = max(self.returns.std.item(), self.largest.item() / LARGEST_RETURN)
         return 1 / spread if spread > 0 else 1.0
 
 
 class RewardScaling(nn.Module):
-    """Scales the rewards of the groups that learn, each by a factor of its own.
+    """Scales the rewards of the learning groups, each by its own factor.
 
     Args:
-        groups: those that learn.
+        groups: the learning groups.
         num_envs: E.
         gamma: discount per step.
-        scale: a factor on top.
-        normalize: divide by the spread of returns.
-        reduction: ``"mean"`` or ``"sum"`` where losses take the team's reward.
+        scale: an additional factor.
+        normalize: divide by the standard deviation of returns.
+        reduction: ``"mean"`` or ``"sum"`` if the losses take a team reward.
 
     Attributes:
-        factors: by group; those that share the reward at the root of the data have the same.
+        factors: by group; groups that share the reward at the root of the data have the same factor.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RewardScaling(nn.Module):
         self.factors = {group.name: scale for group in groups}
 
     def observe(self, collected: TensorDictBase, rank: Rank = ALONE) -> None:
-        """Count in a batch ``[E, T]`` of every rank."""
+        """Add a batch ``[E, T]`` of each rank."""
         if not self.spreads:
             return
         done = collected["next", "done"].squeeze(-1).cpu()
@@ -131,7 +131,7 @@ class RewardScaling(nn.Module):
         self._share_factor([group.name for group in self.groups if not _has_own_reward(collected, group.name)])
 
     def _rewards(self, collected: TensorDictBase, group: GroupSpec) -> tuple[Tensor, Tensor]:
-        """The rewards that the losses of a group take, and who acts, ``[E, T, N]``."""
+        """The rewards that the losses of a group take, and which agents act, ``[E, T, N]``."""
         batch_size, n_agents = collected.batch_size, group.n_agents
         alive = alive_agents(collected, group)
         reward = read_next_signal(collected, (group.name, "reward"), group.name, "reward")
@@ -140,18 +140,18 @@ class RewardScaling(nn.Module):
         return expand_to_agents(reward, batch_size, n_agents, name="reward").squeeze(-1), alive
 
     def _share_factor(self, names: Sequence[str]) -> None:
-        """Give groups whose reward is the one at the root the smallest of their factors: it is scaled by one."""
+        """Give groups that share the reward at the root the smallest of their factors: it can only be scaled once."""
         if names:
             self.factors |= dict.fromkeys(names, min(self.factors[name] for name in names))
 
     def restart(self, environments: Sequence[int] | None = None) -> None:
-        """Forget the running episodes, where environments were reset: in these, or in all."""
+        """Forget the running episodes of environments that were reset, or of all."""
         which = slice(None) if environments is None else torch.tensor(environments, dtype=torch.int64)
         for spread in self.spreads.values():
             spread.running[which] = 0  # pyright: ignore[reportArgumentType, reportIndexIssue]
 
     def rescale(self, batch: TensorDictBase) -> None:
-        """Scale the rewards in ``batch``: each group's own, and the one at the root for the groups without."""
+        """Scale the rewards in ``batch``: those of the groups, and the one at the root for groups without their own."""
         factors: dict[tuple[str, ...], float] = {}
         for name, factor in self.factors.items():
             key = ("next", name, "reward") if _has_own_reward(batch, name) else ("next", "reward")
@@ -161,11 +161,11 @@ class RewardScaling(nn.Module):
                 batch.set(key, batch.get(key) * factor)
 
     def state(self) -> dict[str, Tensor]:
-        """What was seen, by name."""
+        """The statistics, by name."""
         return dict(self.state_dict())
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore :meth:`state`."""
         self.load_state_dict(state)
         self._set_factors()
 

@@ -1,4 +1,4 @@
-"""When a run acts at random, learns, evaluates and ends, counted in frames."""
+"""The frames at which a run starts to learn, evaluates and ends."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from masac.training.config import ExperimentConfig
 
 
 class Schedule:
-    """The frames at which things change.
+    """The schedule of a run in frames.
 
     Args:
         config: of the run.
 
     Attributes:
-        frames_per_iteration: collected between two rounds of updates.
-        warmup_frames: of random actions, whole iterations.
-        total_frames: of the run, whole iterations.
-        updates_per_frame: collected after the warm-up.
-        learns_from: the frames after which updates are taken.
-        refill_frames: to collect before that where a run was resumed without its replay buffer; 0 otherwise.
+        frames_per_iteration: frames collected between two rounds of updates.
+        warmup_frames: frames with random actions, rounded up to whole iterations.
+        total_frames: frames of the run, rounded up to whole iterations.
+        updates_per_frame: updates for each frame after the warm-up.
+        learns_from: frames from which on updates are due.
+        refill_frames: frames that a run resumed with an empty replay buffer collects before its next update; else 0.
     """
 
     def __init__(self, config: ExperimentConfig) -> None:
@@ -34,31 +34,36 @@ class Schedule:
         self._dropped = 0
 
     def whole_iterations(self, frames: int) -> int:
-        """The frames of the whole iterations in which so many are collected."""
+        """Round frames up to whole iterations."""
         return math.ceil(frames / self.frames_per_iteration) * self.frames_per_iteration
 
     def acts_at_random(self, frames: int) -> bool:
-        """Whether all groups act at random after so many frames."""
+        """Whether all groups act at random after this number of frames."""
         return frames < self.warmup_frames
 
     def updates_by(self, frames: int) -> int:
-        """The updates of a run of so many frames."""
+        """The updates of a run with this number of frames."""
         return int(max(frames - self.warmup_frames, 0) * self.updates_per_frame)
 
     def updates_due(self, frames: int, taken: int) -> int:
-        """The updates to take after so many frames, where so many were taken."""
+        """The updates that are due.
+
+        Args:
+            frames: so far.
+            taken: updates so far.
+        """
         return self.updates_by(frames) - self._dropped - taken if frames >= self.learns_from else 0
 
     def evaluation_due(self, frames: int) -> bool:
-        """Whether the policy is evaluated after so many frames: at multiples of some, and at the end."""
+        """Whether an evaluation is due: at multiples of ``evaluation.every_frames``, and at the end."""
         every, before = self.evaluate_every, frames - self.frames_per_iteration
         return frames >= self.total_frames or (every > 0 and frames // every > before // every)
 
     def fill_buffer_first(self, frames: int, taken: int) -> None:
-        """Learn only when an empty replay buffer has the frames of a warm-up again.
+        """Collect as many frames as a warm-up into an empty replay buffer before the next update.
 
-        The updates of these frames are dropped: all at once they would be taken on few rows. Near its end a run learns
-        in its last iteration all the same.
+        The updates of these frames are dropped, as they would all be taken on few rows. Near its end a run still learns
+        in its last iteration.
 
         Args:
             frames: so far.

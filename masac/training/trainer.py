@@ -23,17 +23,17 @@ from masac.training.logging.timers import Timers
 
 
 class Trainer:
-    """Trains the groups of agents of vectorised environments; as a context it closes them and their processes.
+    """Trains the groups of agents of vectorised environments; a context manager that closes the environments.
 
     Args:
-        config: the run.
-        run_dir: the folder for what it writes; it must not hold a run yet, unless that one is resumed.
+        config: of the run.
+        run_dir: the folder of the run's files; it must not hold a run yet, unless that one is resumed.
         console: where to print.
-        resumes: go on from the newest whole checkpoint in ``run_dir``, or from the start if there is none.
+        resumes: resume from the newest complete checkpoint in ``run_dir``; start from the beginning if there is none.
 
     Attributes:
-        resumed_from: the checkpoint that a resumed run went on from; None if there was none.
-        stopped_by: the number of the signal that ended the run; None if none did.
+        resumed_from: the checkpoint that the run was resumed from; None without one.
+        stopped_by: the number of the signal that ended the run; None without one.
     """
 
     def __init__(
@@ -50,17 +50,16 @@ class Trainer:
         self.episodes, self.rewards, self.schedule = parts.episodes, parts.rewards, parts.schedule
         self.state, self.checkpoints, self.checkpointer = parts.state, parts.checkpoints, parts.checkpointer
         self.update_round, self.files, self.log = parts.update_round, parts.files, parts.log
-        self.threads, self.bytes_per_row = parts.threads, parts.bytes_per_row
-        self.compile_message, self.total_frames = parts.compile_message, parts.schedule.total_frames
+        self.threads, self.total_frames = parts.threads, parts.schedule.total_frames
 
         self.resumed_from = self.checkpointer.resume() if resumes else None
         self.state.broadcast_initial_state()
         self.files.write_config(config)
 
-        self.finished: list[FinishedEpisode] = []  # in this iteration, by this rank
+        self.finished: list[FinishedEpisode] = []  # in this iteration, on this rank
         self.last_evaluation: Row = {}
         self.last_evaluation_frames: int | None = None
-        self.failure: Exception | None = None  # to be raised once all ranks know that one failed
+        self.failure: Exception | None = None  # raised once all ranks know of it
         self.stop = StopRequest()
         self.stopped_by: int | None = None
         self.timers = Timers()
@@ -69,11 +68,6 @@ class Trainer:
     def frames(self) -> int:
         """Environment frames collected so far, by all ranks."""
         return self.state.frames
-
-    @property
-    def skipped_updates(self) -> int:
-        """Updates that were not applied so far."""
-        return self.state.skipped_updates
 
     @property
     def learning_names(self) -> list[str]:
@@ -91,18 +85,18 @@ class Trainer:
         self.parts.close()
 
     def run(self) -> dict[str, object]:
-        """Train to the end, or until somebody asks to stop; write the files; return the summary."""
+        """Train to the end, or until a signal asks to stop; write the files; return the summary."""
         try:
             self._train()
         except (Exception, SystemExit) as error:
             self.checkpointer.save_after(error)
             if (known := self.files.explain(error, newest=self.checkpoints.newest)) is not None:
                 raise known from error
-            if self.frames and isinstance(error, ConfigError):  # what held until now is no mistake in the config
+            if self.frames and isinstance(error, ConfigError):  # the config worked so far
                 raise RunFailedError(str(error), traceback=error.traceback) from error
             raise
         if self.stopped_by is None and not self.last_evaluation and self.rank.is_main:
-            self._evaluation()  # the run was resumed after its end
+            self._evaluation()  # a finished run was resumed
             if self.failure is not None:
                 raise self.failure
         return self._finish()
@@ -151,7 +145,7 @@ class Trainer:
             self.stopped_by = self.stop.number
 
     def _rollouts(self) -> Iterator[TensorDictBase]:
-        """Batches ``[environments, steps]``; what was learned is checkpointed where one is cut short or fails."""
+        """Batches ``[environments, steps]``; a checkpoint is written if one is interrupted or fails."""
         observed = self.groups if self.config.training.check_observations else ()
         try:
             while self.frames < self.total_frames:
@@ -174,7 +168,7 @@ class Trainer:
             raise
 
     def _observe(self, collected: TensorDictBase) -> None:
-        """Follow the frames, the episodes and the statistics of rewards and observations."""
+        """Update frames, episodes, and the statistics of rewards and observations."""
         self.state.frames += collected.numel() * self.rank.world_size
         self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
@@ -193,7 +187,7 @@ class Trainer:
         return self.rank.is_main and self.schedule.evaluation_due(self.frames)
 
     def _evaluation(self) -> Row:
-        """The numbers of an evaluation; none if it was stopped or failed."""
+        """The numbers of an evaluation; empty if it was stopped or failed."""
         found = None
         try:
             with self.timers("evaluate"), self.stop.cutting("this step of the evaluation"):
@@ -208,7 +202,7 @@ class Trainer:
         return self.last_evaluation
 
     def _sync_report(self, evaluation: Row) -> Report:
-        """What this iteration comes to on all ranks; the others wait here for rank 0 to have evaluated."""
+        """The reports of this iteration from all ranks, combined; ranks wait here while rank 0 evaluates."""
         ends = self.stop.requested or self.failure is not None
         report = Report(
             stop=self.stop.number or 0,
@@ -229,7 +223,7 @@ class Trainer:
 
     def _finish(self) -> dict[str, object]:
         """Write the policy, the summary and the learning curve."""
-        if not self.rank.is_main or not self.frames:  # stopped before anything was collected: nothing to keep
+        if not self.rank.is_main or not self.frames:  # stopped before the first rollout: nothing to keep
             return {}
         self.files.write_policy(self.policy, self.config, frames=self.frames)
         summary = summarize(

@@ -1,4 +1,4 @@
-"""The updates between two rollouts: how many, and what follows from one that is not finite."""
+"""The updates between two rollouts, and how non-finite ones are handled."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from masac.training.update import NonFiniteError
 
 
 class UpdateRound:
-    """Takes the updates that are due, as many on every rank.
+    """Takes the updates that are due, the same number on every rank.
 
     Args:
-        training: what to do about updates that are not finite.
+        training: whether non-finite updates are skipped.
         rank: of this process.
         schedule: how many updates are due.
         state: counts updates.
         learner: takes the updates.
-        files: of the run, for a batch that is to be looked at.
+        files: of the run; a batch with a non-finite update is saved there.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class UpdateRound:
         self._all_ranks_have_rows = False
 
     def due(self, *, rows: int) -> int:
-        """How many updates are due: none before every rank has rows to learn from.
+        """The number of updates that are due; 0 until every rank has rows.
 
         Args:
             rows: in the replay buffer of this rank.
@@ -68,14 +68,14 @@ class UpdateRound:
 
         Args:
             batches: one per update that is due.
-            stop: ends the round before the next update is applied, where somebody asks for that.
+            stop: ends the round before the next update is applied, if a user asks for that.
             timers: of sampling and updating.
 
         Returns:
-            What each update logged, and why the run cannot go on, if it cannot.
+            The logged values of each update, and the error that ends the run (None to continue).
         """
         logged: list[dict[str, Tensor]] = []
-        alone = self.rank.world_size == 1  # several must take the same updates
+        alone = self.rank.world_size == 1  # several ranks must take the same updates
         for batch in timers.each("sample", batches):
             compiles = alone and not self.learner.updates
             with timers("update"):
@@ -84,7 +84,7 @@ class UpdateRound:
                 if stop.now and alone:
                     break
                 try:
-                    logged.append(self.learner.apply(batch, results))  # whole, or not at all
+                    logged.append(self.learner.apply(batch, results))  # completely, or not at all
                 except NonFiniteError as error:
                     self.state.skipped_updates += 1
                     if not self._may_skip():
@@ -96,7 +96,7 @@ class UpdateRound:
         return training.on_nonfinite == "skip" and self.state.skipped_updates <= training.nonfinite_limit
 
     def _failure(self, error: NonFiniteError) -> RunFailedError:
-        """Write the batch of an update that was not applied, that of all ranks; returns what to end the run with."""
+        """Save the batch of an update that was not applied, with the rows of all ranks; returns the error to raise."""
         iteration = self.state.frames // self.schedule.frames_per_iteration
         where = f"update {self.learner.updates + 1} (iteration {iteration}, frame {self.state.frames})"
         batch = whole_batch(error.batch, self.rank)
@@ -105,9 +105,9 @@ class UpdateRound:
         entries = ", ".join("/".join(key) for key in keys) or "no entries"
         terms = ", ".join(map(log_name, error.terms))
         return RunFailedError(
-            f"losses and gradients must be finite; got others in {terms}, at {where}, which was not applied. "
-            f"In its batch, {file}, {entries} are not finite. Everything before is saved in {self.files.run_dir}. "
-            "Check the environment's rewards and observations, lower training.critic_lr and training.actor_lr, set "
-            "training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip (up to "
-            "training.nonfinite_limit)"
+            f"losses and gradients must be finite; got non-finite values in {terms}, at {where}, which was not "
+            f"applied. In its batch, {file}, {entries} are not finite. Everything before is saved in "
+            f"{self.files.run_dir}. Check the environment's rewards and observations, lower training.critic_lr and "
+            "training.actor_lr, set training.max_grad_norm=10, or skip such updates with training.on_nonfinite=skip "
+            "(up to training.nonfinite_limit)"
         )

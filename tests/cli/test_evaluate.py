@@ -75,7 +75,7 @@ def test_one_episode_has_no_interval(run_dir, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "'nowhere' is none"),
+        (["nowhere"], "'nowhere' is not a folder"),
         (["RUN", "--episodes", "0"], "--episodes must be at least 1; got 0"),
         (["RUN", "--seed", "-1"], "--seed must be at least 0"),
         (["RUN", "--checkpoint", "nope.pt"], "checkpoint must be last, best or a path; there is no file 'nope.pt'"),

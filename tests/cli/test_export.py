@@ -74,7 +74,7 @@ def test_a_robot_needs_no_more_than_the_file_and_the_json_beside_it(tmp_path, ca
     ("arguments", "message"),
     [
         (["."], "the following arguments are required: -o/--output"),
-        (["nowhere", "-o", "a.onnx"], "a run must be a folder that masac train wrote; 'nowhere' is none."),
+        (["nowhere", "-o", "a.onnx"], "a run must be a folder that masac train wrote; 'nowhere' is not a folder."),
         ([".", "-o", "a.pt2"], "a run must have a policy.pt"),
         ([".", "-o", "a.pt"], "an export must end in .onnx or .pt2; got 'a.pt'"),
         ([".", "-o", "a.pt2", "--checkpoint", "x.pt"], "checkpoint must be last, best or a path; there is no file"),

@@ -57,7 +57,7 @@ def test_without_pyav_the_default_is_a_gif(tmp_path, capsys, monkeypatch):
     ("arguments", "message"),
     [
         ([], "the following arguments are required: RUN_DIR"),
-        (["nowhere"], "a run must be a folder that masac train wrote; 'nowhere' is none."),
+        (["nowhere"], "a run must be a folder that masac train wrote; 'nowhere' is not a folder."),
         (["."], "a run must have a policy.pt"),
         ([".", "-o", "a.avi"], "a video must end in .mp4 or .gif; got 'a.avi'"),
         ([".", "--episodes", "0"], "--episodes must be at least 1; got 0."),

@@ -32,7 +32,7 @@ def test_every_key_has_its_default_and_a_meaning():
     }
     assert table["task.kwargs"][0].startswith("{n_agents: 3, collisions: true")
     assert table["training.batch_size"][1] == "rows"
-    assert table["training.batch_size"][2].startswith("rows (all agents of a frame) an update.")
+    assert table["training.batch_size"][2].startswith("rows (all agents of a frame) per update.")
     bare = ExperimentConfig().training.total_frames  # the default of a task without a preset
     assert table["training.total_frames"][2].endswith(f"Without a preset: `{bare}`.")
     assert table["model.hidden"][:2] == ("[128, 128]", "units")

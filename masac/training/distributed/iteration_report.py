@@ -1,4 +1,4 @@
-"""What every rank reports at the end of an iteration, and what all of them together do next."""
+"""The report of each rank at the end of an iteration, and the combination of all reports."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from masac.training.episodes import FinishedEpisode
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The report of one rank, or of all of them together.
+    """The report of one rank, or of all ranks combined.
 
     Args:
-        stop: the number of the signal that asked for the run to end; 0 if none did.
-        failed: whether the run cannot go on.
+        stop: the number of the signal that asked the run to stop; 0 for none.
+        failed: whether the run failed.
         checkpoint: whether a checkpoint is due.
         rows: in the replay buffer.
         finished: the episodes that ended in this iteration.
@@ -29,7 +29,7 @@ class Report:
 
 
 def sync_report(report: Report, rank: Rank) -> Report:
-    """What the reports of all ranks come to; ``finished`` are the episodes of the other ranks, in their order."""
+    """Combine the reports of all ranks; ``finished`` has the episodes of the other ranks, in their order."""
     reports = rank.all_gather(report)
     stop = max(one.stop for one in reports)
     return Report(

@@ -1,4 +1,4 @@
-"""What of a run is every rank's own: counts mean all ranks together, and are divided among them."""
+"""The config of one rank: counts in the run's config are totals that the ranks divide."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from masac.training.distributed.ranks import Rank
 
 
 def rank_config(config: ExperimentConfig, rank: Rank) -> ExperimentConfig:
-    """The config of one rank: its part of the environments, of the batch and of the replay buffer.
+    """The config of one rank, with its part of the environments, the batch and the replay buffer.
 
-    Frames, the warm-up and updates stay those of all ranks together.
+    Frames, the warm-up and updates stay totals over all ranks.
 
     Raises:
-        ConfigError: for a number that the ranks do not divide.
+        ConfigError: for a total that is not a multiple of the number of ranks.
     """
     ranks = rank.world_size
     for name, value in (
@@ -23,11 +23,11 @@ def rank_config(config: ExperimentConfig, rank: Rank) -> ExperimentConfig:
         ("training.batch_size", config.training.batch_size),
         ("training.buffer_size", config.training.buffer_size),
     ):
-        check(name, value, value % ranks == 0, f"be a multiple of {ranks}, the ranks that divide it among them")
+        check(name, value, value % ranks == 0, f"be a multiple of {ranks}, the number of ranks")
     kind = config.collector.kind
-    check("collector.kind", kind, ranks == 1 or kind == "local", "be local where there are several ranks (torchrun)")
+    check("collector.kind", kind, ranks == 1 or kind == "local", "be local with several ranks (torchrun)")
     workers = config.task.num_workers
-    check("task.num_workers", workers, workers % ranks == 0, f"be a multiple of {ranks}, the ranks that divide it")
+    check("task.num_workers", workers, workers % ranks == 0, f"be a multiple of {ranks}, the number of ranks")
     task = replace(config.task, num_envs=config.task.num_envs // ranks, num_workers=workers // ranks)
     training = replace(
         config.training,

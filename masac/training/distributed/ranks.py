@@ -1,6 +1,6 @@
 """Ranks: the processes that train together, and the collective operations between them.
 
-``torchrun`` starts the processes and tells each of them where the others are; ``torch.distributed`` connects them.
+``torchrun`` starts the processes; ``torch.distributed`` connects them.
 """
 
 from __future__ import annotations
@@ -25,35 +25,33 @@ from masac.errors import ConfigError, RunFailedError
 T = TypeVar("T")
 
 STEP_TIMEOUT = timedelta(minutes=30)
-"""How long an all-reduce of tensors may take. All ranks begin it within an iteration."""
+"""How long an all-reduce of tensors may take. All ranks start it within the same iteration."""
 
 IDLE_TIMEOUT = timedelta(days=7)
-"""How long ranks wait for one that evaluates, writes or collects. The end of a process is noticed at once."""
+"""How long ranks wait for one that evaluates, writes or collects. They notice at once when a process ends."""
 
 
 class RankLostError(RunFailedError):
-    """Another rank cannot be reached any more."""
+    """Another rank can no longer be reached."""
 
 
 class OtherRankFailedError(RunFailedError):
-    """Another rank said that it cannot go on."""
+    """Another rank reported that it failed."""
 
     def __init__(self) -> None:
-        super().__init__("every rank must go on to the end of the run; another one failed, which says why.")
+        super().__init__("every rank must run to the end; another one failed and prints the reason.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rank:
     """One of ``world_size`` processes. Rank 0 evaluates, prints and writes files.
 
-    Without a connection it can only be alone.
-
     Args:
-        index: which one.
-        world_size: how many there are.
-        local_index: which one on its machine.
-        local_world_size: how many there are on its machine.
-        link: the connection to the others.
+        index: of this rank.
+        world_size: number of ranks.
+        local_index: index among the ranks of its machine.
+        local_world_size: number of ranks on its machine.
+        link: the connection to the others; None for a single process.
     """
 
     index: int = 0
@@ -68,14 +66,19 @@ class Rank:
         return self.index == 0
 
     def seed(self, seed: int, *more: int) -> int:
-        """A seed of this rank's own, and of what else tells it from others."""
+        """A seed for this rank.
+
+        Args:
+            seed: of the run.
+            more: numbers that tell this seed from others of the rank.
+        """
         return int(np.random.SeedSequence([seed, self.index, *more]).generate_state(1)[0] % 2**31)
 
     def device(self, device: str) -> str:
-        """Of a kind of device, ``cuda`` or ``cpu``, this rank's own.
+        """Resolve ``cuda`` to this rank's device; other devices stay.
 
         Raises:
-            ConfigError: if there are fewer than ranks, or all ranks are to take the same one of several.
+            ConfigError: if there are fewer GPUs than ranks, or all ranks would take the same one of several.
         """
         if self.link is None or torch.device(device).type != "cuda":
             return device
@@ -83,15 +86,14 @@ class Rank:
         if device == "cuda":
             if here > there:
                 raise ConfigError(
-                    f"every rank must have a GPU of its own; got {here} ranks on a machine with {there}. Start fewer "
-                    "with torchrun --nproc-per-node=..., have all take one with training.device=cuda:0, or change it "
-                    "with training.device=cpu"
+                    f"every rank must have its own GPU; got {here} ranks on a machine with {there}. Start fewer with "
+                    "torchrun --nproc-per-node=..., share one with training.device=cuda:0, or use training.device=cpu"
                 )
             device = f"cuda:{self.local_index}"
         elif 1 < here <= there:
             raise ConfigError(
-                f"training.device must be cuda, for a GPU a rank; got {device!r} for {here} ranks. Change it with "
-                "training.device=cuda"
+                f"training.device must be cuda, which gives each rank its own GPU; got {device!r} for {here} ranks. "
+                "Change it with training.device=cuda"
             )
         torch.cuda.set_device(device)
         return device
@@ -103,7 +105,7 @@ class Rank:
                 dist.all_reduce(values, group=self.link.tensor_group)
 
     def broadcast(self, value: T) -> T:
-        """The value that rank 0 has, on all ranks."""
+        """The value of rank 0, on all ranks."""
         if self.link is None:
             return value
         values: list[Any] = [value if self.is_main else None]
@@ -133,10 +135,10 @@ class Rank:
         """Wait for all ranks.
 
         Args:
-            failed: whether this one cannot go on.
+            failed: whether this one failed.
 
         Raises:
-            OtherRankFailedError: if another one cannot.
+            OtherRankFailedError: if another one failed.
         """
         if self.any(failed) and not failed:
             raise OtherRankFailedError
@@ -156,16 +158,16 @@ class Rank:
         return values[0]
 
     def close(self) -> None:
-        """Disconnect from the other ranks, for good."""
+        """Disconnect from the other ranks."""
         if self.link is not None:
             self.link.close()
 
-    def is_first_to_say(self, message: str) -> bool:
-        """Whether no other rank said the same before."""
+    def is_first_with(self, message: str) -> bool:
+        """Whether no other rank called this with the same message before."""
         if self.link is None or self.link.store is None:
             return True
-        with suppress(RuntimeError):  # whoever kept count may be gone
-            return self.link.store.add(f"masac/said/{hashlib.sha256(message.encode()).hexdigest()}", 1) == 1
+        with suppress(RuntimeError):  # the process with the store may have ended
+            return self.link.store.add(f"masac/message/{hashlib.sha256(message.encode()).hexdigest()}", 1) == 1
         return True
 
 
@@ -174,8 +176,8 @@ class Link:
     """The connection of a rank to the others.
 
     Args:
-        tensor_group: the process group for sums of tensors: NCCL's for those on GPUs.
-        cpu_group: the process group for everything else, by way of the CPU.
+        tensor_group: the process group for sums of tensors, NCCL for those on GPUs.
+        cpu_group: the process group for everything else, on the CPU.
         store: the key-value store of all ranks.
     """
 
@@ -184,7 +186,7 @@ class Link:
     store: Any
 
     def close(self) -> None:
-        """End the connection and its threads, which live as long as anybody holds the groups or the store."""
+        """End the connection and its threads, which live as long as the groups or the store are referenced."""
         if self.store is not None:
             self.tensor_group = self.cpu_group = self.store = None
             dist.destroy_process_group()
@@ -194,7 +196,7 @@ ALONE = Rank()
 
 
 def current_rank() -> Rank:
-    """The rank that torchrun gave this process, connected to the others; 0 of 1 without it."""
+    """The rank of this process under torchrun, connected to the others; without torchrun rank 0 of 1."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
     return _connect() if several else ALONE
 
@@ -217,7 +219,7 @@ def _connect() -> Rank:
         local_world_size=local_world_size,
         link=Link(tensor_group=dist.group.WORLD, cpu_group=cpu_group, store=store),
     )
-    # Its threads abort the process if they still run while the interpreter is taken down.
+    # Its threads abort the process if they still run while the interpreter shuts down.
     atexit.register(rank.close)
     return rank
 
@@ -226,5 +228,5 @@ def _connect() -> Rank:
 def _connected() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # all that torch.distributed raises
-        raise RankLostError("every rank must live until the end of the run; this one lost another one.") from error
+    except RuntimeError as error:  # the only error that torch.distributed raises
+        raise RankLostError("every rank must run to the end; this one lost the connection to another one.") from error

@@ -1,4 +1,4 @@
-"""Whether all ranks have the same tensors, to the bit."""
+"""Checks that all ranks have the same tensors, bit for bit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def check_same(tensors: Mapping[str, Tensor], rank: Rank, *, when: str) -> None:
-    """Compare digests over all ranks.
+    """Compare the digests of tensors over all ranks.
 
     Args:
-        tensors: by name, the same names in all ranks.
-        rank: this one.
-        when: to say in the error.
+        tensors: by name, with the same names on all ranks.
+        rank: of this process.
+        when: the time of the check, for the error.
 
     Raises:
-        RunFailedError: in all ranks, naming the first tensor that differs and the ranks that differ from rank 0.
+        RunFailedError: on all ranks, naming the first tensor that differs and the ranks that differ from rank 0.
     """
     digests = torch.stack([digest_of(tensor) for tensor in tensors.values()]).tolist()
     first, *others = rank.all_gather(digests)
@@ -31,14 +31,14 @@ def check_same(tensors: Mapping[str, Tensor], rank: Rank, *, when: str) -> None:
         drifted = [str(index) for index, other in enumerate(others, 1) if other[position] != first[position]]
         if drifted:
             raise RunFailedError(
-                "networks, targets, temperatures and optimizers must be the same in all ranks; got another "
-                f"{name.removeprefix('loss/')} on rank {', '.join(drifted)} than on rank 0, {when}. Machines or "
-                "versions that differ round differently: use the same on all."
+                "networks, targets, temperatures and optimizers must be the same on all ranks; got another "
+                f"{name.removeprefix('loss/')} on rank {', '.join(drifted)} than on rank 0, {when}. Different machines "
+                "or versions round differently: use the same on all ranks."
             )
 
 
 def digest_of(tensor: Tensor) -> Tensor:
-    """An integer that changes with every bit of a tensor, computed where it is."""
+    """An integer that changes with any bit of a tensor, computed on the tensor's device."""
     bits = tensor.detach().contiguous().view(BITS[tensor.element_size()]).reshape(-1).long()
-    # Odd factors, and sums that wrap around: a single number that differs always changes the sum.
+    # With odd factors and sums that wrap around, one different number always changes the sum.
     return (bits * (2 * torch.arange(bits.numel(), device=bits.device) + 1)).sum().cpu()

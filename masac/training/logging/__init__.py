@@ -1,1 +1,1 @@
-"""What a run reports while it trains and at its end."""
+"""The reports of a run: metrics, loggers, progress and summary."""

@@ -1,6 +1,6 @@
-"""Where the numbers of a run go besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
+"""Loggers besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
 
-A new logger is a function that opens it, returns an :class:`OpenLogger`, and stands in ``LOGGERS``.
+A new logger is a function that opens it and returns an :class:`OpenLogger`, and a line in ``LOGGERS``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from masac.files.atomic_write import write_atomically
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedRun:
-    """What loggers know of a run.
+    """A run, as loggers see it.
 
     Args:
-        run_dir: below which they write what is local.
+        run_dir: the folder below which loggers write local files.
         name: of the run.
         config: of the run, as nested dicts; ``config["logging"]`` has the settings of the loggers.
         void_from: frames from which earlier entries of this run, before it was resumed, are void; None for a new run.
@@ -53,7 +53,7 @@ class Loggers:
 
     Args:
         names: keys of ``LOGGERS``.
-        run: what they log.
+        run: that is logged.
         every_s: seconds between two rows.
     """
 
@@ -63,7 +63,7 @@ class Loggers:
         self.loggers: list[OpenLogger] = [LOGGERS[name](run) for name in names]
 
     def log(self, row: Mapping[str, float | int | None]) -> None:
-        """Log a row of metrics if it has an evaluation or it is time; what is None or not finite is left out."""
+        """Log a row of metrics if it has an evaluation or it is time, without values that are None or not finite."""
         now = time.perf_counter()
         if not self.loggers or (row.get("eval/return_mean") is None and now - self.last < self.every_s):
             return

@@ -1,4 +1,4 @@
-"""The row of numbers that an iteration leaves: of the run, of every group (``group/...``) and of every agent."""
+"""The numbers of an iteration: of the run, of each group (``group/...``) and of each agent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from masac.training.episodes import EpisodeTracker
 from masac.training.evaluator import Evaluation
 
 STAGES = ("collect", "sample", "update", "evaluate", "checkpoint")
-"""What the time of an iteration goes to."""
+"""The stages of an iteration whose time is measured."""
 
 RUN = (
     *("frames", "updates", "updates_skipped", "wall_time_s", "frames_per_second", "updates_per_second"),
@@ -22,22 +22,22 @@ RUN = (
     *("buffer/rows", "buffer/fill", "train/return_mean", "train/episode_length_mean"),
     *("eval/return_mean", "eval/return_std", "eval/episode_length_mean"),
 )
-"""What is said of the run as a whole."""
+"""The columns of the run as a whole."""
 
 SUCCESS = ("eval/success_rate", "eval/success_low", "eval/success_high")
-"""The part of the episodes of an evaluation that succeeded, and its 95% Wilson interval."""
+"""The success rate of an evaluation, and its 95% Wilson interval."""
 
 LOGGED = (
     *("loss/qvalue", "loss/actor", "loss/alpha", "alpha", "entropy", "target_entropy", "qvalue", "td_error"),
     *("grad_norm/actor", "grad_norm/qvalue", "fraction_masked", "fraction_terminal", "fraction_skipped"),
 )
-"""What is said of a learning group's updates."""
+"""The columns of a learning group's updates."""
 
 Row = dict[str, float | int | None]
 
 
 def columns(groups: Sequence[GroupSpec], learning: Sequence[str], *, success: bool) -> list[str]:
-    """The names of all numbers, in order."""
+    """The names of all columns, in order."""
     names = [*RUN, *(SUCCESS if success else ()), *(f"time/{stage}_s" for stage in STAGES)]
     for group in groups:
         agents = [str(index) for index in range(group.n_agents)]
@@ -51,12 +51,12 @@ def columns(groups: Sequence[GroupSpec], learning: Sequence[str], *, success: bo
 
 
 def run_numbers(counters: Counters, *, rows: int, buffer_size: int) -> Row:
-    """How far the run is, and how full its replay buffer.
+    """The progress of the run, and the fill of its replay buffer.
 
     Args:
         counters: of the run.
-        rows: that the buffer holds.
-        buffer_size: rows that it can hold.
+        rows: in the buffer.
+        buffer_size: largest number of rows.
     """
     return {
         "frames": counters.frames,
@@ -69,7 +69,7 @@ def run_numbers(counters: Counters, *, rows: int, buffer_size: int) -> Row:
 
 
 def training_numbers(episodes: EpisodeTracker, learning: Sequence[str]) -> Row:
-    """Means over the last finished episodes: returns of the agents that learn, of every group and agent, and length."""
+    """Means over the last finished episodes: returns of learning agents, of each group and agent, and length."""
     numbers: Row = {}
     learners: list[Tensor] = []
     for group in episodes.groups:
@@ -84,7 +84,7 @@ def training_numbers(episodes: EpisodeTracker, learning: Sequence[str]) -> Row:
 
 
 def evaluation_numbers(evaluation: Evaluation, learning: Sequence[str]) -> Row:
-    """Over the episodes: return per agent (mean, standard deviation), length, lives, success rate and its interval."""
+    """Over the episodes: mean and standard deviation of the return per agent, length, lives, success rate."""
     numbers: Row = _moments("eval/", evaluation.episode_returns(learning))
     numbers["eval/episode_length_mean"] = evaluation.lengths.double().mean().item()
     if evaluation.successes is not None:
@@ -97,16 +97,16 @@ def evaluation_numbers(evaluation: Evaluation, learning: Sequence[str]) -> Row:
 
 
 def success_numbers(successes: Tensor) -> Row:
-    """The success rate of episodes, bool ``[E]``, and the interval it is known to."""
+    """The success rate of episodes, bool ``[E]``, and its interval."""
     succeeded, episodes = int(successes.sum()), successes.numel()
     return dict(zip(SUCCESS, (succeeded / episodes, *wilson_interval(succeeded, episodes)), strict=True))
 
 
 def learning_numbers(updates: Sequence[Mapping[str, Tensor]], *, skips: bool) -> Row:
-    """The mean over the updates of an iteration of everything they logged.
+    """The means of all logged values over the updates of an iteration.
 
     Args:
-        updates: what each logged.
+        updates: the logged values of each.
         skips: whether the next states of agents that end are skipped.
     """
     if not updates:
@@ -119,13 +119,13 @@ def learning_numbers(updates: Sequence[Mapping[str, Tensor]], *, skips: bool) ->
 
 
 def speed_numbers(seconds: Mapping[str, float], passed: float, *, frames: int, updates: int) -> Row:
-    """Where the time of an iteration went, and frames and updates a second.
+    """The seconds of each stage, and frames and updates per second.
 
     Args:
         seconds: by stage.
         passed: in all.
-        frames: collected meanwhile.
-        updates: applied meanwhile.
+        frames: collected in this time.
+        updates: applied in this time.
     """
     updating = seconds.get("sample", 0.0) + seconds.get("update", 0.0)
     return {
@@ -136,7 +136,7 @@ def speed_numbers(seconds: Mapping[str, float], passed: float, *, frames: int, u
 
 
 def of_group(numbers: Row, group: GroupSpec, prefix: str) -> Row:
-    """The numbers of one group that begin with ``prefix``, by what follows it."""
+    """The numbers of one group that begin with ``prefix``, by the rest of their names."""
     start = f"{group.name}/{prefix}"
     return {name.removeprefix(start): value for name, value in numbers.items() if name.startswith(start)}
 

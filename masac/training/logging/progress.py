@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a live line in a terminal, plain lines without one."""
+"""The progress display: a live line in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Row = Mapping[str, float | int | None]
 
 BAR_WIDTH = 10
 BESIDE_BAR = BAR_WIDTH + len(" 100%  1:00:00 ")
-"""What the live line has before its numbers."""
+"""The width of the live line before its numbers."""
 
-MOSTLY = 0.9
-"""The part of the time that collecting may take before a run says so."""
+SLOW_COLLECTING = 0.9
+"""The run prints a hint if collecting takes at least this fraction of the time."""
 
-SECONDS_BEFORE_SAYING_SO = 20.0
-"""Of iterations with updates."""
+SECONDS_BEFORE_HINT = 20.0
+"""The hint is printed after this time in iterations with updates."""
 
 
 class ProgressDisplay:
-    """Shows a bar, time left, evaluation and training returns, frames, speed and losses, what is wanted first first.
+    """Shows a bar, the remaining time, evaluation and training returns, frames, speed and losses, in this order.
 
     Args:
-        logging: which kind, and how often.
-        done_frames: where it begins.
-        total_frames: where it ends.
-        groups: whose returns to show.
+        logging: kind of display, and how often it prints.
+        done_frames: frames at the start.
+        total_frames: frames at the end.
+        groups: whose returns it shows.
         console: where to print.
     """
 
@@ -57,7 +57,7 @@ class ProgressDisplay:
         self.started = self.last_line = time.perf_counter()
         self.updates = 0
         self.collecting = self.learning = 0.0
-        self.said_that_collecting_takes_long = False
+        self.hinted = False
         self.live = Progress(
             BarColumn(bar_width=BAR_WIDTH),
             TextColumn("{task.percentage:3.0f}%"),
@@ -94,10 +94,10 @@ class ProgressDisplay:
             line = [f"{frames / self.total_frames:.0%}", f"{left} left", *parts]
             width = self.console.width if self.console.is_terminal else None
             self.console.print(fitting(line, width), highlight=False, soft_wrap=True)
-        self._say_where_time_goes(row)
+        self._hint_at_slow_collecting(row)
 
     def _parts(self, row: Row, *, frames: int, rate: float) -> Iterator[str]:
-        """What to show: evaluation, success, training, frames, speed, and with one group what its loss says."""
+        """The parts of a line: evaluation, success, training, frames, speed, and the losses of a single group."""
         yield from self._of_groups("eval", "eval/return_mean", row)
         success = row.get("eval/success_rate")
         if success is not None:
@@ -116,29 +116,29 @@ class ProgressDisplay:
             if value is not None:
                 yield f"{f'{group} ' if len(self.groups) > 1 else ''}{label} {value:.3g}"
 
-    def _say_where_time_goes(self, row: Row) -> None:
-        """Say once that nearly all of the time goes to collecting, with what would change that."""
+    def _hint_at_slow_collecting(self, row: Row) -> None:
+        """Print once that collecting takes nearly all of the time, and how to change that."""
         updates = int(row.get("updates") or 0)
-        if updates == self.updates or self.said_that_collecting_takes_long:
+        if updates == self.updates or self.hinted:
             return
         self.updates = updates
         self.collecting += row.get("time/collect_s") or 0.0
         self.learning += sum(row.get(f"time/{stage}_s") or 0.0 for stage in ("sample", "update"))
         together = self.collecting + self.learning
-        if together < SECONDS_BEFORE_SAYING_SO or self.collecting < MOSTLY * together or self.kind == "off":
+        if together < SECONDS_BEFORE_HINT or self.collecting < SLOW_COLLECTING * together or self.kind == "off":
             return
-        self.said_that_collecting_takes_long = True
+        self.hinted = True
         self.console.print(
-            f"{self.collecting / together:.0%} of the time goes to collecting, not to learning: more updates "
-            "(training.updates_per_frame) would cost little; more environments (task.num_envs) or processes that step "
-            "them (task.num_workers, collector=processes) collect faster",
+            f"collecting takes {self.collecting / together:.0%} of the time: more updates (training.updates_per_frame) "
+            "would cost little; more environments (task.num_envs) or processes that step them (task.num_workers, "
+            "collector=processes) collect faster",
             highlight=False,
             soft_wrap=True,
         )
 
 
 def fitting(parts: Sequence[str], width: int | None) -> str:
-    """As many of the parts, from the first on, as fit into ``width`` columns; the first in any case."""
+    """The first parts that fit into ``width`` columns, at least one."""
     line = ""
     for part in parts:
         longer = f"{line}  {part}" if line else part

@@ -1,4 +1,4 @@
-"""One row of numbers per iteration: to metrics.csv, to the loggers and to the display."""
+"""Writes one row of numbers per iteration to metrics.csv, the loggers and the display."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RunLog:
         groups: all of its groups.
         learning: the names of those that learn.
         schedule: of the run.
-        collector: numbers on the newest batch.
+        collector: gives numbers on the newest batch.
         episodes: returns of the last episodes.
         rewards: the factors on rewards.
         files: of the run, with ``metrics.csv``.
@@ -61,11 +61,11 @@ class RunLog:
 
     @contextmanager
     def open(self, *, frames: int, resumes: bool, warn: Callable[[str], None]) -> Iterator[None]:
-        """Open all that rows go to.
+        """Open metrics.csv, the loggers and the display.
 
         Args:
-            frames: where the run begins.
-            resumes: whether it was begun before; what was logged of later frames is void.
+            frames: at which the run starts.
+            resumes: whether the run is resumed; earlier log entries of later frames are then void.
             warn: see :meth:`RunFiles.open_metrics`.
         """
         files, config, logging = self.files, self.config, self.config.logging
@@ -104,9 +104,9 @@ class RunLog:
         Args:
             counters: after it.
             rows: in the replay buffers of all ranks.
-            updates: what each of its updates logged.
+            updates: the logged values of each of its updates.
             evaluation: the numbers of its evaluation; empty if there was none.
-            last_evaluation: the numbers of the last one, which the display goes on to show.
+            last_evaluation: the numbers of the last evaluation, which the display keeps showing.
             seconds: see :meth:`Timers.take`.
         """
         numbers: metrics.Row = {
@@ -124,5 +124,5 @@ class RunLog:
         self._display.show(row, evaluation=last_evaluation)
 
     def flush(self) -> None:
-        """Have all rows on the disk."""
+        """Flush all rows to the disk."""
         self._table.flush()

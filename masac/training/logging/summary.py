@@ -22,18 +22,18 @@ def summarize(
     checkpoint_bytes: int,
     first_success: Mapping[str, int | float | None],
 ) -> dict[str, object]:
-    """What a run came to, for ``summary.json``.
+    """The contents of ``summary.json``.
 
     Args:
         config: of the run.
         groups: all of its groups.
-        evaluation: the numbers of the last evaluation; none if there was none.
-        evaluation_frames: when that was.
+        evaluation: the numbers of the last evaluation; empty if there was none.
+        evaluation_frames: the frames of that evaluation.
         counters: of the run.
-        interrupted: whether somebody asked it to stop.
-        threads: that PyTorch computed with.
-        checkpoint_bytes: what its checkpoints take on the disk.
-        first_success: when an evaluation first solved the task, see :meth:`RunFiles.first_success`.
+        interrupted: whether a signal stopped it.
+        threads: number of PyTorch's threads.
+        checkpoint_bytes: size of its checkpoints.
+        first_success: of the first evaluation that solved the task, see :meth:`RunFiles.first_success`.
     """
     named = {name.replace("eval/", "eval_"): value for name, value in evaluation.items() if name.startswith("eval/")}
     success: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Where the time of an iteration goes."""
+"""Measures the time of the stages of an iteration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Timers:
-    """Seconds by stage since they were last taken."""
+    """Seconds by stage since the last :meth:`take`."""
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
@@ -20,7 +20,7 @@ class Timers:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time what is inside."""
+        """Measure the time of the code inside."""
         started = time.perf_counter()
         try:
             yield
@@ -28,7 +28,7 @@ class Timers:
             self._seconds[stage] += time.perf_counter() - started
 
     def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Time how long every item takes to come."""
+        """Measure how long each item takes to arrive."""
         iterator = iter(items)
         while True:
             with self(stage):
@@ -38,7 +38,7 @@ class Timers:
             yield item
 
     def take(self) -> tuple[dict[str, float], float]:
-        """The seconds of every stage, and all that passed, since the last time; begins anew."""
+        """The seconds of each stage and the total since the last call; then start from 0."""
         seconds, now = dict(self._seconds), time.perf_counter()
         passed, self._since = now - self._since, now
         self._seconds.clear()

@@ -9,7 +9,7 @@ Moments = tuple[int, Tensor, Tensor]
 
 
 class RunningNormalizer(nn.Module):
-    """``(x - mean) / std`` with the mean and standard deviation of all that was seen, clipped to ±10.
+    """``(x - mean) / std`` with the mean and standard deviation of all merged values, clipped to ±10.
 
     Moments are merged batch by batch (Chan et al. 1979, updating formulae for the variance).
 
@@ -29,7 +29,7 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def moments(self, values: Tensor, mask: Tensor | None = None) -> Moments:
-        """Number, mean and sum of squared deviations of ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""
+        """Count, mean and sum of squared deviations of ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""
         values = values.reshape(-1, values.shape[-1]) if mask is None else values[mask.squeeze(-1)]
         if values.shape[0] == 0:
             return 0, torch.zeros_like(self.mean), torch.zeros_like(self.m2)
@@ -39,7 +39,7 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def merge(self, number: int, mean: Tensor, m2: Tensor) -> None:
-        """Count in values by their :meth:`moments`."""
+        """Add values by their :meth:`moments`."""
         if number == 0:
             return
         count = self.count + number
@@ -50,11 +50,11 @@ class RunningNormalizer(nn.Module):
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation, ``[F]``; 0 until something was seen."""
+        """Standard deviation, ``[F]``; 0 before the first values."""
         return (self.m2 / self.count.clamp_min(1)).sqrt()
 
     def forward(self, values: Tensor) -> Tensor:
-        """``[..., F]`` to ``[..., F]``; as they are until something was seen."""
+        """Normalize ``[..., F]``; unchanged before the first values."""
         std = self.std.clamp_min(1e-4)
         std = torch.where(self.count > 0, std, torch.ones_like(std))
         return ((values - self.mean.to(values.dtype)) / std.to(values.dtype)).clamp(-10, 10)

@@ -1,4 +1,4 @@
-"""The policy that acts: an actor a group, the normalization of what it sees, and random actions where wanted."""
+"""The acting policy: an actor per group, normalized observations, and random actions where requested."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from masac.training.policies.tanh_normal import TanhNormalActions
 
 
 class Policy(TensorDictModuleBase):
-    """Writes the actions of all groups into the data, and nothing else.
+    """Writes the actions of all groups into the data.
 
     Args:
         groups: all groups of the environment.
-        actors: of the groups that have one, from the (normalized) observation to the action; the other groups act
-            uniformly at random.
-        normalizers: of observations, for the groups that have one.
+        actors: by group, from the (normalized) observation to the action; groups without one act uniformly at random.
+        normalizers: of observations, by group.
 
     Attributes:
-        random_groups: the groups that act uniformly at random (among their legal actions) for now, actor or not.
+        random_groups: groups that currently act uniformly at random (among their legal actions), with an actor or not.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Policy(TensorDictModuleBase):
         return tensordict
 
     def _act(self, group: GroupSpec, seen: TensorDictBase) -> Tensor:
-        """The action of the group's actor, of the exploration type of TorchRL's context."""
+        """The action of the group's actor, with the exploration type of TorchRL's context."""
         how = exploration_type()
         if group.name in self._plain and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
             return self._plain[group.name](seen.get(group.observation_key), noisy=how == ExplorationType.RANDOM)
@@ -84,13 +83,13 @@ class Policy(TensorDictModuleBase):
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions to act in one environment, counted as if all agents shared every weight."""
+        """Multiplications and additions per step of one environment, counted as if all agents shared every weight."""
         agents = {group.name: group.n_agents for group in self.groups}
         sizes = {name: sum(p.numel() for p in actor.parameters()) for name, actor in self.actors.items()}
         return sum(2 * size * agents[name] for name, size in sizes.items())
 
     def observe(self, collected: TensorDictBase, rank: Rank = ALONE) -> None:
-        """Count the observations of the living in a collected batch ``[E, T]`` of every rank in the normalizers."""
+        """Add the observations of living agents in a batch ``[E, T]`` of each rank to the normalizers."""
         for group in self.groups:
             if group.name in self.normalizers:
                 normalizer = self.normalizers[group.name]
@@ -101,7 +100,7 @@ class Policy(TensorDictModuleBase):
                     normalizer.merge(*moments)
 
     def normalize(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The data with its observations (those at ``next`` too) normalized, if that is switched on; a shallow copy."""
+        """A shallow copy with normalized observations (also at ``next``), if normalization is enabled."""
         if not self.normalizers:
             return tensordict
         out = tensordict.copy()
@@ -115,10 +114,10 @@ class Policy(TensorDictModuleBase):
 
 
 def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:
-    """A uniformly random action of every agent, among its legal ones.
+    """A uniformly random legal action for each agent.
 
     Args:
-        group: whose actions.
+        group: of the agents.
         tensordict: the state, batch size ``*B``.
 
     Returns:
@@ -137,10 +136,10 @@ def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:
 
 
 def learning_groups(groups: list[GroupSpec], names: tuple[str, ...] | None) -> list[GroupSpec]:
-    """The groups that learn: those named, or all.
+    """The learning groups: the named ones, or all.
 
     Raises:
-        ConfigError: for a name that no group has.
+        ConfigError: for an unknown name.
     """
     if names is None:
         return groups

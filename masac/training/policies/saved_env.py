@@ -1,4 +1,4 @@
-"""The environment of a run that was trained."""
+"""The environment of a trained run."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from masac.training.policies.saved_policy import find_policy, read_saved_config
 def load_env(
     run_dir: str | Path, *, num_envs: int | None = None, seed: int = 0, device: str | torch.device = "cpu"
 ) -> EnvBase:
-    """The environment of a run: its task with its keywords and horizon, in this process.
+    """The environment of a run: its task with its keyword arguments and horizon, in this process.
 
-    An environment of your own is looked for in the working directory, too.
+    Your own environment is also searched for in the working directory.
 
     Args:
         run_dir: the run's folder.
-        num_envs: environments stepped at once; None for as many as the run had (``task.num_envs``).
-        seed: of everything random in them.
-        device: where its data is; where VMAS computes.
+        num_envs: number of vectorised environments; None for that of the run (``task.num_envs``).
+        seed: of all random numbers in them.
+        device: of the data; VMAS also computes there.
 
     Returns:
-        A TorchRL environment with batch size ``[num_envs]``. ``env.rollout(steps, policy)`` stops where the first of
-        them ends; with ``break_when_any_done=False`` those that end begin a new episode.
+        A TorchRL environment with batch size ``[num_envs]``. ``env.rollout(steps, policy)`` stops when the first
+        environment ends; with ``break_when_any_done=False`` an environment that ends begins a new episode.
 
     Raises:
         ConfigError: if the folder holds no run, or its environment cannot be built here.

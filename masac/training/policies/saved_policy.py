@@ -1,4 +1,4 @@
-"""Trained policies on disk: plain tensors and JSON, which load without running code."""
+"""Trained policies on disk, as tensors and JSON, which load without running code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class SavedPolicy:
     """A policy from disk.
 
     Args:
-        policy: acts; in evaluation mode, on the CPU.
+        policy: in evaluation mode, on the CPU.
         config: of the run that trained it.
-        frames: the environment frames it was trained with.
-        file: where it comes from.
+        frames: environment frames that it was trained with.
+        file: that it was read from.
     """
 
     policy: Policy
@@ -47,9 +47,9 @@ class SavedPolicy:
 def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Policy:
     """The policy of a run, ready for ``env.rollout(steps, policy, break_when_any_done=False)``.
 
-    It acts without noise unless told otherwise: ``torchrl.envs.utils.set_exploration_type(ExplorationType.RANDOM)``.
-    Its parameters want no gradients, so that rollouts carry none; ``policy.requires_grad_()`` has them back. An
-    environment of your own is looked for in the working directory, too.
+    It acts without noise, except under ``torchrl.envs.utils.set_exploration_type(ExplorationType.RANDOM)``. Its
+    parameters do not require gradients, so rollouts have none; ``policy.requires_grad_()`` enables them. Your own
+    environment is also searched for in the working directory.
 
     Args:
         run_dir: the run's folder.
@@ -70,7 +70,7 @@ def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path
     """The file of a run's policy; see :func:`load_policy`."""
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
-        raise ConfigError(f"a run must be a folder that masac train wrote; {str(run_dir)!r} is none.")
+        raise ConfigError(f"a run must be a folder that masac train wrote; {str(run_dir)!r} is not a folder.")
     if checkpoint not in ("last", "best"):
         path = next(
             (one for one in (Path(checkpoint), run_dir / FOLDER / checkpoint) if one.exists()), Path(checkpoint)
@@ -102,7 +102,7 @@ def read_policy(path: Path) -> SavedPolicy:
     """The policy in a file that :func:`save_policy` wrote.
 
     Raises:
-        ConfigError: if the file is damaged, is no policy, or does not fit the environment that is installed.
+        ConfigError: if the file is damaged or not a policy, or does not fit the installed environment.
     """
     tensors, about = _read(path)
     config = _config_of(about, path)
@@ -127,13 +127,13 @@ def read_saved_config(path: Path) -> ExperimentConfig:
     """The config of the run that trained the policy in a file.
 
     Raises:
-        ConfigError: if the file is damaged, is no policy, or is of another version of masac.
+        ConfigError: if the file is damaged, not a policy, or from another version of masac.
     """
     return _config_of(_read(path)[1], path)
 
 
 def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:
-    """A new policy, with actors and (if switched on) normalizers for the groups that learn."""
+    """A new policy, with actors and (if enabled) normalizers for the learning groups."""
     actors = {group.name: make_actor(group, config.algorithm, config.model) for group in learning}
     normalized = learning if config.training.normalize_observations else []
     return Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
@@ -152,7 +152,7 @@ def _read(path: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
         return saved["policy"], json.loads(saved["about"])
     except OSError as error:
         raise ConfigError(f"the policy {str(path)!r} must be readable: {error}") from None
-    except Exception as error:  # what PyTorch raises for a damaged file is not specified
+    except Exception as error:  # PyTorch does not specify what it raises for a damaged file
         raise ConfigError(
             f"{str(path)!r} must be a policy that masac wrote; it is damaged or something else "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"

@@ -1,4 +1,4 @@
-"""Actions of masac's own actors from plain tensors, without what acting does not need (log-probabilities, say)."""
+"""Actions of masac's tanh-normal actors from plain tensors, without log-probabilities, which acting does not need."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ KNOWN = {
         MultiCategorical,
     ),
 }
-"""The networks whose actions are known, and the distributions that may follow them."""
+"""Our networks, and the distributions that may follow them."""
 
 
 def read_network(actor: object) -> ActorNetwork | None:
-    """The network of an actor that masac made; None for another."""
+    """The network of an actor that masac made; None for any other actor."""
     if isinstance(actor, ProbabilisticActor) and len(actor) == 2:
         network = getattr(actor[0], "module", None)
         if isinstance(network, ActorNetwork) and actor[-1].distribution_class in KNOWN.get(type(network), ()):
@@ -43,37 +43,37 @@ def read_network(actor: object) -> ActorNetwork | None:
 
 
 class TanhNormalActions:
-    """What a tanh-normal actor draws, to the bit.
+    """The actions of a tanh-normal actor, bit for bit.
 
     Args:
         actor: of the group.
-        group: who acts.
+        group: of the agents.
     """
 
     def __init__(self, actor: ProbabilisticActor, group: GroupSpec) -> None:
         self.network = cast(TanhNormalNetwork, read_network(actor))
         low, high = action_bounds(cast(Bounded, group.action_spec))
         if bool((low == low[:1]).all() and (high == high[:1]).all()):
-            low, high = low[0], high[0]  # of every agent, however many there are
+            low, high = low[0], high[0]  # for any number of agents
         self.middle, self.half = (high + low) / 2, (high - low) / 2
 
     @staticmethod
     def fits(actor: object) -> bool:
-        """Whether an actor is one of masac's tanh-normal ones."""
+        """Whether an actor is a tanh-normal actor of masac."""
         return isinstance(read_network(actor), TanhNormalNetwork)
 
     def __call__(self, observation: Tensor, *, noisy: bool) -> Tensor:
         """``[*B, N, F]`` to actions ``[*B, N, d]``.
 
         Args:
-            observation: as the network takes it.
-            noisy: draw them; else the mean of the normal distribution, through tanh.
+            observation: the input of the network.
+            noisy: draw the actions; otherwise tanh of the mean of the normal distribution.
         """
         mean, std = self.network(observation)
         return squash(mean + torch.randn_like(mean) * std if noisy else mean, self.middle, self.half)
 
 
 def squash(value: Tensor, middle: Tensor, half: Tensor) -> Tensor:
-    """Through tanh into bounds, given the middle between them and half their distance."""
-    limit = 1.0 - torch.finfo(value.dtype).resolution  # TorchRL's TanhNormal stays this far inside of its bounds
+    """Map values through tanh into bounds, given the middle between the bounds and half their distance."""
+    limit = 1.0 - torch.finfo(value.dtype).resolution  # TorchRL's TanhNormal stays this far inside its bounds
     return middle + half * torch.tanh(value).clamp(-limit, limit)

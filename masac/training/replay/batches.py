@@ -1,4 +1,4 @@
-"""The batches that updates learn from: sampled, observations normalized, rewards scaled."""
+"""Batches for updates: sampled rows with normalized observations and scaled rewards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from masac.training.replay.buffer import Replay
 from masac.training.reward_scaling import RewardScaling
 
 BATCHES_PER_SAMPLE = 32
-"""Drawn in one go; few enough that they take little memory beside the buffer."""
+"""Batches drawn in one call; few enough that they take little memory compared with the buffer."""
 
 
 class Batches:
@@ -19,7 +19,7 @@ class Batches:
 
     Args:
         replay: the buffer.
-        policy: normalizes observations, if that is switched on.
+        policy: normalizes observations, if enabled.
         rewards: scales rewards.
     """
 
@@ -27,7 +27,11 @@ class Batches:
         self.replay, self.policy, self.rewards = replay, policy, rewards
 
     def sample(self, count: int) -> Iterator[TensorDictBase]:
-        """So many batches."""
+        """Yield batches.
+
+        Args:
+            count: how many.
+        """
         for first in range(0, count, BATCHES_PER_SAMPLE):
             rows = self.prepare(self.replay.sample(min(count - first, BATCHES_PER_SAMPLE)))
             yield from rows.split(self.replay.batch_size)

@@ -1,4 +1,4 @@
-"""The replay buffer: what the losses read, and nothing twice."""
+"""The replay buffer, which stores only the entries that losses read."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from masac.groups import GroupSpec
 
 
 class Replay:
-    """Rows of all agents' transitions, sampled uniformly.
+    """Rows with the transitions of all agents, sampled uniformly.
 
     Args:
-        groups: whose transitions.
-        size: rows it holds; the oldest give way.
-        batch_size: rows a sample.
-        device: where the rows are kept.
+        groups: whose transitions are stored.
+        size: rows that it holds; new rows replace the oldest.
+        batch_size: rows per batch.
+        device: of the rows.
 
     Attributes:
-        written: rows it ever got.
+        written: rows that were stored in all.
     """
 
     def __init__(self, groups: Sequence[GroupSpec], *, size: int, batch_size: int, device: str) -> None:
@@ -36,11 +36,11 @@ class Replay:
         return len(self.buffer)
 
     def extend(self, collected: TensorDictBase) -> None:
-        """Store the rows of a collected batch ``[environments, steps]`` in which any agent was alive."""
+        """Store the rows of a collected batch ``[environments, steps]`` in which an agent is alive."""
         rows = collected.reshape(-1)
         masks = [rows.get((group.name, "mask"), None) for group in self.groups]
         living = [mask.flatten(1).any(1) for mask in masks if mask is not None]
-        if len(living) == len(masks):  # a group without a mask is alive in every row
+        if len(living) == len(masks):  # the agents of a group without a mask are always alive
             rows = rows[torch.stack(living).any(0)]
         rows = rows[-self.size :]
         if len(rows):  # not numel(), which is 1 for no rows
@@ -48,11 +48,11 @@ class Replay:
             self.written += len(rows)
 
     def sample(self, batches: int = 1) -> TensorDictBase:
-        """``batches * batch_size`` rows, drawn with replacement; many in one go cost little more than few."""
+        """``batches * batch_size`` rows, drawn with replacement; many in one call cost little more than few."""
         return self.buffer.sample(batches * self.batch_size)
 
     def rows(self, first: int, end: int) -> TensorDictBase:
-        """The rows from ``first`` up to ``end``, counted from the first one it ever got; they must be there still."""
+        """The rows ``first`` to ``end - 1``, counted from the first row ever stored; they must still be there."""
         return self.buffer.storage.get(torch.arange(first, end) % self.size)  # pyright: ignore[reportArgumentType]
 
     def rows_from(self, tensors: Mapping[str, Tensor]) -> TensorDict:
@@ -81,7 +81,7 @@ class Replay:
             self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
-        """What a row takes, given collected data (of any batch size) to look at."""
+        """The size of a row, given an example of collected data with any batch size."""
         return size_of(self._transitions(example.reshape(-1)[:1]))
 
     def _empty(self, batch: Sequence[int]) -> TensorDict:
@@ -92,7 +92,7 @@ class Replay:
         return out
 
     def _transitions(self, rows: TensorDictBase) -> TensorDict:
-        """Observations, actions and masks, and the next rewards, terminated flags and observations; no more."""
+        """Observations, actions and masks, and the next rewards, terminated flags and observations; nothing else."""
         out = self._empty(rows.batch_size)
         for group in self.groups:
             name = group.name

@@ -1,7 +1,7 @@
-"""The replay buffers of all ranks as rank 0 sees them, which alone reads and writes files.
+"""Access from rank 0, which alone reads and writes files, to the replay buffers of all ranks.
 
-Every rank keeps its own rows. Where rank 0 saves or restores all buffers, the others do what it asks of theirs, so no
-disk needs to be shared, and no rank holds more than its own rows and a segment of another's.
+Every rank keeps its own rows. While rank 0 saves or restores all buffers, the other ranks serve its requests. So no
+disk needs to be shared, and no rank holds more than its own rows and one segment of another rank.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class RemoteReplay:
     """The replay buffer of another rank.
 
     Args:
-        own: this rank's, which has the same kind of rows.
-        rank: this one.
-        index: the other one.
+        own: the buffer of this rank, which has the same kind of rows.
+        rank: of this process.
+        index: of the other rank.
     """
 
     def __init__(self, own: Replay, rank: Rank, index: int) -> None:
@@ -62,14 +62,14 @@ AnyReplay = Replay | RemoteReplay
 
 @contextmanager
 def all_replays(own: Replay, rank: Rank) -> Iterator[Sequence[AnyReplay]]:
-    """On rank 0 the buffers of all ranks; on another one nothing, once rank 0 is done with its buffer."""
+    """On rank 0, the buffers of all ranks. On another rank, serve rank 0 until it is done, then yield nothing."""
     if not rank.is_main:
         _serve(own, rank)
         yield []
         return
     others = range(1, rank.world_size)
     yield [own, *(RemoteReplay(own, rank, index) for index in others)]
-    for index in others:  # not after an error, which ends this rank: the others notice that
+    for index in others:  # not after an error, which ends this rank, as the others notice
         rank.send(("done",), index)
 
 
@@ -84,7 +84,7 @@ def as_tensors(rows: TensorDictBase) -> dict[str, Tensor]:
 
 
 def _serve(own: Replay, rank: Rank) -> None:
-    """Do with this rank's buffer what rank 0 asks."""
+    """Serve the requests of rank 0 for this rank's buffer."""
     while True:
         what, *about = rank.receive(0)
         if what == "done":

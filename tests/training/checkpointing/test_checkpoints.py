@@ -417,7 +417,7 @@ def test_updates_that_are_not_finite_may_be_skipped_up_to_a_limit(tmp_path):
     with poisoned(Trainer(limited, tmp_path / "b", console=QUIET)) as trainer:
         with pytest.raises(RunFailedError, match="losses and gradients must be finite"):
             trainer.run()
-        assert trainer.skipped_updates == 4
+        assert trainer.state.skipped_updates == 4
 
 
 @pytest.mark.slow

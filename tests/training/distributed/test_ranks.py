@@ -40,7 +40,7 @@ def test_what_is_wrong_on_one_rank_is_an_error_on_all(tmp_path):
         assert "loss_qvalue" in said["not finite"]
         assert said["applied"] == "False"
         assert (
-            "must be the same in all ranks; got another alpha on rank 1 than on rank 0, after update 7" in said["drift"]
+            "must be the same on all ranks; got another alpha on rank 1 than on rank 0, after update 7" in said["drift"]
         )
 
 
@@ -64,7 +64,7 @@ def test_a_process_ends_its_connection_before_the_interpreter_goes(tmp_path):
         ({"training": TrainingConfig(buffer_size=999)}, r"training.buffer_size must be a multiple of 2, .*; got 999"),
         (
             {"collector": CollectorConfig(kind="processes", num_workers=2)},
-            r"collector.kind must be local where there are several ranks .*; got 'processes'",
+            r"collector.kind must be local with several ranks .*; got 'processes'",
         ),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_goes_on(tmp_path):
     wait_for_a_checkpoint(process, run_dir)
     rank_1_of(process).send_signal(signal.SIGKILL)
     output = finish(process, code=1, timeout=60)
-    assert f"this one lost another one. Resume with masac train --resume {run_dir}" in output
+    assert f"this one lost the connection to another one. Resume with masac train --resume {run_dir}" in output
     frames = newest_of(run_dir).frames
     assert "resuming from" in finish(start("--resume", run_dir, f"training.total_frames={frames + 128}"))
 
