@@ -1,6 +1,6 @@
-"""What the losses of one group share: who acts how in both states, what critics see, and means over the living.
+"""Parts that the losses of one group share: the actions in both states, inputs of the critics, means over the living.
 
-The equations of an update stand in a subclass's ``_terms``: :mod:`masac.losses.sac`, :mod:`masac.losses.discrete_sac`.
+The equations of an update are in ``_terms`` of the subclasses, in sac.py and discrete_sac.py.
 
 Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``V`` values per agent (1, or one per action).
 """
@@ -30,11 +30,11 @@ NO_OTHER_GROUPS = OtherGroups()
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOutput:
-    """What the current policies of a group do in a state.
+    """The output of a group's current policies in a state.
 
     Args:
-        policy: what :meth:`GroupLoss._act` returns.
-        actions: a drawn action, as critics see it, and who acts.
+        policy: as :meth:`GroupLoss._act` returns it.
+        actions: sampled actions as critics see them, and which agents act.
     """
 
     policy: Any
@@ -43,15 +43,15 @@ class PolicyOutput:
 
 @dataclass(kw_only=True)
 class Terms:
-    """The terms of an update per agent, before means over the living are taken; None for what was not asked for.
+    """The terms of an update before means over the living are taken; None for terms that were not requested.
 
     Args:
-        target: what the critics are trained to, ``[*B, N, 1]`` or, of a team, ``[*B, 1]``; without gradient.
-        q_values: of the executed actions, ``[K, *target]``.
+        target: the critic target, ``[*B, N, 1]`` or for a team critic ``[*B, 1]``; without gradient.
+        q_values: values of the executed actions, ``[K, *target]``.
         critic_loss: of the shape of ``target``.
         log_prob: log-probability of an action of the current policies, or its expectation, ``[*B, N, 1]``.
-        actor_loss: ``[*B, N, 1]`` or, of a team, ``[*B, 1]``.
-        target_entropy: of the temperature, broadcastable to ``[*B, N, 1]``.
+        actor_loss: ``[*B, N, 1]`` or for a team critic ``[*B, 1]``.
+        target_entropy: the entropy that the temperature aims at, broadcastable to ``[*B, N, 1]``.
         temperature_loss: ``[*B, N, 1]``.
     """
 
@@ -68,13 +68,13 @@ class GroupLoss(GroupLossModule):
     """Base of the Soft Actor-Critic losses of one group of agents. See :class:`GroupSACLoss` for the arguments."""
 
     policy_type: type[PolicyTensors]
-    """What :meth:`_act` returns, a named tuple of tensors with a ``log_prob``."""
+    """The type that :meth:`_act` returns: a named tuple of tensors with a ``log_prob``."""
     draws_actions: bool = True
-    """Whether some critic looks at the actions that the policies take."""
+    """Whether a critic reads the actions of the current policies."""
     validate_actions: bool = False
     """Whether the values of actions are checked; only those of discrete actions can be."""
 
-    # -- what a subclass says ------------------------------------------------------------------------------------------
+    # -- implemented by the subclasses ---------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def _act(self, state: TensorDictBase) -> Any:
@@ -82,7 +82,7 @@ class GroupLoss(GroupLossModule):
 
     @abc.abstractmethod
     def _fingerprint(self, state: TensorDictBase) -> Tensor:
-        """What tells policies apart, ``[*B, N, ...]``, without randomness; may read the action in ``state``."""
+        """Deterministic outputs of the policies, ``[*B, N, ...]``; may read the action in ``state``."""
 
     @abc.abstractmethod
     def _terms(
@@ -93,24 +93,24 @@ class GroupLoss(GroupLossModule):
         next_policy: PolicyOutput | None,
         others: OtherGroups,
     ) -> Terms:
-        """The equations of an update, given what the policies do in the current and in the next state.
+        """The equations of an update, given the outputs of the policies in the current and in the next state.
 
-        Without ``policy`` the terms of actor and temperature are left out, without ``next_policy`` the critics'.
+        Without ``policy`` the terms of actor and temperature are left out, without ``next_policy`` those of critics.
         """
 
     def _action_for_critics(self, policy: Any) -> Tensor | None:
-        """An action of the policies as critics see it, ``[*B, N, A]``; None if no critic looks at one."""
+        """Actions of the current policies as critics see them, ``[*B, N, A]``; None if no critic reads them."""
         return policy.action
 
     def _executed_action(self, action: Tensor, signals: GroupSignals) -> Tensor:
-        """The action in the data as critics see it, ``[*B, N, A]``."""
+        """The executed actions as critics see them, ``[*B, N, A]``."""
         return action
 
     # -- the losses ----------------------------------------------------------------------------------------------------
 
     @dispatch(source="_keyword_keys", dest="keyword_out_keys", auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The losses of a batch; see the class for what it returns and writes."""
+        """The losses of a batch; the class documents what is returned and written."""
         self._set_batch_size(tensordict)
         signals = self._read_signals(tensordict)
         next_policy = self._act_next(tensordict, signals)
@@ -132,7 +132,7 @@ class GroupLoss(GroupLossModule):
         return self._target_value(tensordict, signals, self._act_next(tensordict, signals), NO_OTHER_GROUPS)
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """The actor loss alone, and the log-probability ``[*B, N]`` it was computed with."""
+        """The actor loss alone, and the log-probability ``[*B, N]`` in it."""
         signals = self._read_signals(tensordict)
         policy = self._act_now(tensordict, signals)
         terms = self._terms(tensordict, signals, policy, None, NO_OTHER_GROUPS)
@@ -162,7 +162,7 @@ class GroupLoss(GroupLossModule):
         next_policy: PolicyOutput,
         others: OtherGroups,
     ) -> tuple[TensorDict, Tensor]:
-        """What the loss returns, and the priority ``[*B]``, given what the policies do in both states."""
+        """The returned TensorDict and the priority ``[*B]``, given the outputs of the policies in both states."""
         terms = self._terms(tensordict, signals, policy, next_policy, others)
         losses, td_error = self._reduced_losses(tensordict, signals, terms), _td_error(terms, signals)
         assert terms.log_prob is not None
@@ -172,7 +172,7 @@ class GroupLoss(GroupLossModule):
         return TensorDict({**losses, **self._logged(terms, entropy, td_error, signals)}, batch_size=[]), td_error
 
     def _reduced_losses(self, tensordict: TensorDictBase, signals: GroupSignals, terms: Terms) -> dict[str, Tensor]:
-        """The terms reduced over those whose they are: values that are trained, agents that are alive."""
+        """The terms reduced: the critic loss over trained values, the others over living agents."""
         weights, losses = self._weights(tensordict), {}
         for name, values in (
             ("loss_actor", terms.actor_loss),
@@ -185,7 +185,7 @@ class GroupLoss(GroupLossModule):
         return losses
 
     def _logged(self, terms: Terms, entropy: Tensor, td_error: Tensor, signals: GroupSignals) -> dict[str, Tensor]:
-        """What is returned beside the losses: means over the living."""
+        """The returned entries beside the losses: means over the living."""
         assert terms.q_values is not None
         assert terms.target_entropy is not None
         q_value, living = terms.q_values.detach().mean(0), signals.living
@@ -208,21 +208,21 @@ class GroupLoss(GroupLossModule):
             out.set_non_tensor("entropy", functional.masked_mean(entropy, signals.living))
         return out
 
-    # -- what the policies do ------------------------------------------------------------------------------------------
+    # -- the policies --------------------------------------------------------------------------------------------------
 
     def _policy_keys(self, tensordict: TensorDictBase) -> list[NestedKey]:
         """The entries that :meth:`_act` reads."""
         return list(self.actor_network.in_keys)
 
     def _act_now(self, tensordict: TensorDictBase, signals: GroupSignals) -> PolicyOutput:
-        """What the current policies do in the current state; the dead see valid entries."""
+        """The outputs of the current policies in the current state; dead agents see valid entries."""
         valid, keys = self._valid_entries(tensordict, signals), self._policy_keys(tensordict)
         policy = self._act(actor_inputs(tensordict, keys, self.group, signals.living, valid))
         return self._policy_output(policy, signals.alive, everyone_acts=signals.has_no_mask)
 
     @torch.no_grad()
     def _act_next(self, tensordict: TensorDictBase, signals: GroupSignals) -> PolicyOutput:
-        """What the current policies do in the next state; see ``skip_done_states``."""
+        """The outputs of the current policies in the next state; see ``skip_done_states``."""
         sees_all = self.skip_mode == "off" and not self._sees_zeros
         acts = signals.alive if sees_all else signals.alive_next
         policy = self._next_policy(tensordict, signals)
@@ -245,11 +245,11 @@ class GroupLoss(GroupLossModule):
         return self.policy_type(*(scatter_rows(part, rows, signals.batch_size) for part in parts))
 
     def _may_run_on_pairs(self, tensordict: TensorDictBase, signals: GroupSignals) -> bool:
-        """Whether the actor is shared, tried once: if not, a claim that it is is an error."""
+        """Whether the actor may run on (row, agent) pairs, tried once; a wrong claim that it is shared is an error."""
         if self._runs_on_pairs is not None:
             return self._runs_on_pairs
         if signals.batch_size.numel() < 2:
-            return False  # one row cannot show it; rows of agents are right for every actor
+            return False  # one row cannot show it; running on whole rows is right for every actor
         keys = [*self._policy_keys(tensordict), self.tensor_keys.action]
         inputs = actor_inputs(tensordict, keys, self.group, signals.living, self._valid_entries(tensordict, signals))
         reason = why_not_on_pairs(
@@ -282,13 +282,13 @@ class GroupLoss(GroupLossModule):
             everyone_acts=everyone_acts,
         )
 
-    # -- what the critics say ------------------------------------------------------------------------------------------
+    # -- the critics ---------------------------------------------------------------------------------------------------
 
     @property
     def _sees_zeros(self) -> bool:
         """Whether a critic sees zeros, not a valid entry, of an agent that does not act.
 
-        A dead agent's value that is trained (posthumously) must be told from a living one's, so it is one of zeros.
+        A posthumous value must be distinguishable from that of a living agent, so the dead agent's entries are zeros.
         """
         return self.centralized_critic or self.end_rules.posthumous
 
@@ -300,7 +300,7 @@ class GroupLoss(GroupLossModule):
         own: GroupActions,
         others: Sequence[GroupActions],
     ) -> TensorDict:
-        """What the critics see of ``state``, the current or the next one of ``tensordict``."""
+        """The inputs of the critics in ``state``, the current or the next one of ``tensordict``."""
         valid = zero_substitute if self._sees_zeros else self._valid_entries(tensordict, signals)
         return critic_inputs(state, self.qvalue_network.in_keys, own, others, valid)
 
@@ -343,7 +343,7 @@ class GroupLoss(GroupLossModule):
 def _td_error(terms: Terms, signals: GroupSignals) -> Tensor:
     """The priority ``[*B]``: the largest error of any critic over the living.
 
-    Of the living only: by how much a posthumous value is off gives no row priority.
+    The error of a posthumous value does not raise the priority of a row.
     """
     assert terms.q_values is not None
     assert terms.target is not None
@@ -353,5 +353,5 @@ def _td_error(terms: Terms, signals: GroupSignals) -> Tensor:
 
 
 def _rows_that_continue(signals: GroupSignals) -> Tensor:
-    """Indices into the flattened batch of the rows in which any agent acts next."""
+    """Indices into the flattened batch of the rows in which any agent acts in the next state."""
     return signals.alive_next.any(dim=-2).reshape(-1).nonzero().squeeze(-1)

@@ -14,18 +14,18 @@ from masac.keys import get_entry
 from masac.layouts import StackedCritic
 
 CriticValues = Callable[[TensorDictBase, TensorDictBase], Tensor]
-"""Of (inputs of batch size ``*B``, parameters of K critics): the values ``[K, *B, N, 1]`` or ``[K, *B, 1]``."""
+"""A function of (inputs of batch size ``*B``, parameters of K critics): values ``[K, *B, N, V]`` or ``[K, *B, 1]``."""
 
 
 def make_critic_values(
     critic: TensorDictModule, value_key: NestedKey, *, randomness: str, deactivate_vmap: bool
 ) -> CriticValues:
-    """How to run K critics, given their stacked parameters.
+    """A function that runs K critics, given their stacked parameters.
 
     Args:
         critic: the module of one critic.
-        value_key: where it writes its value.
-        randomness: of a vmap, see ``torch.vmap``.
+        value_key: where it writes its values.
+        randomness: as ``torch.vmap`` takes it.
         deactivate_vmap: loop over the critics instead, for modules that vmap cannot handle.
     """
 
@@ -41,16 +41,16 @@ def make_critic_values(
 
 
 def own_gradient(q_value: Tensor, action: Tensor) -> Tensor:
-    """``q_value`` with the gradient of ∂Q_i/∂a_i alone: what reaches agent i's action comes from its own value.
+    """``q_value`` with the gradient ∂Q_i/∂a_i alone: the gradient of each agent's action comes from its own value.
 
-    Costs one backward pass an agent, from its values to the actions.
+    Costs one backward pass per agent, from its values to the actions.
 
     Args:
         q_value: ``[*B, N, 1]``, a function of ``action``.
         action: ``[*B, N, *A]``, requires grad.
 
     Returns:
-        ``[*B, N, 1]``, equal to ``q_value``; its gradient reaches ``action`` only.
+        ``[*B, N, 1]``, equal to ``q_value``; gradients reach ``action`` only.
     """
     n_agents = q_value.shape[-2]
     agent_dim = q_value.ndim - 2

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ActionDistribution(NamedTuple):
-    """What a discrete policy says, of all factors of an action side by side.
+    """The output of a discrete policy, for all factors of an action side by side.
 
     Args:
         log_probs: ``log π_i(·|o_i)``, ``[*B, N, D]``, 0 for illegal actions.
@@ -51,19 +51,19 @@ class ActionDistribution(NamedTuple):
 class GroupDiscreteSACLoss(GroupLoss):
     """Discrete Soft Actor-Critic (Christodoulou 2019, arXiv 1910.07207) for a group of N agents.
 
-    Takes the place of ``torchrl.objectives.DiscreteSACLoss``; data, signals and who counts are those of
-    :class:`GroupSACLoss`. Expectations over an agent's own legal actions are exact. Illegal actions (False at
+    Replaces ``torchrl.objectives.DiscreteSACLoss``. It reads the same data as :class:`GroupSACLoss`, and weights agents
+    alike. Expectations over the legal actions of an agent are exact. Illegal actions (False at
     ``(group, "action_mask")``, which is read where the data has it, or with a logit of -inf) have probability 0 and
-    contribute exactly 0, whatever the actor's distribution gives them.
+    contribute exactly 0, whatever probability the actor's distribution gives them.
 
-    A multi-discrete action has independent factors: log-probabilities and entropies add, there is no product space. Its
-    value is approximated by ``Q(s, a) = Σ_k Q_k(s, a_k)``, which no critic can do better than if the choices of two
-    factors matter only together.
+    A multi-discrete action has independent factors: log-probabilities and entropies add. Its value is approximated by
+    ``Q(s, a) = Σ_k Q_k(s, a_k)``, which cannot represent values that depend on the choices of two factors together.
 
-    An independent critic is ``Q_i(o_i, ·)``, a centralized one ``Q_i(s, a_{-i}, ·)``: it sees the teammates' actions,
-    the executed ones in the critic loss and ones drawn from the current policies in targets and in the actor loss. The
-    own action must not be among its inputs, since the expectation runs over it. masac's critics leave it out;
-    a foreign critic may not read the group's action at all. A critic of masac's sees actions one-hot.
+    An independent critic is ``Q_i(o_i, ·)``, a centralized one ``Q_i(s, a_{-i}, ·)``: it sees the actions of the
+    teammates, the executed ones in the critic loss, and ones drawn from the current policies in critic targets and in
+    the actor loss. The agent's own action must not be among its inputs, since the expectation runs over it. masac's
+    critics leave it out; any other critic must not read the group's action at all. masac's critics see actions as
+    one-hot vectors.
 
     Args:
         actor_network: an actor with a categorical distribution of logits ``[*B, N, D]``.
@@ -71,17 +71,17 @@ class GroupDiscreteSACLoss(GroupLoss):
             ``num_qvalue_nets`` times, or a list of that many.
         action_space: ``"one-hot"``, ``"categorical"`` (indices ``[*B, N]`` or ``[*B, N, 1]``), ``"multi-discrete"``
             (indices ``[*B, N, K]``), ``"mult-one-hot"``, another of TorchRL's names for these, or a spec.
-        num_actions: choices of an action, or of each of its factors; read from a spec, where one is given.
+        num_actions: choices of an action, or of each of its factors; read from the spec, where ``action_space`` is one.
         target_entropy: entropy in nats of one agent's policy that the temperature aims at; ``"auto"`` is
-            ``target_entropy_weight`` times the log of the number of legal actions, of each agent in each state.
+            ``target_entropy_weight`` times the log of the number of legal actions, for each agent in each state.
         target_entropy_weight: see ``target_entropy``. TorchRL's 0.98 keeps policies close to uniform; tuned settings
             (BenchMARL's is 0.2) are lower.
-        validate_actions: check that every agent that acts has a legal action, and that its action is one of those
-            there are. Inside ``torch.compile`` values are not checked; :class:`UpdateStep` checks the first batch of
+        validate_actions: check that every agent that acts has a legal action, and that its executed action exists.
+            Inside ``torch.compile`` values are not checked; :class:`UpdateStep` checks the first batch of
             every kind.
         options: see :class:`GroupLossOptions`; with ``posthumous``, a dead agent's first action stands for having none.
 
-    ``forward`` returns and writes what that of :class:`GroupSACLoss` does.
+    ``forward`` returns and writes the same entries as that of :class:`GroupSACLoss`.
     """
 
     @dataclass
@@ -155,9 +155,9 @@ class GroupDiscreteSACLoss(GroupLoss):
         ):
             raise ValueError(
                 f"a critic of discrete actions must not read the group's action; got one that reads "
-                f"{self.tensor_keys.action!r}. It gives a value to each of an agent's actions, so the action it values "
-                "would be among its inputs. Build it with make_critic(..., n_actions=...), which shows an agent's "
-                "critic the actions of its teammates only, or let it read observations alone."
+                f"{self.tensor_keys.action!r}. It gives a value to each action of an agent, so the valued action would "
+                "be among its inputs. Build it with make_critic(..., n_actions=...), which shows the critic of an "
+                "agent the actions of its teammates only, or let it read observations alone."
             )
         self.draws_actions = reads_action
         self.auto_target_entropy = target_entropy == "auto"
@@ -173,7 +173,7 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     @property
     def action_space(self) -> str:
-        """How actions are written, by TorchRL's names."""
+        """The encoding of actions, by TorchRL's name."""
         return TORCHRL_NAMES[self.actions.encoding]
 
     def _set_group_keys(self) -> None:
@@ -222,7 +222,7 @@ class GroupDiscreteSACLoss(GroupLoss):
         if not self.auto_target_entropy:
             return self.target_entropy
         most = functional.max_entropy(torch.ones_like(policy.legal), self._sizes)
-        # One choice only has no entropy to aim at, and none to divide by.
+        # With a single choice the highest entropy is 0, and so is the target.
         return self.target_entropy * functional.max_entropy(policy.legal, self._sizes) / most.clamp_min(1e-12)
 
     def _action_for_critics(self, policy: ActionDistribution) -> Tensor | None:
@@ -235,7 +235,7 @@ class GroupDiscreteSACLoss(GroupLoss):
         vectors = self.actions.one_hot(action, lead, self._sizes, torch.get_default_dtype())
         if self._checks_values:
             self._check_executed(vectors, action, signals)
-        # A dead agent's first choice stands for having none: what its value is looked up at, posthumously.
+        # The posthumous value of a dead agent is that of its first choice.
         return vectors if signals.has_no_mask else torch.where(signals.alive, vectors, self._first_choice(vectors))
 
     def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
@@ -243,7 +243,7 @@ class GroupDiscreteSACLoss(GroupLoss):
             return
         shape = [*batch_size, n_agents, sum(self._sizes)]
         raise ValueError(
-            f"a critic of discrete actions must write {self.tensor_keys.action_value!r} of shape {shape}, a value an "
+            f"a critic of discrete actions must write {self.tensor_keys.action_value!r} of shape {shape}, a value per "
             f"agent and action; got {list(values.shape[1:])}. A team critic would need a value for every combination "
             "of the agents' actions: use reward_reduction='mean' with a centralized critic instead."
         )
@@ -255,7 +255,7 @@ class GroupDiscreteSACLoss(GroupLoss):
         if found[0] != found[1]:
             missing = mask if found[1] else ("next", *mask)
             raise KeyError(
-                f"the action mask must be there in both states; got none at {missing!r}. Add it, or name another entry "
+                f"the action mask must exist in both states; got none at {missing!r}. Add it, or name another entry "
                 "with set_keys(action_mask=...)."
             )
         if self.validate_actions:
@@ -280,7 +280,7 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     @property
     def _sizes(self) -> tuple[int, ...]:
-        """The choices of each factor; known once the actor ran."""
+        """The choices of each factor; known after the first run of the actor."""
         assert self.actions.sizes is not None
         return self.actions.sizes
 
@@ -295,7 +295,7 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     @property
     def _checks_values(self) -> bool:
-        """Whether values are looked at; a graph of ``torch.compile`` cannot."""
+        """Whether values are checked; inside ``torch.compile`` they cannot be read."""
         return self.validate_actions and not torch.compiler.is_dynamo_compiling()
 
     def _check_legal(self, state: TensorDictBase, acts: Tensor, where: str) -> None:

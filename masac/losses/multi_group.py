@@ -21,22 +21,23 @@ CriticSees = Literal["group", "all_groups"]
 
 
 class MultiGroupLoss(LossModule):
-    """One Soft Actor-Critic loss a group; groups may differ in size, observation and kind of action.
+    """One Soft Actor-Critic loss per group; groups may differ in size, observation and kind of action.
 
-    The actions of every group's current policies are computed once in the current and once in the next state, whoever
-    looks at them. With ``critic_sees="all_groups"`` a group's centralized critic takes the observations and actions of
-    every group, as in mixed and competitive games (Lowe et al. 2017, arXiv 1706.02275): the executed actions in the
-    critic loss, those of the current policies in targets and in the actor loss. The actor loss of a group has gradients
-    to the own group's actions only. Of another group's agent that does not act a critic sees zeros.
+    The actions of the current policies of every group are computed once in the current and once in the next state. With
+    ``critic_sees="all_groups"`` a centralized critic reads the observations and actions of every group, for mixed and
+    competitive games (Lowe et al. 2017, arXiv 1706.02275): the executed actions in the critic loss, those of the
+    current policies in critic targets and in the actor loss. The actor loss of a group has gradients to the actions of
+    this group only. For an agent of another group that does not act, a critic sees zeros.
 
     Args:
-        losses: one a group.
+        losses: one per group.
         critic_sees: ``"group"``, a critic reads its own group (and entries of the row); ``"all_groups"``, it reads
-            observations and actions of every group. What the critics' ``in_keys`` say must agree.
+            observations and actions of every group. The ``in_keys`` of the critics must agree.
 
-    ``forward`` returns a TensorDict with an entry a group, which holds what the group's loss returns, and ``"loss"``,
-    the sum of all their terms to call ``backward`` on. It writes the largest priority of any group, ``[*B]``, into its
-    input. Each group has target critics of its own, so TorchRL's updaters take the losses of the groups:
+    ``forward`` returns a TensorDict with one entry per group, the output of its loss, and ``"loss"``, the sum of all
+    terms to call ``backward`` on. It writes the largest priority of any group, ``[*B]``, into its input.
+
+    Each group has target critics of its own, so TorchRL's updaters take the losses of the groups:
     ``targets = [SoftUpdate(one, tau=0.005) for one in loss.group_losses]``. :class:`UpdateStep` updates all of them.
 
     Raises:
@@ -49,7 +50,7 @@ class MultiGroupLoss(LossModule):
 
     @dataclass
     class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What ``set_keys`` can change here; the keys of a group are its loss's."""
+        """The keys that ``set_keys`` can change here; each loss has the keys of its group."""
 
         priority: NestedKey = "td_error"
 
@@ -60,11 +61,11 @@ class MultiGroupLoss(LossModule):
         super().__init__()
         names = [group_name(loss.group) for loss in losses]
         if not losses or len(set(names)) != len(names):
-            raise ValueError(f"losses must hold one loss a group; got losses of the groups {names}.")
+            raise ValueError(f"losses must hold one loss per group; got losses of the groups {names}.")
         for name, loss in zip(names, losses, strict=True):
             if loss.reduction == "none":
                 raise ValueError(
-                    f"the losses must be reduced ('mean' or 'sum') to be added up; got 'none' for group {name!r}."
+                    f"the losses must be reduced ('mean' or 'sum') to be summed; got 'none' for group {name!r}."
                 )
         if critic_sees not in ("group", "all_groups"):
             raise ValueError(f"critic_sees must be 'group' or 'all_groups'; got {critic_sees!r}.")
@@ -73,8 +74,8 @@ class MultiGroupLoss(LossModule):
         masks = list(dict.fromkeys(loss.loss_mask_key for loss in losses))
         if len(masks) > 1:
             raise ValueError(
-                f"the losses must have one loss_mask_key, as they read the same rows; got {masks}. Set it on the "
-                "MultiGroupLoss instead."
+                f"the losses must have the same loss_mask_key, since they read the same rows; got {masks}. Set it on "
+                "the MultiGroupLoss instead."
             )
         self.losses = nn.ModuleDict(dict(zip(names, losses, strict=True)))
         self.critic_sees = critic_sees
@@ -85,7 +86,7 @@ class MultiGroupLoss(LossModule):
 
     @property
     def group_losses(self) -> list[GroupLoss]:
-        """The losses, one a group."""
+        """The losses, one per group."""
         return list(self.losses.values())  # pyright: ignore[reportReturnType]
 
     @property
@@ -101,15 +102,15 @@ class MultiGroupLoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
-        told = {
+        written = {
             key
             for loss in self.group_losses
             for key in map(as_path, (loss.tensor_keys.action, loss.tensor_keys.agent_alive))
         }
         executed = {as_path(loss.tensor_keys.action) for loss in self.group_losses}
         keys = dict.fromkeys(as_path(key) for loss in self.group_losses for key in loss.in_keys)
-        # Losses write who is alive, and draw the next actions, of every group themselves.
-        return [key for key in keys if key in executed or (key not in told and key[1:] not in told)]
+        # The losses themselves write the alive flags and draw the next actions of every group.
+        return [key for key in keys if key in executed or (key not in written and key[1:] not in written)]
 
     @in_keys.setter
     def in_keys(self, values: list[NestedKey]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -122,14 +123,14 @@ class MultiGroupLoss(LossModule):
 
     @property
     def _keyword_keys(self) -> Iterator[NestedKey]:
-        """See :class:`GroupSACLoss`; of what losses write themselves nothing is asked."""
+        """See :class:`GroupSACLoss`; without the entries that the losses write themselves."""
         own = [as_path(key) for key in self.in_keys]
         written = {as_path(key) for loss in self.group_losses for key in loss.in_keys} - set(own)
         more = [as_path(key) for loss in self.group_losses for key in loss._keyword_keys]
         yield from dict.fromkeys([*own, *(key for key in more if key not in written)])
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        """Nothing to pass on: the losses of the groups have keys of their own."""
+        """Nothing to forward: the losses of the groups have keys of their own."""
 
     def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> MultiGroupLoss:
         """Set the discount of all groups; see :meth:`GroupSACLoss.make_value_estimator`."""
@@ -139,7 +140,7 @@ class MultiGroupLoss(LossModule):
 
     @dispatch(source="_keyword_keys", auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The losses of all groups on a batch of batch size ``*B``; see the class for what it returns and writes."""
+        """The losses of all groups; the class documents what is returned and written."""
         out, priorities = TensorDict({}, batch_size=[]), []
         total: Tensor | None = None
         for view in self._views(tensordict):
@@ -157,7 +158,7 @@ class MultiGroupLoss(LossModule):
         return out
 
     def target_value(self, tensordict: TensorDictBase) -> TensorDict:
-        """The critic targets of a batch, without gradient, an entry a group; see :meth:`GroupSACLoss.target_value`."""
+        """The critic targets, without gradient, one entry per group; see :meth:`GroupSACLoss.target_value`."""
         targets = TensorDict({}, batch_size=tensordict.batch_size)
         for view in self._views(tensordict):
             target = view.loss._target_value(tensordict, view.signals, view.next_policy, view.others)
@@ -165,7 +166,7 @@ class MultiGroupLoss(LossModule):
         return targets
 
     def _views(self, tensordict: TensorDictBase) -> list[_GroupView]:
-        """What every group's loss is computed from, each group's actions computed once."""
+        """The inputs of the loss of every group; the actions of each group are computed once."""
         losses = self.group_losses
         losses[0]._set_batch_size(tensordict)
         signals = [loss._read_signals(tensordict) for loss in losses]
@@ -176,7 +177,7 @@ class MultiGroupLoss(LossModule):
         else:
             executed = [loss._executed(tensordict, own) for loss, own in zip(losses, signals, strict=True)]
             current = [_detached(policy.actions) for policy in policies]
-            # Whatever its own critics see, to other groups an agent that ended is not there.
+            # Other groups never see an agent that ended, whatever the critics of its own group see.
             following = [
                 replace(policy.actions, acts=own.alive_next, everyone_acts=False)
                 for policy, own in zip(next_policies, signals, strict=True)
@@ -199,7 +200,7 @@ class MultiGroupLoss(LossModule):
 
 @dataclass(frozen=True, kw_only=True)
 class _GroupView:
-    """What one group's loss is computed from."""
+    """The inputs of the loss of one group."""
 
     loss: GroupLoss
     signals: GroupSignals
@@ -217,7 +218,7 @@ def _detached(actions: GroupActions) -> GroupActions:
 
 
 def _check_sight(loss: GroupLoss, losses: Sequence[GroupLoss], critic_sees: str) -> None:
-    """Raise ValueError unless the critic of ``loss`` reads the groups that ``critic_sees`` says."""
+    """Raise ValueError unless the critic of ``loss`` reads the groups that ``critic_sees`` allows and requires."""
     keys = [as_path(key) for key in loss.qvalue_network.in_keys]
     for other in losses:
         if other is loss:

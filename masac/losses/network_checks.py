@@ -1,4 +1,4 @@
-"""Checks of the networks that a loss is given."""
+"""Checks of the networks passed to a loss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_actor(actor: object) -> None:
     if composite or len(actor.dist_sample_keys) > 1:
         raise ValueError(
             f"a composite action ({', '.join(map(repr, actor.dist_sample_keys))}) is not taken, because critics and "
-            "temperature are those of one action of an agent, [*B, N, d]; draw one tensor that holds all parts."
+            "temperature need one action tensor per agent, [*B, N, d]; draw one tensor that holds all parts."
         )
 
 

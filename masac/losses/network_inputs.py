@@ -1,4 +1,4 @@
-"""What the networks see of a batch: entries selected, and replaced where an agent does not act.
+"""The inputs of the networks: entries of a batch, replaced where an agent does not act.
 
 Shape legend: ``*B`` batch, ``N`` agents.
 """
@@ -18,14 +18,14 @@ from masac.skipping import replace_entries, zero_substitute
 
 @dataclass(frozen=True, kw_only=True)
 class GroupActions:
-    """Who of a group acts in a state, and with which action, as a critic sees it.
+    """The agents of a group that act in a state, and their actions, as a critic sees them.
 
     Args:
-        group: where the group's entries live.
-        action_key: where a critic looks for the action.
-        alive_key: where a critic looks for who acts.
-        action: ``[*B, N, A]``; what it holds where nobody acts does not matter. None if no critic looks.
-        acts: bool ``[*B, N, 1]``.
+        group: key of the group's entries.
+        action_key: where a critic reads the action.
+        alive_key: where a critic reads which agents act.
+        action: ``[*B, N, A]``; values of agents that do not act do not matter. None if no critic reads it.
+        acts: the agents that act, bool ``[*B, N, 1]``.
         everyone_acts: whether ``acts`` is known to be True everywhere.
     """
 
@@ -39,12 +39,12 @@ class GroupActions:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherGroups:
-    """What the other groups of the environment do, for critics that see them; nothing where there are none.
+    """Actions of the other groups, for critics that see them; empty where critics see their own group only.
 
     Args:
-        executed: in the current state, as the data has it.
-        current: in the current state, by their current policies, detached.
-        next: in the next state, by their current policies.
+        executed: actions in the data.
+        current: actions of their current policies in the current state, detached.
+        next: actions of their current policies in the next state.
     """
 
     executed: Sequence[GroupActions] = ()
@@ -59,14 +59,14 @@ def actor_inputs(
     acts: Tensor | None,
     valid: Callable[[NestedKey, Tensor], Tensor],
 ) -> TensorDictBase:
-    """The entries an actor sees, with valid ones in the place of agents that do not act.
+    """The entries that an actor reads, valid ones in place of those of agents that do not act.
 
     Args:
         state: the current or next state, batch size ``*B``.
-        keys: what the actor reads.
-        group: where the agents' entries live.
-        acts: bool ``[*B, N, 1]``; None if all do.
-        valid: of (key, entry), the entry to take instead.
+        keys: the keys that the actor reads.
+        group: key of the agents' entries.
+        acts: the agents that act, bool ``[*B, N, 1]``; None for all.
+        valid: a function of (key, entry) that returns the entry to use instead.
     """
     if acts is not None:
         return replace_entries(state, keys, group, acts, valid)
@@ -82,19 +82,21 @@ def critic_inputs(
     others: Sequence[GroupActions],
     valid: Callable[[NestedKey, Tensor], Tensor],
 ) -> TensorDict:
-    """The entries a critic sees: of its own group's agents that do not act ``valid`` ones, of another group's zeros.
+    """The entries that a critic reads.
+
+    Entries of agents that do not act are replaced: in its own group by ``valid`` entries, in other groups by zeros.
 
     Args:
         state: the current or next state, batch size ``*B``.
-        keys: what the critic reads.
-        own: the group whose critic it is.
-        others: the other groups it may see.
-        valid: of (key, entry), what stands for an agent of the own group that does not act.
+        keys: the keys that the critic reads.
+        own: the actions of its own group.
+        others: the actions of the other groups that it may see.
+        valid: a function of (key, entry) that returns the entry to use for agents of its own group that do not act.
     """
     inputs = TensorDict({}, batch_size=state.batch_size, device=state.device)
     rest = [as_path(key) for key in keys]
     _check_sight(state, rest, own, others)
-    for actions in (*others, own):  # the own group last: what belongs to no other group is its own or the row's
+    for actions in (*others, own):  # its own group last: it takes all remaining keys, those of the row too
         mine = [key for key in rest if actions is own or in_group(key, actions.group)]
         rest = [key for key in rest if key not in mine]
         if mine:
@@ -110,8 +112,8 @@ def _check_sight(
         if not any(in_group(key, group) for group in groups) and state.get(key, None) is None:
             raise KeyError(
                 f"the critic of group {own.group!r} needs the entry {key!r}; the data has {present_keys(state)}. If it "
-                "is of another group, the losses of both belong in a MultiGroupLoss(..., critic_sees='all_groups'); "
-                "if not, add the entry."
+                "belongs to another group, put both losses into a MultiGroupLoss(..., critic_sees='all_groups'); if "
+                "not, add the entry."
             )
 
 
@@ -124,8 +126,8 @@ def _set_group(
 ) -> None:
     """Add the entries ``keys`` of one group (and of the row)."""
     acts = actions.acts
-    told = {as_path(actions.action_key), as_path(actions.alive_key)}
-    entries = [key for key in keys if key not in told]
+    computed = {as_path(actions.action_key), as_path(actions.alive_key)}
+    entries = [key for key in keys if key not in computed]
     if actions.everyone_acts:
         inputs.set(actions.group, TensorDict({}, batch_size=acts.shape[:-1], device=state.device))
         for key in entries:

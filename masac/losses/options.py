@@ -23,7 +23,7 @@ ActorGradient = Literal["own", "joint"]
 class TorchRLOptions(TypedDict, total=False):
     """Arguments of ``SACLoss`` and ``DiscreteSACLoss`` that a group loss has no use for.
 
-    They are taken so that a call of theirs is one of a group loss too. Other values are errors that say why.
+    They are accepted so that a call of theirs also works for a group loss. Other values are errors with the reason.
 
     Args:
         delay_actor: False.
@@ -130,7 +130,7 @@ _WHY_NOT = {
 
 
 def check_torchrl_options(given: Mapping[str, Any], taker: str) -> None:
-    """Check the values that a loss was given of :class:`TorchRLOptions` and ``value_network``.
+    """Check values of :class:`TorchRLOptions` and ``value_network`` that were passed to a loss.
 
     Args:
         given: the arguments by name.
@@ -142,7 +142,7 @@ def check_torchrl_options(given: Mapping[str, Any], taker: str) -> None:
     """
     for name, value in given.items():
         if name not in _TAKEN:
-            raise TypeError(f"{taker} has no argument {name!r}. Its arguments are in its docstring.")
+            raise TypeError(f"{taker} has no argument {name!r}. Its docstring lists the arguments.")
         if not any(value is taken for taken in _TAKEN[name]):
             shown = repr(value) if isinstance(value, str | int | float | bool | tuple) else f"a {type(value).__name__}"
             raise ValueError(f"{name}={shown} is not taken, because {_WHY_NOT[name]}.")

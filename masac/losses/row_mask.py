@@ -1,4 +1,4 @@
-"""Which rows of a batch count: the masks by which TorchRL marks padding, read alike on every version of TorchRL.
+"""The rows of a batch that count: masks of padding, read the same way on every version of TorchRL.
 
 Shape legend: ``*B`` batch.
 """
@@ -14,21 +14,20 @@ from torchrl.objectives import LossModule
 from masac.keys import as_path, present_keys
 
 AUTO_ROW_MASKS: tuple[tuple[str, ...], ...] = (("collector", "mask"), ("shifted_valid",))
-"""What ``"auto"`` looks for: what slice samplers, ``split_trajectories`` and value estimators write."""
+"""The entries that ``"auto"`` reads, as slice samplers, ``split_trajectories`` and value estimators write them."""
 
 
 class RowMaskedLoss(LossModule):
-    """A loss that leaves out masked rows; TorchRL's has the attribute since 0.14, here it is there before, too."""
+    """A loss that leaves out masked rows. TorchRL's losses have :attr:`loss_mask_key` since 0.14 only."""
 
     _loss_mask_key: NestedKey | Literal["auto"] | None = "auto"
 
     @property
     def loss_mask_key(self) -> NestedKey | Literal["auto"] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The entry, bool ``[*B]`` or ``[*B, 1]``, that is False in the rows that do not count.
+        """The row mask, bool ``[*B]`` or ``[*B, 1]``, False in the rows that do not count: no agent is alive there.
 
-        In such a row nobody is alive. ``"auto"``: :data:`AUTO_ROW_MASKS`, of which each that the data has must be True.
-        A key: that entry alone, which the data must have. None: all rows count. An entry whose name is ``"auto"`` is
-        ``("auto",)``.
+        ``"auto"``: a row counts if it is True in each of :data:`AUTO_ROW_MASKS` that the data has. A key: this entry
+        alone, which must exist. None: all rows count. An entry named ``"auto"`` is written ``("auto",)``.
 
         Raises:
             ValueError: when set to anything else.
@@ -44,20 +43,20 @@ class RowMaskedLoss(LossModule):
 
     @property
     def _required_row_masks(self) -> list[tuple[str, ...]]:
-        """The masks that the data must have."""
+        """The row masks that the data must have."""
         return [as_path(self._loss_mask_key)] if self._loss_mask_key not in (None, "auto") else []
 
     @property
     def _optional_row_masks(self) -> list[tuple[str, ...]]:
-        """The masks that are read where the data has them."""
+        """The row masks that are read where the data has them."""
         return list(AUTO_ROW_MASKS) if self._loss_mask_key == "auto" else []
 
     def _read_row_mask(self, tensordict: TensorDictBase) -> Tensor | None:
         """The rows that count, bool ``[*B, 1]``; None if all do.
 
         Raises:
-            KeyError: if the data lacks the mask that was named.
-            ValueError: if a mask has an entry for something else than a row.
+            KeyError: if the data lacks the named row mask.
+            ValueError: if a mask does not have one entry per row.
         """
         rows: Tensor | None = None
         for key in (*self._required_row_masks, *self._optional_row_masks):
@@ -78,8 +77,9 @@ def _one_a_row(mask: Tensor, tensordict: TensorDictBase, key: tuple[str, ...]) -
     batch_size = tensordict.batch_size
     if mask.shape[: len(batch_size)] != batch_size or mask.numel() != batch_size.numel():
         raise ValueError(
-            f"the row mask at {key!r} must have shape {list(batch_size)} or {[*batch_size, 1]}, one entry a row; got "
-            f"{list(mask.shape)}. A mask of agents is set_keys(agent_mask=...); loss_mask_key = None reads no row mask."
+            f"the row mask at {key!r} must have shape {list(batch_size)} or {[*batch_size, 1]}, one entry per row; "
+            f"got {list(mask.shape)}. An agent mask is named with set_keys(agent_mask=...); loss_mask_key = None reads "
+            "no row mask."
         )
     return mask.bool().reshape(*batch_size, 1)
 

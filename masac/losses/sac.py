@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SampledAction(NamedTuple):
-    """What a continuous policy says.
+    """The output of a continuous policy.
 
     Args:
         action: reparametrized, ``[*B, N, d]``.
@@ -42,21 +42,22 @@ class SampledAction(NamedTuple):
 
 
 class GroupSACLoss(GroupLoss):
-    """Soft Actor-Critic (Haarnoja et al. 2018, arXiv 1812.05905) for a group of N agents, right about who is done.
+    """Soft Actor-Critic (Haarnoja et al. 2018, arXiv 1812.05905) for a group of N agents.
 
-    Takes the place of ``torchrl.objectives.SACLoss``. The data has batch size ``*B`` (``[B]`` or ``[B, T]``) and the
-    agents' entries at ``group``, batch size ``[*B, N]``. Rewards and terminated flags may be the group's or the root's,
-    one an agent or one for the team. An agent whose mask is False at the root has no weight in any term, whatever its
-    entries hold. Where ``terminated`` is set the critic target is the reward; where an episode was only truncated it
-    bootstraps. In rows that TorchRL masks as padding nobody is alive, see :attr:`loss_mask_key`.
+    Replaces ``torchrl.objectives.SACLoss``; any agent may end before the others. The data has batch size ``*B``
+    (``[B]`` or ``[B, T]``), and the entries of the agents at ``group``, batch size ``[*B, N]``. Rewards and terminated
+    flags are read from the group, else from the root; they have one value per agent or one for the team. An agent whose
+    agent mask is False in the current state has no weight in any term, whatever its entries hold. Where ``terminated``
+    is set the critic target is the reward; where the episode was only truncated it bootstraps. In rows that TorchRL
+    masks as padding no agent is alive, see :attr:`loss_mask_key`.
 
     Args:
         actor_network: a ``ProbabilisticActor`` that writes the action ``[*B, N, d]`` and its log-probability.
         qvalue_network: a critic that reads the action and writes ``state_action_value``: ``[*B, N, 1]``, a value per
             agent, or ``[*B, 1]``, one for the team. Copied ``num_qvalue_nets`` times, or a list of that many.
         value_network: None; the first SAC's is not taken.
-        action_spec: the spec that ``target_entropy="auto"`` is read from; the actor's own if None. Where neither says,
-            set ``loss._action_spec`` before the first use, as TorchRL's trainers do.
+        action_spec: the spec that ``target_entropy="auto"`` is read from; that of the actor if None. Where neither is
+            known, set ``loss._action_spec`` before the first use, as TorchRL's trainers do.
         target_entropy: entropy in nats of one agent's policy that the temperature aims at; ``"auto"`` is
             -(dimensions of one agent's action).
         actor_gradient: with a centralized critic, ``"own"``: agent i's policy follows ∂Q_i/∂a_i only; ``"joint"``, as
@@ -65,11 +66,12 @@ class GroupSACLoss(GroupLoss):
             actions. For a team critic both are the same.
         options: see :class:`GroupLossOptions`.
 
-    ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``; to
-    be logged there are ``target_entropy``, ``qvalue`` (the mean value of what was done), ``td_error`` (the mean
-    priority), ``fraction_masked`` (dead pairs of row and agent) and ``fraction_terminal`` (living ones that end). A
-    call with keyword tensors returns the first five, as TorchRL's losses do, or what ``select_out_keys`` selected. It
-    also writes the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over living agents.
+    ``forward`` returns a TensorDict with ``loss_actor``, ``loss_qvalue``, ``loss_alpha``, ``alpha`` and ``entropy``,
+    and for logging ``target_entropy``, ``qvalue`` (the mean value of the executed actions), ``td_error`` (the mean
+    priority), ``fraction_masked`` (of dead agents) and ``fraction_terminal`` (of living agents that end). A call with
+    keyword tensors returns the first five, as TorchRL's losses do, or the keys selected with ``select_out_keys``.
+    ``forward`` also writes the priority ``td_error`` ``[*B]`` into its input: the largest error of any critic over
+    living agents.
 
     Examples:
         >>> loss = GroupSACLoss(actor, critic, action_spec=env.full_action_spec, skip_done_states="fill")
@@ -99,7 +101,7 @@ class GroupSACLoss(GroupLoss):
         """Soft Actor-Critic for every agent (Haarnoja et al. 2018, arXiv 1812.05905)."""
         terms, alpha = Terms(), self._per_pair(self.alpha)
         if next_policy is not None:
-            # Critics: y = r + γ (1 - d) (min_k Q'_k(s', a') - α log π(a'|s')), the value of what the policies do next.
+            # Critics: y = r + γ (1 - d) (min_k Q'_k(s', a') - α log π(a'|s')), with a' of the current policies.
             next_q_value = self._smallest_target_critic(tensordict, signals, next_policy, others)
             next_log_prob = next_policy.policy.log_prob
             if next_q_value.shape == signals.team_shape:
@@ -147,7 +149,7 @@ class GroupSACLoss(GroupLoss):
 
     @property
     def target_entropy(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The entropy the temperature holds each agent's policy to, in nats.
+        """The entropy of each agent's policy that the temperature aims at, in nats.
 
         Raises:
             ValueError: if it is ``"auto"`` and no action spec is known yet.
@@ -163,7 +165,7 @@ class GroupSACLoss(GroupLoss):
 
     @property
     def _action_spec(self) -> TensorSpec | None:
-        """What ``"auto"`` is read from; TorchRL's trainers set it once they know the environment."""
+        """The spec that ``"auto"`` is read from; TorchRL's trainers set it once they know the environment."""
         return self._given_action_spec
 
     @_action_spec.setter
@@ -173,7 +175,7 @@ class GroupSACLoss(GroupLoss):
             self._set_target_entropy(self._auto_from(spec))
 
     def _actors_spec(self) -> TensorSpec | None:
-        """The actor's own spec, if it says anything of the action."""
+        """The spec of the actor, if it has one for the action."""
         if not isinstance(self.actor_network, SafeProbabilisticTensorDictSequential):
             return None
         spec = self.actor_network.spec
@@ -206,7 +208,7 @@ class GroupSACLoss(GroupLoss):
         if log_prob.shape == (*action.shape[:-1], 1):
             return SampledAction(action, log_prob)
         raise ValueError(
-            f"the actor's distribution must give one log-probability an agent, of shape {list(action.shape[:-1])} for "
+            f"the actor's distribution must give one log-probability per agent, of shape {list(action.shape[:-1])} for "
             f"actions of shape {list(action.shape)}; got {list(log_prob.shape)}. Use a distribution that sums over the "
             "dimensions of an action (TanhNormal, IndependentNormal, Independent(...))."
         )
@@ -232,6 +234,6 @@ class GroupSACLoss(GroupLoss):
 
 
 def _fit_target_entropy(loss: GroupSACLoss, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Make room for a target entropy that was known where the state was saved."""
+    """Register the target entropy where the loaded state has one."""
     if f"{prefix}_target_entropy" in state and not isinstance(loss._target_entropy, Tensor):
         loss._set_target_entropy(0.0)

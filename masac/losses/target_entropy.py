@@ -1,4 +1,4 @@
-"""The entropy a temperature aims at, read from an action spec."""
+"""The entropy that a temperature aims at, read from an action spec."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from masac.keys import as_path
 
 
 def auto_target_entropy(action_spec: TensorSpec | None, action_key: NestedKey, n_agents: int | None) -> float:
-    """-(dimensions of the action of ONE agent), whatever way the spec is nested (Haarnoja et al. 2018, appendix D).
+    """-(dimensions of the action of ONE agent), however the spec is nested (Haarnoja et al. 2018, appendix D).
 
     Args:
-        action_spec: a leaf ``[..., d]``, or a composite that has the action at ``action_key``.
-        action_key: where the action lives.
+        action_spec: a leaf ``[..., d]``, or a composite with the action at ``action_key``.
+        action_key: key of the action.
         n_agents: the size of the group, where known.
 
     Raises:
-        ValueError: if there is no spec, or it does not tell which dimensions are one agent's.
+        ValueError: without a spec, or if it is ambiguous which dimensions are one agent's.
     """
     advice = "Pass action_spec=<the environment's action spec>, or target_entropy=<a number>."
     if action_spec is None:
@@ -42,6 +42,6 @@ def auto_target_entropy(action_spec: TensorSpec | None, action_key: NestedKey, n
     if has_agent_axis and event and event[0] != n_agents:
         return -float(event.numel())
     raise ValueError(
-        f"the action spec must tell which dimensions are one agent's; got shape {list(leaf.shape)} in a container of "
+        f"the action spec must show which dimensions are one agent's; got shape {list(leaf.shape)} in a container of "
         f"shape {list(container.shape)} for n_agents={n_agents}. {advice}"
     )

@@ -18,7 +18,7 @@ def register_temperature(
     fixed: bool,
     n_agents: int | None,
 ) -> None:
-    """Give ``module`` what TorchRL's losses have: ``log_alpha``, ``alpha_init``, ``min_log_alpha``, ``max_log_alpha``.
+    """Register ``log_alpha``, ``alpha_init``, ``min_log_alpha`` and ``max_log_alpha``, as TorchRL's losses have them.
 
     Args:
         module: a loss.
@@ -26,7 +26,7 @@ def register_temperature(
         min_alpha: lower bound; None or 0 for none.
         max_alpha: upper bound, or None.
         fixed: a buffer instead of a parameter.
-        n_agents: one temperature for each of so many agents; one for the group if None.
+        n_agents: one temperature for each of this many agents; one for the group if None.
 
     Raises:
         ValueError: unless ``0 < min_alpha <= max_alpha`` and ``0 < alpha_init``.
@@ -55,7 +55,7 @@ def register_temperature(
 
 
 def _add_upper_bound(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load states saved before a lower bound alone came with an upper one."""
+    """Load states that have a lower bound without an upper one."""
     if f"{prefix}min_log_alpha" in state:
         state.setdefault(f"{prefix}max_log_alpha", module.max_log_alpha)
 

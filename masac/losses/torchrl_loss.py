@@ -1,6 +1,6 @@
-"""The module around a group loss, which TorchRL sees: keys, parameters, temperature, discount, critics, reductions.
+"""A group loss as TorchRL's ``LossModule``: keys, parameters, temperature, discount, critics, reductions.
 
-Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``V`` values a critic gives an agent (1, or one an action).
+Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``V`` values per agent (1, or one per action).
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 LOSS_OUT_KEYS = ["loss_actor", "loss_qvalue", "loss_alpha"]
 OTHER_OUT_KEYS = ["alpha", "entropy"]
 EXTRA_OUT_KEYS = ["target_entropy", "qvalue", "td_error", "fraction_masked", "fraction_terminal"]
-"""What a loss returns, in this order: the terms, what TorchRL's losses return beside them, what only ours do."""
+"""The entries that a loss returns, in this order: the terms, what TorchRL's losses return beside them, ours alone."""
 
 
 class GroupLossModule(RowMaskedLoss, abc.ABC):
-    """What every loss of one group of agents is built on. See :class:`GroupSACLoss` for the arguments."""
+    """Base of the losses of one group of agents. See :class:`GroupLossOptions` for the arguments."""
 
     @dataclass
     class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What ``set_keys`` can change; the defaults live in the group, see :meth:`GroupLossModule.set_keys`."""
+        """The keys that ``set_keys`` can change; see :meth:`GroupLossModule.set_keys` for the defaults."""
 
         action: NestedKey = "action"
-        value: NestedKey = "state_value"  # TorchRL's entry on the way to a target; nothing is read or written there
+        value: NestedKey = "state_value"  # TorchRL's entry; never read or written here
         log_prob: NestedKey = "action_log_prob"
         reward: NestedKey = "reward"
         done: NestedKey = "done"
@@ -82,7 +82,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     max_log_alpha: Tensor | None
     target_entropy: Tensor
 
-    # What TorchRL's losses say of networks that are not here.
+    # Attributes of TorchRL's losses for networks that a group loss does not have.
     delay_actor = False
     value_network_params = None
     target_value_network_params = None
@@ -94,7 +94,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     Without masks and weights nothing is recorded: every process has as many entries."""
 
     _value_name: str
-    """The accepted key of what a critic writes."""
+    """The accepted key of a critic's output."""
     _keys_in_group: tuple[str, ...] = (
         "action",
         "log_prob",
@@ -107,7 +107,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # TorchRL before 0.14 looks for the names of networks in the annotations of the class itself, not its bases'.
+        # TorchRL before 0.14 looks for the names of networks in the annotations of the class itself, not of its bases.
         cls.__annotations__ = {**GroupLossModule.__annotations__, **inspect.get_annotations(cls)}
         cls.__signature__ = _full_signature(cls)
 
@@ -157,7 +157,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         self.terminal_fill = terminal_fill
         self.actor_layout = layout_in_drop_mode(actor_network, actor_layout, group)
         self._claims_shared = actor_layout == "shared"
-        self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False  # None: to be tried
+        self._runs_on_pairs: bool | None = None if self.actor_layout == "shared" else False  # None: not tried yet
         self.pack_rows = needs_agent_axis(actor_network)
         first_critic = check_critics(qvalue_network, num_qvalue_nets)
         self.centralized_critic = resolve_critic_layout(first_critic, critic_layout)
@@ -181,7 +181,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
             num_qvalue_nets,
             create_target_params=delay_qvalue,
         )
-        # TorchRL before 0.14 keeps the whole list. Past nn.Module, which would register the critic's own parameters.
+        # TorchRL before 0.14 keeps the whole list. nn.Module.__setattr__ would register the critic's own parameters.
         object.__setattr__(self, "qvalue_network", first_critic)
         if alpha_per_agent and self.n_agents is None:
             raise ValueError(
@@ -212,7 +212,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         self.set_keys(**keys)
 
     def set_keys(self, **kwargs: NestedKey | None) -> None:
-        """Name the entries of the data; None restores the default, which lives in the group for an agent's entries."""
+        """Name the entries of the data; None restores the default, which for entries of agents is inside the group."""
         for name, key in kwargs.items():
             if key is None and name in self._keys_in_group:
                 in_the_group = (*as_path(self.group), getattr(self.default_keys(), name))
@@ -249,17 +249,17 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
 
     @property
     def keyword_out_keys(self) -> list[str]:
-        """What a call with keyword tensors returns: what TorchRL's losses do, or what ``select_out_keys`` selected."""
+        """The keys that a call with keyword tensors returns: those of TorchRL's losses, or of ``select_out_keys``."""
         selected = self.out_keys != self.out_keys_source
         return [key for key in self.out_keys if selected or key not in EXTRA_OUT_KEYS]
 
     @property
     def _keyword_keys(self) -> Iterator[NestedKey]:
-        """The entries that a call with keyword tensors may give, each by its names joined with ``_``.
+        """The entries that a call may pass as keyword tensors, each named by its key joined with ``_``.
 
-        They are those of :attr:`in_keys`, in this order, the optional ones, the done flag, which TorchRL's losses ask
-        for, and the signals at the root of ``next``, which are read where the group has none. Computed as they are
-        looked at: every call asks for them, those with a TensorDict in vain.
+        They are :attr:`in_keys`, in this order, the optional keys, the done flag, which TorchRL's losses require, and
+        the signals at the root of ``next``, which are read where the group has none. A generator, since every call asks
+        for them, and calls with a TensorDict do not use them.
         """
         keys = self.tensor_keys
         signals = [as_path(key) for key in (keys.reward, keys.terminated, keys.done)]
@@ -272,16 +272,16 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
         return [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
 
-    # -- what TorchRL's losses have, too -------------------------------------------------------------------------------
+    # -- attributes of TorchRL's losses --------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return self.log_alpha.device
 
     @property
     def skip_done_states(self) -> bool | str:
-        """What networks see at the next states of agents that do not act there; see :class:`GroupSACLoss`."""
+        """What networks see at the next states of agents that do not act there; see :class:`GroupLossOptions`."""
         return self._skip_done_states
 
     @skip_done_states.setter
@@ -298,32 +298,32 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
 
     @property
     def _alpha(self) -> Tensor:
-        """TorchRL's name of :attr:`alpha`, which its warnings tell users to read."""
+        """TorchRL's name of :attr:`alpha`, which its warnings refer to."""
         return self.alpha
 
     def alpha_loss(self, log_prob: Tensor) -> Tensor:
-        """The temperature's loss of every agent, not reduced, from log-probabilities ``[*B, N]`` or ``[*B, N, 1]``."""
+        """The temperature loss per agent, not reduced, from log-probabilities ``[*B, N]`` or ``[*B, N, 1]``."""
         log_alpha = self._per_pair(self.log_alpha) if log_prob.shape[-1] == 1 else self.log_alpha
         return functional.temperature_loss(log_alpha, log_prob, self.target_entropy)
 
     def _per_pair(self, temperature: Tensor) -> Tensor:
-        """``[]`` or ``[N]`` so that it broadcasts against ``[*B, N, 1]``."""
+        """A temperature ``[]`` or ``[N]`` in a shape that broadcasts against ``[*B, N, 1]``."""
         return temperature.unsqueeze(-1) if temperature.ndim else temperature
 
     def make_value_estimator(
         self, value_type: ValueEstimators | ValueEstimatorBase | type | str | None = None, **hyperparams: Any
     ) -> GroupLossModule:
-        """Say what critics are trained to, as in TorchRL.
+        """Set the estimator of the critic target, as in TorchRL.
 
         Args:
-            value_type: ``ValueEstimators.TD0``, one step (or n, where the data says so), ``TDLambda``, the λ-return
-                over data of batch size ``[*B, T]``, or ``TD1``, the λ-return of λ = 1; the name of one (``"td0"``), its
-                class, or an instance, whose discount and λ count.
-            hyperparams: ``gamma``, and ``lmbda`` for ``TDLambda``; not with an instance.
+            value_type: ``ValueEstimators.TD0``, one step (or n, with ``steps_to_next_obs`` in the data), ``TDLambda``,
+                the λ-return over data of batch size ``[*B, T]``, or ``TD1``, the λ-return of λ = 1; the name of one
+                (``"td0"``), its class, or an instance, whose discount and λ are used.
+            hyperparams: ``gamma``, and ``lmbda`` for ``TDLambda``; none with an instance.
 
         Raises:
             NotImplementedError: for another estimator.
-            ValueError: for settings of an estimator that would change targets.
+            ValueError: for settings of an estimator that would change critic targets.
         """
         value_type = self.default_value_estimator if value_type is None else value_type
         defaults = {"gamma": self._init_gamma, "device": self.device}
@@ -335,7 +335,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     # -- the batch -----------------------------------------------------------------------------------------------------
 
     def _set_batch_size(self, tensordict: TensorDictBase) -> None:
-        """Give data without a batch size (a call with keyword tensors) the one of its actions ``[*B, N, ...]``."""
+        """Give data without a batch size (keyword tensors) the batch size of its actions ``[*B, N, ...]``."""
         action = get_entry(tensordict, self.tensor_keys.action, type(self).__name__)
         batch_dims = action.ndim - 1 - self._action_dims(action)
         if tensordict.batch_dims == 0 and batch_dims > 0:
@@ -347,7 +347,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
 
     @property
     def _min_action_dims(self) -> int:
-        """The least number of dimensions one agent's action may have."""
+        """The smallest number of dimensions of one agent's action."""
         return 1
 
     def _action_dims(self, action: Tensor) -> int:
@@ -369,7 +369,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         if tensordict.batch_size.numel() == 0:
             raise ValueError(
                 f"the batch must hold at least one row; got batch size {list(tensordict.batch_size)}. "
-                "Sample once the replay buffer holds something."
+                "Sample after the replay buffer has been filled."
             )
         return read_group_signals(
             tensordict,
@@ -404,7 +404,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     # -- critics and reductions ----------------------------------------------------------------------------------------
 
     def _make_vmap(self) -> None:
-        """Nothing to keep: the critics are mapped when they are called, so that copies and pickles have their own."""
+        """Nothing is cached: the vmap is made at every call, so that copies and pickles of the loss have their own."""
 
     def _q_values(self, inputs: TensorDictBase, params: TensorDictBase, n_agents: int) -> Tensor:
         """The values of K critics, ``[K, *B, N, V]`` or ``[K, *B, 1]``, with their shape checked."""
@@ -419,7 +419,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         return values
 
     def _reduce(self, name: str, values: Tensor, mask: Tensor, weights: Tensor | None, signals: GroupSignals) -> Tensor:
-        """Mean or sum over the living, or the masked values as they are, of a term of that name."""
+        """Mean or sum over the living, or the masked values as they are, of the term ``name``."""
         if weights is not None:
             weights = weights.reshape(*signals.batch_size, *(1,) * (values.ndim - len(signals.batch_size)))
         if self.reduction == "none":
@@ -444,7 +444,7 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         if weights is not None and weights.shape not in (tensordict.batch_size, (*tensordict.batch_size, 1)):
             raise ValueError(
                 f"the weights at {self.tensor_keys.priority_weight!r} must have shape {list(tensordict.batch_size)}, "
-                f"one a row; got {list(weights.shape)}."
+                f"one per row; got {list(weights.shape)}."
             )
         return weights
 
@@ -460,7 +460,7 @@ def _full_signature(loss: type[GroupLossModule]) -> inspect.Signature:
 
 
 def _fit_estimator_state(loss: GroupLossModule, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load states saved before and after the value estimator was made (as in TorchRL, on first use)."""
+    """Load states saved before and after the value estimator was made, which as in TorchRL happens at first use."""
     saved = f"{prefix}_value_estimator."
     if any(key.startswith(saved) for key in state):
         loss.value_estimator  # noqa: B018  made on first access

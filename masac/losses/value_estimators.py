@@ -1,4 +1,4 @@
-"""What critics are trained to: one step, n steps or the λ-return, by the value estimator TorchRL knows.
+"""Critic targets: one step, n steps or the λ-return, chosen by a value estimator of TorchRL.
 
 Shape legend: ``*B`` batch, ``T`` time (its last dimension, for λ-returns), ``N`` agents.
 """
@@ -33,23 +33,23 @@ def make_estimator(
     defaults: Mapping[str, Any],
     hyperparams: Mapping[str, Any],
 ) -> ValueEstimatorBase:
-    """TorchRL's estimator, which holds the discount (and λ) as buffers; targets are computed here.
+    """TorchRL's estimator, which holds the discount (and λ) as buffers; targets are computed in this module.
 
     Args:
-        value_type: one of :data:`ESTIMATORS`, its name in whatever case, its class, an instance of that, or what it is
-            registered as in TorchRL.
+        value_type: one of :data:`ESTIMATORS`, its name in any case, its class, an instance of it, or a name registered
+            in TorchRL.
         defaults: ``gamma`` and ``device``.
-        hyperparams: ``gamma``, ``lmbda`` of ``TDLambda``, and what else TorchRL's estimator takes.
+        hyperparams: ``gamma``, ``lmbda`` for ``TDLambda``, and other arguments of TorchRL's estimator.
 
     Raises:
         NotImplementedError: for another estimator.
-        ValueError: for settings that would change targets, or any with an instance.
+        ValueError: for settings that would change critic targets, or any setting together with an instance.
     """
     if isinstance(value_type, ValueEstimatorBase):
         if hyperparams:
             raise ValueError(
-                f"{', '.join(hyperparams)} of make_value_estimator is not taken, because the estimator that was given "
-                "has its own. Give its class, or set it there."
+                f"{', '.join(hyperparams)} of make_value_estimator is not taken, because the estimator instance "
+                "has its own. Pass the class, or set it in the instance."
             )
         return _checked(value_type)
     kind, registered = _estimator_class(value_type)
@@ -60,7 +60,7 @@ def make_estimator(
 
 
 def _estimator_class(value_type: Any) -> tuple[type, Mapping[str, Any]]:
-    """The class of an estimator and the settings it is registered with."""
+    """The class of an estimator, and the settings that it is registered with."""
     if isinstance(value_type, type):
         return value_type, {}
     if isinstance(value_type, str):
@@ -93,27 +93,27 @@ def _checked(estimator: ValueEstimatorBase) -> ValueEstimatorBase:
 def _not_taken(value_type: Any) -> NotImplementedError:
     name = value_type.__name__ if isinstance(value_type, type) else str(value_type)
     return NotImplementedError(
-        f"the value estimator {name} is not taken, because targets of a group are those of ValueEstimators.TD0, TD1 or "
-        "TDLambda, computed for each agent. For n-step returns, pass data with a 'steps_to_next_obs' entry."
+        f"the value estimator {name} is not taken, because group losses have the critic targets of TD0, TD1 or TDLambda, "
+        "computed for each agent. For n-step returns, pass data with a 'steps_to_next_obs' entry."
     )
 
 
 def is_lambda_return(estimator: nn.Module) -> bool:
-    """Whether targets are λ-returns (λ = 1 among them), which need whole trajectories."""
+    """Whether critic targets are λ-returns (also with λ = 1), which need whole trajectories."""
     return isinstance(estimator, TDLambdaEstimator | TD1Estimator)
 
 
 def estimated_target(
     estimator: nn.Module, tensordict: TensorDictBase, signals: GroupSignals, next_value: Tensor, *, steps_key: NestedKey
 ) -> Tensor:
-    """The critic target of the shape of ``next_value``, ``[*B, N, 1]`` or ``[*B, 1]``; anything for the dead.
+    """The critic target of the shape of ``next_value``, ``[*B, N, 1]`` or ``[*B, 1]``; arbitrary for dead agents.
 
     Args:
-        estimator: of :func:`make_estimator`.
-        tensordict: the data; its ``steps_key`` may say how many steps lie before the next state.
+        estimator: from :func:`make_estimator`.
+        tensordict: the data.
         signals: of the data.
         next_value: soft values of the next states.
-        steps_key: where that is, ``[*B]``.
+        steps_key: key of the number of steps to the next state, ``[*B]``, which n-step data has.
     """
     gamma = estimator.get_buffer("gamma")
     steps = tensordict.get(as_path(steps_key), None)
@@ -139,13 +139,13 @@ def estimated_target(
 
 
 def _discount(gamma: Tensor, steps: Tensor | None, signals: GroupSignals, like: Tensor) -> Tensor:
-    """γ, or γ^n a row for n-step data, broadcastable to ``like``."""
+    """γ, or γ^n per row for n-step data, broadcastable to ``like``."""
     if steps is None:
         return gamma
     batch_size = signals.batch_size
     if steps.shape not in (batch_size, (*batch_size, 1)):
         raise ValueError(
-            f"steps_to_next_obs must have shape {list(batch_size)} or {[*batch_size, 1]}, a number of steps a row; "
+            f"steps_to_next_obs must have shape {list(batch_size)} or {[*batch_size, 1]}, one number per row; "
             f"got {list(steps.shape)}."
         )
     return gamma ** steps.reshape(*batch_size, *(1,) * (like.ndim - len(batch_size)))

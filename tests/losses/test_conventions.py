@@ -300,7 +300,7 @@ def test_a_distribution_that_does_not_sum_over_an_actions_dimensions_is_an_error
     actor = actor_of(linear_head(nn.Linear(F, 2 * A)), distribution=Normal)
     for skip in (False, "fill", "drop"):
         loss = GroupSACLoss(actor, our_critic(True, "independent"), target_entropy=-2.0, skip_done_states=skip)
-        with pytest.raises(ValueError, match="must give one log-probability an agent"):
+        with pytest.raises(ValueError, match="must give one log-probability per agent"):
             loss(make_batch())
 
 

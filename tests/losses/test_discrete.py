@@ -548,7 +548,7 @@ def test_an_infinite_value_of_an_action_not_taken_changes_nothing():
 def test_an_action_mask_in_one_state_only_is_an_error(place):
     batch = discrete_batch(action_mask=True)
     del (batch if place == "next" else batch["next"])[GROUP]["action_mask"]
-    with pytest.raises(KeyError, match="must be there in both states"):
+    with pytest.raises(KeyError, match="must exist in both states"):
         loss_of(True, "independent")(batch)
 
 

@@ -263,7 +263,7 @@ def test_keywords_name_the_masks_of_actions():
     batch = discrete_batch(action_mask=True)
     losses = call_with_keywords(make_discrete(masked=True), batch)
     assert losses["entropy"].isfinite()
-    with pytest.raises(KeyError, match="must be there in both states"):
+    with pytest.raises(KeyError, match="must exist in both states"):
         call_with_keywords(make_discrete(masked=True), batch, f"next_{GROUP}_action_mask")
 
 

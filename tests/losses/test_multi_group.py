@@ -204,8 +204,8 @@ def test_in_keys_are_the_entries_that_are_read():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MultiGroupLoss([]), "one loss a group"),
-        (lambda: MultiGroupLoss([wolves_loss(), wolves_loss()]), "one loss a group"),
+        (lambda: MultiGroupLoss([]), "one loss per group"),
+        (lambda: MultiGroupLoss([wolves_loss(), wolves_loss()]), "one loss per group"),
         (lambda: MultiGroupLoss([wolves_loss(reduction="none")]), "must be reduced"),
         (lambda: MultiGroupLoss([wolves_loss()], critic_sees="some"), "critic_sees must be"),
         (

@@ -164,7 +164,7 @@ def test_the_row_mask_of_several_groups_is_one():
         loss(two_groups.make_batch())
     wolves, sheep = two_groups.wolves_loss(), two_groups.sheep_loss()
     sheep.loss_mask_key = None
-    with pytest.raises(ValueError, match=r"must have one loss_mask_key.*got \['auto', None\]"):
+    with pytest.raises(ValueError, match=r"must have the same loss_mask_key.*got \['auto', None\]"):
         MultiGroupLoss([wolves, sheep])
 
 

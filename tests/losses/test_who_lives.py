@@ -356,7 +356,7 @@ def test_importance_weights_are_one_a_row():
     for name in ("loss_actor", "loss_qvalue", "loss_alpha"):
         torch.testing.assert_close(weighted[name], first[name])
     batch["priority_weight"] = torch.ones(B, N)
-    with pytest.raises(ValueError, match="one a row"):
+    with pytest.raises(ValueError, match="one per row"):
         loss(batch)
 
 
