@@ -11,13 +11,13 @@ from masac.cli.saved import saved_policy
 
 EPILOG = """\
 Inputs and outputs are plain tensors: observation [batch, agents, features] to action [batch, agents, ...] in the
-environment's own units, without noise; with --per-agent [batch, features] to [batch, ...]. FILE.json beside each
-file says what their numbers mean.
+environment's own units, without noise; with --per-agent [batch, features] to [batch, ...]. A FILE.json beside each
+file says what the numbers mean.
 
 Examples:
   masac export runs/mine -o policy.onnx   for ONNX Runtime and others
   masac export runs/mine -o policy.pt2    for torch.export.load
-  masac export runs/mine -o robot.onnx --per-agent   one agent's own actor
+  masac export runs/mine -o robot.onnx --per-agent   actors of single agents
 """
 
 
@@ -25,7 +25,7 @@ def export(arguments: Sequence[str]) -> None:
     """Run ``masac export`` with its arguments; exits with 2 for a mistake in them."""
     options = parser().parse_args(list(arguments))
     with errors_as_lines("masac export", options.run_dir):
-        from masac.envs.spaces import read_spaces  # imported when needed: PyTorch
+        from masac.envs.spaces import read_spaces  # imported here, as PyTorch is slow to import
         from masac.exporting.export import check_export_file, export_policy
 
         check_export_file(options.output)
@@ -35,25 +35,25 @@ def export(arguments: Sequence[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
-    it = argparse.ArgumentParser(
+    """The parser of the arguments."""
+    made = argparse.ArgumentParser(
         prog="masac export",
-        description="Take a trained policy elsewhere: a file a group that runs without masac.",
+        description="Write a trained policy as a file per group that runs without masac.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    it.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
-    it.add_argument(
+    made.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    made.add_argument(
         *("-o", "--output"),
         metavar="FILE",
         type=Path,
         required=True,
         help="policy.onnx or policy.pt2; with several groups policy.GROUP.onnx for each",
     )
-    it.add_argument(
+    made.add_argument(
         "--per-agent",
         action="store_true",
-        help="the actor of one agent: a file for a group whose agents act alike, else policy.AGENT.onnx for each",
+        help="actors of single agents: one file per group if its agents act alike, else policy.AGENT.onnx for each",
     )
-    it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
-    return it
+    made.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
+    return made

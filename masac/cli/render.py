@@ -14,7 +14,7 @@ DEFAULT_FPS = 15.0
 
 EPILOG = """\
 Examples:
-  masac render runs/mine                         an episode, as runs/mine/episode.mp4
+  masac render runs/mine                         one episode, as runs/mine/episode.mp4
   masac render runs/mine -o swarm.gif --seed 3   another episode, as a gif
   masac render runs/mine --episodes 5            five episodes, one after another
   masac render runs/mine -o s.gif --width 300    a small file
@@ -22,36 +22,36 @@ Examples:
 
 
 def render(arguments: Sequence[str]) -> None:
-    """Run ``masac render`` with its arguments; exits with 2 for a mistake in them, 1 where it cannot draw."""
+    """Run ``masac render`` with its arguments; exits with 2 for a mistake in them, with 1 if it cannot draw."""
     options = parser().parse_args(list(arguments))
     with errors_as_lines("masac render", options.run_dir):
         print(_render(options))
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
-    it = argparse.ArgumentParser(
+    """The parser of the arguments."""
+    made = argparse.ArgumentParser(
         prog="masac render",
-        description="Watch a trained policy: writes a video of episodes. Needs no screen.",
+        description="Write a video of a trained policy. Needs no screen.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    it.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
-    it.add_argument(
+    made.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    made.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help=".mp4 or .gif (RUN_DIR/episode.mp4; .gif without PyAV)"
     )
-    it.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
-    it.add_argument("--episodes", type=int, default=1, metavar="N", help="episodes to show (1)")
-    it.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other episodes (0)")
-    it.add_argument("--steps", type=int, metavar="MAX", help="steps of an episode at most (its own end)")
-    it.add_argument("--fps", type=float, help=f"steps a second (the environment's, else {DEFAULT_FPS:g})")
-    it.add_argument("--width", type=int, metavar="PIXELS", help="of the video (the environment's)")
-    it.add_argument("--stochastic", action="store_true", help="draw actions as in training (without noise)")
-    return it
+    made.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
+    made.add_argument("--episodes", type=int, default=1, metavar="N", help="episodes to show (1)")
+    made.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other episodes (0)")
+    made.add_argument("--steps", type=int, metavar="MAX", help="maximum length of an episode (its own end)")
+    made.add_argument("--fps", type=float, help=f"steps per second (the environment's, else {DEFAULT_FPS:g})")
+    made.add_argument("--width", type=int, metavar="PIXELS", help="width of the video (the environment's)")
+    made.add_argument("--stochastic", action="store_true", help="sample actions as in training (without noise)")
+    return made
 
 
 def _render(options: argparse.Namespace) -> str:
-    import torch  # imported when needed: help is immediate without
+    import torch  # imported here, so that help is immediate
 
     from masac.process.threads import choose_threads, set_threads
     from masac.rendering.drawing import make_drawn_env
@@ -65,7 +65,7 @@ def _render(options: argparse.Namespace) -> str:
     saved = saved_policy(options.run_dir, options.checkpoint)
     set_threads(choose_threads(saved.config.training.threads, saved.policy.operations))
     drawn = make_drawn_env(saved.config.task, seed=options.seed)
-    torch.manual_seed(options.seed)  # of drawn actions, and of groups that act at random
+    torch.manual_seed(options.seed)  # for sampled actions, and groups that act at random
     limit = options.steps or step_limit(saved.config.task)
     played = Playback(saved.policy, drawn, episodes=options.episodes, max_steps=limit, stochastic=options.stochastic)
     pictures = played if options.width is None else scaled(played, options.width)
@@ -75,9 +75,9 @@ def _render(options: argparse.Namespace) -> str:
         drawn.env.close(raise_if_closed=False)
     returns = ", ".join(f"{name} {sum(values) / len(values):.3g}" for name, values in played.returns.items())
     if options.steps is None and limit in played.lengths:
-        say(f"warning: episodes were cut after {limit:,} steps. Show more with --steps MAX")
+        say(f"warning: episodes were cut off after {limit:,} steps. Show more with --steps MAX")
     episodes = f"{options.episodes} episode{'s' if options.episodes != 1 else ''}"
-    return f"{file}: {episodes}, {sum(played.lengths)} steps, return per agent: {returns}"
+    return f"{file}: {episodes}, {sum(played.lengths)} steps, mean return per agent: {returns}"
 
 
 def _check(options: argparse.Namespace) -> None:

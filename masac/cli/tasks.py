@@ -1,4 +1,4 @@
-"""``masac tasks``: what can be trained on, and what one task looks like."""
+"""``masac tasks``: a list of the environments, or a description of one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from masac.groups import GroupSpec
 
 HELP = """\
-masac tasks: list the environments, or look at one
+masac tasks: list the environments, or describe one
 
 Usage: masac tasks [NAME [key=value ...]]
 
 Examples:
-  masac tasks                                         what is installed, and what installs the rest
-  masac tasks pettingzoo/simple_tag                   build it; print its groups of agents, what they see and do
-  masac tasks vmas/navigation task.kwargs.n_agents=5  with keywords, as masac train takes them
-  masac tasks mpe2.simple_push_v3                     a module with a parallel_env function, yours or another's
-  masac tasks my_package.my_module:make               a factory of yours: makes a PettingZoo or TorchRL environment
+  masac tasks                                         the installed environments, and how to install others
+  masac tasks pettingzoo/simple_tag                   groups of agents, observations and actions of one
+  masac tasks vmas/navigation task.kwargs.n_agents=5  with the overrides of masac train
+  masac tasks mpe2.simple_push_v3                     any module with a parallel_env function
+  masac tasks my_package.my_module:make               your own function that makes a PettingZoo or TorchRL environment
 """
 
 
@@ -43,7 +43,7 @@ def tasks(arguments: Sequence[str]) -> None:
 
 def _listing() -> Iterator[str]:
     yield "Tasks: masac train task=SUITE/NAME trains on one, masac tasks SUITE/NAME describes it."
-    yield "Those with a * have a preset with settings of their own."
+    yield "Those with a * have a preset."
     for suite in SUITES:
         for title, names in suite_named(suite).listing():
             yield from ("", title, *_names(names, presets(suite)))
@@ -56,7 +56,7 @@ def _names(names: Sequence[str], tuned: Sequence[str]) -> list[str]:
 
 
 def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
-    from masac.envs.agent_groups import agent_names  # imported when needed: PyTorch
+    from masac.envs.agent_groups import agent_names  # imported here, as PyTorch is slow to import
     from masac.envs.registry import make_env
     from masac.groups import read_groups
 
@@ -81,7 +81,7 @@ def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
             yield from textwrap.wrap(about, width=110, initial_indent="  ", subsequent_indent="    ")
     if names:
         yield ""
-    limit = "the environment's own" if task.horizon is None else f"{task.horizon} steps, then truncated"
+    limit = "that of the environment" if task.horizon is None else f"{task.horizon} steps, then truncated"
     yield f"  horizon: {limit}"
     yield f"  train:   masac train {shlex.join(words)}"
 
@@ -98,7 +98,7 @@ def _action(group: GroupSpec) -> str:
 
 
 def _chosen(name: str) -> list[str]:
-    """The overrides that a name stands for."""
+    """The overrides that select the task of a name."""
     if "/" in name:
         return [f"task={name}"]
     if ":" in name:

@@ -1,4 +1,4 @@
-"""Which agents are a group: their names and their spaces."""
+"""Groups of agents, from their names and spaces."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from masac.groups import check_group_name
 
 
 def read_agent_groups(env: ParallelEnv[Any, Any, Any]) -> dict[str, list[Any]]:
-    """The agents of the groups of a PettingZoo environment, in the order of their first agents.
+    """The groups of agents of a PettingZoo environment, in the order of their first agents.
 
-    Agents whose names differ only in a number at the end are a group (``knight_0`` and ``knight_1`` are ``knight``);
-    where their spaces differ, those with equal spaces are (``agent1``, ``agent2``, ...). In the names of groups all but
-    letters, digits, ``_`` and ``-`` becomes ``_``: modules and files are called so.
+    Agents whose names differ only in a number at the end form a group (``knight_0`` and ``knight_1`` form ``knight``).
+    If their spaces differ, those with equal spaces form a group each (``agent1``, ``agent2``, ...). In names of groups
+    everything but letters, digits, ``_`` and ``-`` becomes ``_``, as modules and files get these names.
 
     Raises:
         ConfigError: for an environment without ``possible_agents``, or with names that a group may not have.
@@ -28,20 +28,20 @@ def read_agent_groups(env: ParallelEnv[Any, Any, Any]) -> dict[str, list[Any]]:
     agents = list(getattr(env, "possible_agents", ()))
     if not agents:
         raise ConfigError(
-            "a PettingZoo environment must list all agents it may ever have in possible_agents; "
-            f"{type(env.unwrapped).__name__} lists none. Set it in a task.factory of yours."
+            "a PettingZoo environment must list all agents that it may ever have in possible_agents; "
+            f"{type(env.unwrapped).__name__} lists none. Set it in a task.factory of your own."
         )
     if len(set(agents)) < len(agents):
         twice = next(agent for agent in agents if agents.count(agent) > 1)
         raise ConfigError(
             f"possible_agents of the environment must list every agent once; got {twice!r} {agents.count(twice)} "
-            "times. Give agents names of their own."
+            "times. Give each agent its own name."
         )
     by_name: dict[str, list[list[Any]]] = {}
     for agent in agents:
         kinds = by_name.setdefault(_before_the_number(agent), [])
         for kind in kinds:
-            if _spaces(env, kind[0]) == _spaces(env, agent):  # compared, as not all of them can be hashed
+            if _spaces(env, kind[0]) == _spaces(env, agent):  # compared, as not all spaces can be hashed
                 kind.append(agent)
                 break
         else:
@@ -57,15 +57,15 @@ def read_agent_groups(env: ParallelEnv[Any, Any, Any]) -> dict[str, list[Any]]:
 
 
 def vmas_groups(names: Sequence[str]) -> dict[str, list[str]]:
-    """The groups of VMAS's agents as TorchRL has them: ``scout_0`` and ``scout_1`` are ``scout``.
+    """The groups of agents of a VMAS scenario, as in TorchRL: ``scout_0`` and ``scout_1`` form ``scout``.
 
-    If any name has another form all are ``agents``, and so they are where all are called ``agent``.
+    If any name has another form, all agents form the group ``agents``; likewise if all are called ``agent_NUMBER``.
 
     Raises:
-        ConfigError: for two agents of one name, or names that a group may not have.
+        ConfigError: for two agents with the same name, or names that a group may not have.
     """
     if len(set(names)) < len(names):
-        raise ConfigError(f"agents of a scenario must have names of their own; got {', '.join(names)}. Rename them.")
+        raise ConfigError(f"agents of a scenario must have different names; got {', '.join(names)}. Rename them.")
     groups: dict[str, list[str]] = {}
     for name in names:
         prefix, _, number = name.rpartition("_")
@@ -84,50 +84,50 @@ def vmas_groups(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def agent_names(env: EnvBase) -> dict[str, list[Any]]:
-    """The names of the agents of each group, in their order; none where the environment does not say.
+    """The names of the agents of each group, in order; empty if the environment does not name them.
 
     Args:
-        env: one, or a batch of them in this process, which was reset.
+        env: one environment or a batch in this process, after a reset.
     """
     return dict(getattr(innermost(env), "group_map", None) or {})
 
 
 def check_alike(group: str, observed: Mapping[str, Any], done: Mapping[str, Any]) -> None:
-    """Raise :class:`~masac.errors.ConfigError` unless the agents of a VMAS group observe and do alike.
+    """Raise :class:`~masac.errors.ConfigError` unless the agents of a VMAS group have equal spaces.
 
     Args:
         group: its name.
-        observed: the spaces of observations, by agent.
-        done: those of actions, by agent.
+        observed: the observation spaces, by agent.
+        done: the action spaces, by agent.
     """
     first = next(iter(observed))
     for agent in observed:
         if not isinstance(observed[agent], Box):
             raise ConfigError(
                 "observations of a VMAS scenario must be tensors [environments, features]; got "
-                f"{type(observed[agent]).__name__} of {agent}. Put its parts side by side with torch.cat."
+                f"{type(observed[agent]).__name__} of {agent}. Concatenate its parts with torch.cat."
             )
         for what, spaces in (("observations", observed), ("actions", done)):
             if spaces[agent] != spaces[first]:
                 raise ConfigError(
                     f"the agents of group {group!r} must have equal observations and actions; got {what} of {first} in "
                     f"{spaces[first]}, of {agent} in {spaces[agent]}. Agents whose names differ only in the number "
-                    "after the last _ are a group: name those that differ scout_0 and tank_0, say."
+                    "after the last _ form a group: give others different names, such as scout_0 and tank_0."
                 )
 
 
 def _before_the_number(agent: Any) -> str:
-    """What an agent's name says before its number; ``agent`` for a mere number."""
+    """The part of an agent's name before its number; ``agent`` if there is none."""
     return re.sub(r"[\s_-]?\d+$", "", str(agent)) or "agent"
 
 
 def _safe(name: str) -> str:
-    """A name that modules and files can have."""
+    """A valid name for modules and files."""
     return re.sub(r"[^\w-]", "_", name)
 
 
 def _own_name(name: str, taken: Mapping[str, Any]) -> str:
-    """``name``, or one that no group has yet."""
+    """``name``, with a number if a group has that name."""
     names = [name, *(f"{name}_{number}" for number in range(2, len(taken) + 3))]
     return next(one for one in names if one not in taken)
 

@@ -1,4 +1,4 @@
-"""What a user can set about a task."""
+"""The config of a task."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from masac.settings import check_settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """An environment.
+    """The environments of a run.
 
     Args:
-        suite: vmas, or pettingzoo (its parallel environments).
+        suite: vmas, or pettingzoo (parallel environments).
         scenario: vmas: a scenario's name, or ``package.module:Class`` for one of your own; pettingzoo: a module with a
-            parallel_env function, ``mpe2.simple_spread_v3`` say, null with a factory.
-        factory: pettingzoo only: ``package.module:function`` of your own, called with kwargs; it returns a PettingZoo
+            parallel_env function, such as ``mpe2.simple_spread_v3``; null with a factory.
+        factory: pettingzoo only: your own ``package.module:function``, called with kwargs; it returns a PettingZoo
             ParallelEnv or a TorchRL environment.
         kwargs: keywords of the scenario, of the module's parallel_env, or of the factory.
         num_envs: environments stepped at once.
-        num_workers: pettingzoo only: processes that share the environments, 0 to step them in this process.
-        horizon: steps until an episode is cut short (truncated: its last state still has a value); pettingzoo: null
-            leaves that to the environment (evaluations and videos are then cut after 1,000 steps).
-        continuous_actions: vmas only: continuous actions, else discrete ones.
+        num_workers: pettingzoo only: processes that share the environments; 0 steps them in this process.
+        horizon: steps after which an episode is truncated, so that its last state keeps its value; pettingzoo: null
+            leaves that to the environment (evaluations and videos then end after 1,000 steps).
+        continuous_actions: vmas only: continuous actions; false for discrete ones.
         joint_resets: vmas only: draw initial states for all environments at once and use them as episodes end, if the
             scenario allows it; false resets environments one by one with VMAS's ``reset_at``, which takes longer and
             gives other random numbers.
-        success: ``terminated`` if an episode that terminates before the horizon is a success; null if the environment
-            does not say what success is.
-        success_is: with success, what that means in this task, to be printed.
+        success: ``terminated`` if an episode that terminates before the horizon is a success; null if success is not
+            defined.
+        success_is: a description of success in this task, to be printed.
     """
 
     suite: str = "vmas"
@@ -54,7 +54,7 @@ class TaskConfig:
 
     @property
     def success_means(self) -> str | None:
-        """What a success is, in words; None where nothing is."""
+        """A description of success; None if it is not defined."""
         if self.success is None:
             return None
         within = "" if self.horizon is None else f", within {self.horizon} steps"
@@ -62,10 +62,10 @@ class TaskConfig:
 
     @property
     def name(self) -> str:
-        """What to call the task in a file name or a title."""
+        """The name of the task in titles and file names."""
         return task_name(self.scenario, self.factory)
 
 
 def task_name(scenario: str | None, factory: str | None) -> str:
-    """``simple_tag_v3`` for ``mpe2.simple_tag_v3``; of a user's own scenario or factory the name after the colon."""
+    """``simple_tag_v3`` for ``mpe2.simple_tag_v3``; for ``package.module:name`` the name after the colon."""
     return (factory or scenario or "unnamed").rpartition(":")[2].rpartition(".")[2]

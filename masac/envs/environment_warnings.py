@@ -1,4 +1,4 @@
-"""What an environment does that trains, but hardly as its author means it: said once, in a warning."""
+"""Warnings about environments that can be trained on but probably do not do what their author intended."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase, TransformedEnv
 
-from masac.envs.unused_keywords import said_of_unused
+from masac.envs.unused_keywords import unused_message
 from masac.errors import EnvironmentWarning
 
 
 def warn_of_wrappers(env: Any) -> None:
-    """Warn of wrappers that show the dead as living: SuperSuit's ``black_death_v3`` and others of that name.
+    """Warn of wrappers that keep dead agents in the environment, such as SuperSuit's ``black_death_v3``.
 
-    Their agents stay until the episode ends for all, with zero observations and rewards, and a time limit comes out as
-    a termination.
+    With them agents stay until the episode ends, with zero observations and rewards, and a time limit is reported as a
+    termination.
 
     Args:
-        env: a PettingZoo environment, wrapped in any way.
+        env: a PettingZoo environment with any wrappers.
     """
     for layer in _layers(env):
         name = f"{type(layer).__module__}.{type(layer).__qualname__}"
         if "blackdeath" in name.lower().replace("_", ""):
             _warn(
-                f"the wrapper {type(layer).__qualname__} ({type(layer).__module__}) hides who is dead: agents that "
-                "died count as living, and a time limit as a termination. Leave it out: masac takes environments whose "
-                "agents leave when they die."
+                f"the wrapper {type(layer).__qualname__} ({type(layer).__module__}) hides deaths: agents that "
+                "died count as alive, and a time limit as a termination. Remove it: masac supports environments "
+                "whose agents leave when they die."
             )
 
 
 def warn_of_agents_kept_after_termination(agents: Collection[Any]) -> None:
-    """Warn of agents that terminated in two steps in a row and are still among those that act."""
+    """Warn of agents that terminated in two consecutive steps and still act."""
     if agents:
         _warn(
-            f"agent {min(agents, key=str)!r} terminated in two steps in a row and is still in agents, so it counts as "
-            "living. An environment must take those that are over out of agents."
+            f"agent {min(agents, key=str)!r} terminated in two consecutive steps and is still in agents, so it "
+            "counts as alive. An environment must remove agents that terminated from agents."
         )
 
 
 def warn_of_unused_keywords(kwargs: Mapping[str, Any], name: str, functions: Sequence[Callable[..., Any]]) -> None:
-    """Warn of keywords that seem to be used by nobody: see :func:`~masac.envs.unused_keywords.said_of_unused`."""
-    if (message := said_of_unused(kwargs, name, functions)) is not None:
+    """Warn of keywords that seem not to be used; arguments as of :func:`~masac.envs.unused_keywords.unused_message`."""
+    if (message := unused_message(kwargs, name, functions)) is not None:
         _warn(message)
 
 
 def warn_of_ignored_seed(env: EnvBase, name: str) -> None:
-    """Warn where an environment begins otherwise under the same seed. It is reset; random numbers drawn are put back.
+    """Warn if the first states of an environment differ with the same seed. Random numbers of the process stay.
 
     Args:
-        env: any.
+        env: any environment; it is reset.
         name: the override that names it.
     """
     with random_numbers_kept():
@@ -67,17 +67,17 @@ def warn_of_ignored_seed(env: EnvBase, name: str) -> None:
 
 
 def warn_that_seed_is_ignored(name: str) -> None:
-    """Warn that evaluations and resumed runs will not be repeatable."""
+    """Warn that evaluations and runs cannot be repeated."""
     _warn(
-        f"{name} ignores its seed: two episodes begun with the same one began differently. Evaluations are on other "
-        "episodes each time, and neither they nor runs can be repeated. Draw all random numbers from a generator that "
-        "reset(seed=...) seeds, and leave that alone where the seed is None (a TorchRL environment: set_seed(); a VMAS "
-        "scenario: PyTorch's own generator)."
+        f"{name} ignores its seed: two episodes with the same seed began differently. So each evaluation has other "
+        "episodes, and neither evaluations nor runs can be repeated. Draw all random numbers from a generator that "
+        "reset(seed=...) seeds unless the seed is None (in a TorchRL environment: set_seed(); in a VMAS scenario: "
+        "PyTorch's own generator)."
     )
 
 
 def same_numbers(a: TensorDictBase, b: TensorDictBase) -> bool:
-    """Whether two TensorDicts of the same entries hold the same numbers, NaN included."""
+    """Whether two TensorDicts with the same keys hold the same numbers, where NaN equals NaN."""
     pairs = ((value, b.get(key)) for key, value in a.items(True, True))
     return all(
         isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and bool(((x == y) | (x != x)).all())
@@ -86,13 +86,13 @@ def same_numbers(a: TensorDictBase, b: TensorDictBase) -> bool:
 
 
 def in_main_process() -> bool:
-    """Whether this is the process that a user started, and not one of many that do the same."""
+    """Whether this is the process that the user started."""
     return multiprocessing.parent_process() is None
 
 
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
-    """Random numbers drawn meanwhile from PyTorch's, NumPy's and Python's generators are as if they had not been."""
+    """Restore the random states of PyTorch, NumPy and Python afterwards."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield
@@ -108,7 +108,7 @@ def _begin(env: EnvBase) -> TensorDictBase:
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """An environment and what it is wrapped around, from the outside to the inside."""
+    """An environment and all that it wraps, from the outside in."""
     seen: set[int] = set()
     while env is not None and id(env) not in seen:
         seen.add(id(env))
@@ -118,7 +118,7 @@ def _layers(env: Any) -> Iterator[Any]:
 
 
 def raw_of(env: EnvBase) -> Any:
-    """The PettingZoo environment inside one of TorchRL's, where there is one."""
+    """The environment that a TorchRL environment wraps, None if it wraps none."""
     while isinstance(env, TransformedEnv):
         env = env.base_env
     return vars(env).get("_env")

@@ -1,4 +1,4 @@
-"""Where modules of a user's own are looked for. Imports nothing heavy: the command line uses it, too."""
+"""Where a user's own modules are found. Imports nothing slow, as the command line uses it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import sys
 
 
 def look_in_working_directory() -> None:
-    """Let modules of the working directory be imported: that is where a user's own environment is."""
+    """Make modules in the working directory importable, such as a user's own environment."""
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())

@@ -1,7 +1,7 @@
-"""What PettingZoo's parallel API says ``reset`` and ``step`` return, and what an environment returned: read together.
+"""Reads what ``reset`` and ``step`` of a PettingZoo environment return, and completes it as the parallel API allows.
 
-What is read here is complete: whoever acted or is there has an observation, a reward and flags, as the API means them.
-Where an environment left something out that only its author knows, the error names the agent and the dict.
+Afterwards every agent that acted or is present has an observation, a reward and flags. Where a missing entry cannot be
+inferred, the error names the agent and the dict.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ DICTS = ("observations", "rewards", "terminations", "truncations", "infos")
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a step did to the agents that acted, and to those that came with it.
+    """The result of a step for the agents that acted and those that entered.
 
     Args:
-        observations: of all of them; None of one that is over and has none.
+        observations: None for an agent that ended without one.
         rewards: floats.
-        terminated: whose life ended.
-        truncated: who was cut short.
-        infos: dicts, empty where there is none.
+        terminated: agents whose life ended.
+        truncated: agents that were cut off.
+        infos: dicts, empty if the environment returned none.
     """
 
     observations: dict[Any, Any]
@@ -39,21 +39,21 @@ class Step:
 
 
 def read_agents(env: Any, possible: Collection[Any]) -> list[Any]:
-    """Who is there now.
+    """The agents that are present.
 
     Args:
         env: a PettingZoo environment that was reset.
-        possible: its ``possible_agents``.
+        possible: ``possible_agents``.
 
     Raises:
-        ConfigError: without a list ``agents``, or with one of others.
+        ConfigError: without a list ``agents``, or if it contains others.
     """
     try:
         agents = list(env.agents)
     except (AttributeError, TypeError):
         raise ConfigError(
-            f"an environment must keep the agents that are there in a list, agents; {type(env.unwrapped).__name__} has "
-            "none after reset(). Set self.agents = list(self.possible_agents) in reset()."
+            f"an environment must keep the agents that are present in a list, agents; {type(env.unwrapped).__name__} "
+            "has none after reset(). Set self.agents = list(self.possible_agents) in reset()."
         ) from None
     _check_known(agents, possible, "its agents")
     return agents
@@ -62,15 +62,15 @@ def read_agents(env: Any, possible: Collection[Any]) -> list[Any]:
 def read_reset(
     returned: Any, agents: Sequence[Any], possible: Collection[Any]
 ) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    """The observations and infos that a reset returned, of the agents that are there.
+    """The observations and infos that a reset returned for the agents that are present.
 
     Args:
         returned: by ``reset``.
-        agents: that are there after it.
-        possible: all that there may be.
+        agents: present after it.
+        possible: all possible agents.
 
     Raises:
-        ConfigError: naming the agent and the dict in which something is missing.
+        ConfigError: if an entry is missing; names the agent and the dict.
     """
     if not (isinstance(returned, tuple) and len(returned) == 2 and all(isinstance(one, Mapping) for one in returned)):
         raise ConfigError(
@@ -84,22 +84,22 @@ def read_reset(
 
 
 def read_step(returned: Any, acted: Sequence[Any], agents: Sequence[Any], possible: Collection[Any]) -> Step:
-    """What a step returned, of the agents that acted and of those that came with it.
+    """What a step returned for the agents that acted and those that entered.
 
-    An agent that is gone with no flag set has terminated; one that is gone without a word got no reward. Entries of
-    agents that were gone before are left out, and so are rewards and flags of others, such as RLlib's ``"__all__"``.
+    An agent that left without a flag has terminated; one that left without any entry got no reward. Entries of agents
+    that left before are ignored, and so are rewards and flags of other keys, such as RLlib's ``"__all__"``.
 
     Args:
         returned: by ``step``.
-        acted: the agents that were there before it.
-        agents: those that are there after it.
-        possible: all that there may be.
+        acted: the agents present before it.
+        agents: the agents present after it.
+        possible: all possible agents.
 
     Raises:
-        ConfigError: naming the agent and the dict in which something is missing.
+        ConfigError: if an entry is missing; names the agent and the dict.
     """
     if not (isinstance(returned, tuple) and len(returned) == 5 and all(isinstance(one, Mapping) for one in returned)):
-        old = " An old done is terminations and truncations now." if _is_sequence(returned, 4) else ""
+        old = " Terminations and truncations replace the old done." if _is_sequence(returned, 4) else ""
         raise ConfigError(
             f"step() of the environment must return five dicts, {', '.join(DICTS)}; got {_kinds(returned)}.{old} "
             "Return them in this order."
@@ -119,7 +119,7 @@ def read_step(returned: Any, acted: Sequence[Any], agents: Sequence[Any], possib
         step.rewards[agent] = _reward(rewards, agent, must=must)
         step.infos[agent] = dict(infos.get(agent) or {})
         if stays or not terminated:
-            why = "" if stays else ", which is truncated: the value of its last state counts"
+            why = "" if stays else ", which is truncated: the critic target needs its last state"
             step.observations[agent] = _observation(observations, agent, "step", why=why)
         else:
             step.observations[agent] = observations.get(agent)
@@ -127,16 +127,16 @@ def read_step(returned: Any, acted: Sequence[Any], agents: Sequence[Any], possib
 
 
 def read_observation(space: Space[Any], value: Any, agent: Any, *, path: str = "") -> Any:
-    """An observation as arrays in the shapes of its space: dicts of them for a Dict, else what is in the space.
+    """An observation as arrays of the shapes of its space, in dicts for a Dict; other values as they are.
 
     Args:
-        space: the agent's.
-        value: what it observes.
-        agent: whose it is.
-        path: where in the observation this is.
+        space: of the agent.
+        value: the observation.
+        agent: its name.
+        path: of this part within the observation.
 
     Raises:
-        ConfigError: for a value that is not in the space; bounds of a Box are not looked at.
+        ConfigError: for a value that is not in the space; bounds of a Box are not checked.
     """
     if isinstance(space, Dict):
         if not isinstance(value, Mapping):
@@ -145,7 +145,7 @@ def read_observation(space: Space[Any], value: Any, agent: Any, *, path: str = "
         if missing:
             raise ConfigError(
                 f"the observation{path} of agent {agent!r} must have the keys of its space; {missing[0]!r} is missing, "
-                f"there are: {', '.join(map(repr, value)) or 'none'}. Return all of them in every step."
+                f"it has: {', '.join(map(repr, value)) or 'none'}. Return all of them in every step."
             )
         return {
             key: read_observation(part, value[key], agent, path=f"{path}[{key!r}]")
@@ -185,7 +185,7 @@ def _reward(rewards: Mapping[Any, Any], agent: Any, *, must: bool) -> float:
         got = repr(value) if agent in rewards else "no entry"
         raise ConfigError(
             f"the rewards of step() must have a number for agent {agent!r}, which acted; got {got}. Return one for "
-            "every agent that acted, 0.0 where there is nothing to reward."
+            "every agent that acted, 0.0 for no reward."
         )
     return float(number)
 
@@ -199,7 +199,7 @@ def _flag(flags: Mapping[Any, Any], agent: Any, name: str, *, must: bool) -> boo
     number = _scalar(value)
     if number is None:
         got = repr(value) if agent in flags else "no entry"
-        means = "whose life ended" if name == "terminations" else "that a time limit cut short"
+        means = "whose life ended" if name == "terminations" else "that a time limit cut off"
         raise ConfigError(
             f"the {name} of step() must have True or False for agent {agent!r}, which acted; got {got}. Return one for "
             f"every agent that acted, True for those {means}."
@@ -208,7 +208,7 @@ def _flag(flags: Mapping[Any, Any], agent: Any, name: str, *, must: bool) -> boo
 
 
 def _scalar(value: Any) -> Any:
-    """The only number in a value; None if it is anything else."""
+    """The single number in a value; None for anything else."""
     array = _as_array(value)
     return array.reshape(()).item() if array is not None and array.size == 1 and array.dtype.kind in "biuf" else None
 
@@ -217,7 +217,7 @@ def _as_array(value: Any) -> np.ndarray[Any, Any] | None:
     """A value as an array; None if it cannot be one."""
     try:
         return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError):  # lists of different lengths, numbers that NumPy does not know
+    except (TypeError, ValueError):  # lists of different lengths, for example
         return None
 
 
@@ -237,7 +237,7 @@ def _wrong(value: Any, space: Space[Any], agent: Any, path: str) -> ConfigError:
     shown = f"{type(value).__name__}{shape}" if shape else repr(value)
     return ConfigError(
         f"the observation{path} of agent {agent!r} must be in its observation_space, {_short(space)}; got "
-        f"{shown[:200]}. Return what the space says, or mend the space."
+        f"{shown[:200]}. Return an observation in the space, or correct the space."
     )
 
 

@@ -1,4 +1,4 @@
-"""Environments in processes of their own: crashes that explain themselves, no process left behind."""
+"""Environments in worker processes, with explained crashes and no processes left behind."""
 
 from __future__ import annotations
 
@@ -26,28 +26,26 @@ from masac.process.stop_signals import SIGNALS
 from masac.process.tracebacks import ErrorReport, report_of
 
 SECONDS_TO_CLOSE = 5.0
-"""How long workers may take to close their environments before they are ended."""
+"""How long workers may take to close their environments before they are killed."""
 
 
 class Workers(ParallelEnv):
-    """TorchRL's ``ParallelEnv`` for runs that nobody watches.
+    """TorchRL's ``ParallelEnv`` for unattended runs.
 
     - An exception in a worker is raised here as a :class:`~masac.errors.RunFailedError` with the worker's traceback.
-    - Workers do not hear Ctrl-C, SIGTERM or SIGHUP, which whole groups of processes get: this process decides how a run
-      ends. They end with it, however it ends.
-    - The threads PyTorch may use here are left as they are.
+    - Workers ignore Ctrl-C, SIGTERM and SIGHUP, which reach whole process groups: this process decides how a run ends.
+      They end when it ends, however it ends.
+    - The number of PyTorch's threads in this process stays.
+    - Tensors are in shared memory if there is a core to spare, as this process then spins while it waits; else they go
+      through pipes.
 
     Args:
         num_workers: W processes.
-        make: makes the environment of each, with batch size ``[E]``; also called here once, to see what it is like.
+        make: makes the environments of a worker, with batch size ``[E]``; also called here once, to read the specs.
         device: where the tensors are.
-        shared_memory: how tensors get to the workers and back. With shared memory this process spins on a core of its
-            own while it waits; through pipes it sleeps. The default is shared memory if there is a core to spare.
     """
 
-    def __init__(
-        self, num_workers: int, make: Callable[[], EnvBase], *, device: str = "cpu", shared_memory: bool | None = None
-    ) -> None:
+    def __init__(self, num_workers: int, make: Callable[[], EnvBase], *, device: str = "cpu") -> None:
         reports, threads = tempfile.TemporaryDirectory(prefix="masac-workers-"), torch.get_num_threads()
         try:
             super().__init__(
@@ -57,7 +55,7 @@ class Workers(ParallelEnv):
                 num_threads=threads,
                 daemon=True,
                 shutdown_timeout=SECONDS_TO_CLOSE,
-                use_buffers=(os.cpu_count() or 1) > num_workers if shared_memory is None else shared_memory,
+                use_buffers=(os.cpu_count() or 1) > num_workers,
             )
         except Exception:
             reports.cleanup()
@@ -67,12 +65,12 @@ class Workers(ParallelEnv):
             self.start()
 
     def set_seed(self, seed: int | None = None, static_seed: bool = False) -> int | None:
-        """Seed the workers one after another, as if their environments were in one list."""
+        """Seed all environments as if they were in one list."""
         with self._explained():
             return super().set_seed(seed, static_seed)
 
     def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
-        """A step of all environments, and a reset of those that are over."""
+        """Step all environments, and reset those whose episode ends."""
         with self._explained():
             return super().step_and_maybe_reset(tensordict)
 
@@ -85,7 +83,7 @@ class Workers(ParallelEnv):
             return super()._reset(tensordict, **kwargs)
 
     def close(self, *, raise_if_closed: bool = True) -> None:
-        """End the workers; nothing happens the second time."""
+        """Stop the workers; a second call does nothing."""
         if not self.is_closed:
             super().close()
         torch.set_num_threads(self._threads)
@@ -93,10 +91,10 @@ class Workers(ParallelEnv):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what TorchRL raises when a worker is gone into what happened in the worker."""
+        """Replace what TorchRL raises for a dead worker by the error in the worker."""
         try:
             yield
-        except RunFailedError:  # said already, by a method that another one called
+        except RunFailedError:  # raised by an inner call
             raise
         except (RuntimeError, OSError, EOFError, ValueError):
             # TorchRL may have deleted its list of processes, or closed some of them.
@@ -110,7 +108,7 @@ class Workers(ParallelEnv):
             raise reason from None
 
     def _reason(self, exit_codes: list[int | None]) -> RunFailedError | None:
-        hint = "With task.num_workers=0 they are stepped in this process, for a debugger."
+        hint = "To debug it, set task.num_workers=0, which steps environments in this process."
         reports = sorted(Path(self._reports.name).iterdir())
         if reports:
             report = ErrorReport(**json.loads(reports[0].read_text(encoding="utf-8")))
@@ -118,7 +116,7 @@ class Workers(ParallelEnv):
         killed = [code for code in exit_codes if code not in (None, 0, -signal.SIGTERM)]
         if killed:
             return RunFailedError(
-                f"environments must not fail; a worker process ended with exit code {killed[0]} and without a word "
+                f"environments must not fail; a worker process ended with exit code {killed[0]} and no error message "
                 f"(out of memory, or a crash in a library?). {hint}"
             )
         return None
@@ -133,7 +131,7 @@ def _is_closed(process: BaseProcess) -> bool:
 
 
 def _make_reporting(make: Callable[[], EnvBase], folder: str, parent: int) -> EnvBase:
-    """Make a worker's environment, whose exceptions are written to a file in ``folder`` instead of standard error."""
+    """Make the environment of a worker; its exceptions go to a file in ``folder`` instead of standard error."""
     if os.getpid() == parent:
         return make()
     ignore_signals()
@@ -158,10 +156,11 @@ def _reporting(function: Callable[..., Any], report: Path) -> Callable[..., Any]
 
 @contextmanager
 def children_without_signals() -> Iterator[None]:
-    """Processes started meanwhile get none of the signals that end runs, from their first moment.
+    """Processes started in this context never receive the signals that end runs.
 
-    They inherit what is blocked here, and call :func:`ignore_signals` when they can. Their ``terminate()`` is
-    ``kill()``, then: multiprocessing calls it for all that are left when this process ends, and waits without limit.
+    They inherit the signals blocked here, and call :func:`ignore_signals` once they run. As they would ignore
+    ``terminate()`` too, which multiprocessing calls when this process ends before it waits without limit, it is
+    replaced by ``kill()``.
     """
     if sys.platform == "win32":
         yield
@@ -179,6 +178,6 @@ def children_without_signals() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """Leave it to the process that started this one how a run ends; it ends this one too, as does its own end."""
+    """Ignore the signals that end runs: the parent process decides, and ends this one."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

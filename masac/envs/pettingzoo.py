@@ -1,4 +1,4 @@
-"""The pettingzoo suite: PettingZoo's parallel environments, and what a user's factory makes, as TorchRL ones."""
+"""Makes the environments of a task of the pettingzoo suite."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def make_pettingzoo_env(
     one_episode: bool = False,
     warns: bool = False,
 ) -> EnvBase:
-    """Environments side by side, in this process or shared by ``task.num_workers`` others.
+    """A batch of environments, in this process or shared by ``task.num_workers`` others.
 
-    Observations are vectors of float32 (:class:`~masac.envs.vector_observations.VectorObservations` has the rule). With
-    ``task.horizon`` a ``StepCounter`` truncates.
+    Observations are float32 vectors (see :class:`~masac.envs.vector_observations.VectorObservations`). With
+    ``task.horizon`` a ``StepCounter`` truncates episodes.
 
     Args:
         task: which environment.
-        num_envs: environments stepped at once. If ``task.num_workers`` does not divide it (a number of evaluation
-            episodes, say), fewer processes share them.
-        seed: of everything random in them. The same seed gives the same episodes however many processes there are.
+        num_envs: environments stepped at once. If ``task.num_workers`` does not divide it, as for a number of
+            evaluation episodes, fewer processes share them.
+        seed: of everything random in them. The episodes of a seed do not depend on the number of processes.
         device: where the tensors are; the environments compute on the CPU.
-        one_episode: whether environments rest once their episode is over, until they are seeded again.
-        warns: whether to warn of what is hardly meant (:func:`make_batch`).
+        one_episode: whether environments stop after one episode until they are seeded again.
+        warns: whether to warn of likely mistakes (see :func:`make_batch`).
 
     Raises:
-        ConfigError: if there is no such environment, or it cannot be used.
+        ConfigError: if the environment does not exist or is not supported.
     """
     workers = max((w for w in range(1, task.num_workers + 1) if num_envs % w == 0), default=0)
     if workers == 0:
@@ -77,8 +77,8 @@ def make_batch(
 ) -> EnvBase:
     """``num_envs`` environments in this process, as one with batch size ``[num_envs]``.
 
-    With ``warns``, and in the main process only, one is reset twice, to warn of wrappers that hide who is dead, of a
-    seed that is ignored and of keywords that nobody uses.
+    With ``warns``, and in the main process only, one is reset twice, to warn of wrappers that hide deaths, an ignored
+    seed and unused keywords.
     """
     name, kwargs = name_of(task), watched(task.kwargs)
     first = make_one(replace(task, kwargs=kwargs), num_envs, one_episode=one_episode)
@@ -92,17 +92,17 @@ def make_batch(
     if tuple(first.batch_size) != ():
         raise ConfigError(
             f"{name} must make a TorchRL environment without a batch, or with batch size [{num_envs}]; got "
-            f"{list(first.batch_size)}. Give the factory a parameter num_envs, which it gets the number of "
-            "environments through."
+            f"{list(first.batch_size)}. Give the factory a parameter num_envs, which receives the number of "
+            "environments."
         )
     first.close()
     one = partial(make_one, task, num_envs, one_episode=one_episode)
-    # One transform of the batch takes less time than one of each environment.
+    # One transform of the batch is faster than one of each environment.
     return with_vectors(SerialEnv(num_envs, cast(Any, one), device=torch.device(device)), name)
 
 
 def make_one(task: TaskConfig, num_envs: int, *, one_episode: bool = False) -> EnvBase:
-    """What the module or the factory of a task makes, as a TorchRL environment, its observations as they are."""
+    """One environment of a task as a TorchRL environment, with unchanged observations."""
     made = build(task, num_envs=num_envs)
     env = made if isinstance(made, EnvBase) else wrap(made)
     return OneEpisode(env) if one_episode and tuple(env.batch_size) == () else env

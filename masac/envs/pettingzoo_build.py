@@ -1,4 +1,4 @@
-"""From a task of the pettingzoo suite to an environment, and what can be wrong with either."""
+"""Builds one environment of a task of the pettingzoo suite, with errors for what is not supported."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from masac.process.tracebacks import construction_error
 
 
 def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | EnvBase:
-    """One environment as the module or the factory of a task makes it, an AEC one turned into a parallel one.
+    """One environment from the module or the factory of a task; AEC environments are converted to parallel ones.
 
     Args:
         task: its ``scenario`` or ``factory``, and its ``kwargs``.
-        num_envs: passed to a factory with a parameter of this name, for one that makes a batch.
+        num_envs: passed to a factory with a parameter of this name, which may make a batch.
 
     Raises:
-        ConfigError: if there is no such environment, or it cannot be used.
+        ConfigError: if the environment does not exist or is not supported.
     """
     kwargs, name = dict(task.kwargs), name_of(task)
     with _quiet(task):
@@ -44,7 +44,7 @@ def build(task: TaskConfig, *, num_envs: int) -> ParallelEnv[Any, Any, Any] | En
 
 
 def with_render_mode(task: TaskConfig) -> TaskConfig:
-    """The task with ``render_mode="rgb_array"`` among its keywords, where what makes its environment takes that.
+    """The task with the keyword ``render_mode="rgb_array"``, if its module or factory takes that.
 
     Raises:
         ConfigError: if there is no such module or factory.
@@ -59,19 +59,19 @@ def with_render_mode(task: TaskConfig) -> TaskConfig:
 
 @contextmanager
 def _quiet(task: TaskConfig) -> Iterator[None]:
-    """No windows, no sound, no announcements."""
+    """Suppress windows, sound and announcements."""
     os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "hide"
     if task.kwargs.get("render_mode") != "human":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        os.environ["SDL_AUDIODRIVER"] = "dummy"  # importing pettingzoo sets one that may not be there
+        os.environ["SDL_AUDIODRIVER"] = "dummy"  # importing pettingzoo sets one that may not exist
     with warnings.catch_warnings():
-        # PettingZoo 1.27 announces a registry in place of its modules, which mpe2's environments are not in.
+        # PettingZoo 1.27 deprecates its modules for a registry, which does not contain mpe2's environments.
         warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
         yield
 
 
 def name_of(task: TaskConfig) -> str:
-    """The override that names what makes the environment of a task."""
+    """The override that names the module or factory of a task."""
     return f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
 
 
@@ -108,7 +108,7 @@ def _find_module(name: str) -> Callable[..., Any]:
             return getattr(module, function)
     raise ConfigError(
         f"task.scenario must be a module with a parallel_env function; {name} has none. "
-        f"It has: {', '.join(_public(module)) or 'nothing'}. Name a function of yours with task.scenario=null "
+        f"It has: {', '.join(_public(module)) or 'nothing'}. Name another function with task.scenario=null "
         f"task.factory={name}:function."
     )
 
@@ -149,14 +149,15 @@ def _as_parallel(env: Any, name: str) -> ParallelEnv[Any, Any, Any] | EnvBase:
             return repair(aec_to_parallel(env))
         raise ConfigError(
             f"{name} must be a parallel environment; got one in which agents take turns (AEC). Turn-based games are "
-            "not supported. If all agents act in every cycle and the environment moves on at its end only, set "
-            "metadata['is_parallelizable'] = True, or convert it in a task.factory of yours with "
+            "not supported. If all agents act in every cycle and the environment advances only at its end, set "
+            "metadata['is_parallelizable'] = True, or convert it in a task.factory of your own with "
             "pettingzoo.utils.conversions.aec_to_parallel."
         )
     if isinstance(env, gymnasium.Env):
         raise ConfigError(
-            f"{name} must be an environment of several agents; got {env}, a Gymnasium environment of one. Train it "
-            "with a library for single agents, or wrap it as a PettingZoo ParallelEnv in a task.factory of yours."
+            f"{name} must be an environment of several agents; got {env}, a single-agent Gymnasium environment. "
+            "Train it with a library for single agents, or wrap it as a PettingZoo ParallelEnv in your own "
+            "task.factory."
         )
     raise ConfigError(f"{name} must make a PettingZoo ParallelEnv or a TorchRL EnvBase; it made {type(env).__name__}.")
 

@@ -34,10 +34,10 @@ def pettingzoo_drawer(env: EnvBase, task: TaskConfig) -> tuple[Callable[[], Pict
     if not isinstance(env, PettingZooWrapper):
         raise ConfigError(
             f"{name} must make a PettingZoo environment or TorchRL's VmasEnv to be drawn; it made a "
-            f"{type(env).__name__}. Draw episodes of it yourself: masac.load_policy has the policy."
+            f"{type(env).__name__}. Draw its episodes yourself; masac.load_policy loads the policy."
         )
     raw = cast(Any, env)._env
-    if getattr(raw, "render_mode", None) != "rgb_array":  # user's environments need not have the attribute
+    if getattr(raw, "render_mode", None) != "rgb_array":  # a user's environment need not have the attribute
         raise ConfigError(
             f"{name} must make an environment with render_mode='rgb_array' to be drawn; got "
             f"{getattr(raw, 'render_mode', None)!r}. Give the function a parameter render_mode, and the environment an "
@@ -51,6 +51,6 @@ def _checked(picture: Any, name: str) -> Picture:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (3, 4):
         raise RunFailedError(
             f"{name} must render a picture [H, W, 3] of bytes; got {type(picture).__name__} of shape "
-            f"{list(array.shape)} and dtype {array.dtype}. Mend the render method of the environment."
+            f"{list(array.shape)} and dtype {array.dtype}. Correct the render method of the environment."
         )
     return np.ascontiguousarray(array[..., :3])

@@ -1,4 +1,4 @@
-"""What PettingZoo's own environments get wrong, put right around them."""
+"""Fixes for bugs in PettingZoo's own environments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pettingzoo.utils.wrappers import BaseParallelWrapper
 
 
 def repair(env: ParallelEnv[Any, Any, Any]) -> ParallelEnv[Any, Any, Any]:
-    """``env``, in a wrapper where it needs one."""
+    """``env``, in a wrapper if it needs one."""
     if env.metadata.get("name") == "knights_archers_zombies_v11":
         return ZombiesFromTheStart(env)
     return env
@@ -18,11 +18,11 @@ def repair(env: ParallelEnv[Any, Any, Any]) -> ParallelEnv[Any, Any, Any]:
 class ZombiesFromTheStart(BaseParallelWrapper):
     """knights_archers_zombies with a spawn timer that starts with the episode.
 
-    PettingZoo 1.27 lets it run on from the last one, so that not even the seed of an episode decides what happens.
+    In PettingZoo 1.27 the timer continues from the last episode, so the seed does not determine an episode.
     """
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Start an episode, and its timer."""
+        """Start an episode and its timer."""
         timer = getattr(self.unwrapped, "zombie_spawn_interval", None)
         if timer is not None:
             timer.reset()

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PETTINGZOO_EXTRA = 'pip install "masac[pettingzoo]"'
-"""What installs the environments that the presets are for, wherever masac itself came from."""
+"""Installs the environments of the presets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,9 @@ class Family:
     """Environments that are installed together.
 
     Args:
-        package: what their modules are in.
-        needs: modules they import.
-        install: the line that installs what they need.
+        package: the package of their modules.
+        needs: modules that they import.
+        install: the command that installs what they need.
     """
 
     package: str
@@ -28,12 +28,12 @@ class Family:
 
     @property
     def missing(self) -> list[str]:
-        """What they need and is not installed."""
+        """The modules that they need and that are not installed."""
         return [name for name in self.needs if find_spec(name) is None]
 
     @property
     def modules(self) -> list[str]:
-        """The modules with a parallel environment, where the package is installed."""
+        """The modules with a parallel environment, if the package is installed."""
         top, *folders = self.package.split(".")
         spec = find_spec(top)
         if spec is None or spec.origin is None:
@@ -75,7 +75,7 @@ def short_names() -> dict[str, str]:
 
 
 def hint(name: str) -> str:
-    """What to do about a name that is no installed environment: another version, another package, an installation."""
+    """What to do about an unknown name: another version, another package, or an installation."""
     if name.startswith(("mpe.", "pettingzoo.mpe.")):
         module = short_names().get(short_name(name), f"mpe2.{name.rpartition('.')[2]}")
         return f"MPE moved to the package mpe2: {module}. {_installation('mpe2')}".strip()

@@ -1,4 +1,4 @@
-"""PettingZoo's parallel environments as TorchRL's ``PettingZooWrapper`` takes them."""
+"""PettingZoo's parallel environments, prepared for TorchRL's ``PettingZooWrapper``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wrap(raw: ParallelEnv[Any, Any, Any]) -> EnvBase:
     """A PettingZoo environment as a TorchRL one.
 
     Raises:
-        ConfigError: for agents, observations or actions that cannot be written as tensors.
+        ConfigError: for agents, observations or actions that cannot be represented as tensors.
     """
     groups = read_agent_groups(raw)
     with warnings.catch_warnings():
@@ -39,21 +39,20 @@ def wrap(raw: ParallelEnv[Any, Any, Any]) -> EnvBase:
 
 
 class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
-    """A PettingZoo environment without what TorchRL's wrapper stumbles over.
+    """A PettingZoo environment in the form that TorchRL's wrapper requires.
 
-    - What ``reset`` and ``step`` return is complete, as :mod:`masac.envs.parallel_api` reads it.
-    - Of the infos an ``action_mask`` is all that is left: others come and go, and need not be numbers.
-    - Actions of agents that are gone are not passed on. Agents that come later see zeros until then.
+    - ``reset`` and ``step`` return complete dicts (see :mod:`masac.envs.parallel_api`).
+    - Infos contain only the ``action_mask``: other entries may change between steps and need not be numbers.
+    - Actions of agents that left are dropped. Agents that enter later observe zeros until then.
     - Spaces other than Box and Dict become vectors as in Gymnasium's ``flatten``, with images divided by
-      :func:`image_divisor`; choices start at 0; continuous actions are vectors of float32, and kept within their
-      bounds.
+      :func:`image_divisor`; choices start at 0; continuous actions are float32 vectors, clipped to their bounds.
     - An action mask is one vector, all True for an agent that ended; continuous actions have none.
 
     Args:
-        env: that lists its ``possible_agents``.
+        env: lists its ``possible_agents``.
 
     Raises:
-        ConfigError: for spaces that cannot be written as tensors.
+        ConfigError: for spaces that cannot be represented as tensors.
     """
 
     def __init__(self, env: ParallelEnv[Any, Any, Any]) -> None:
@@ -64,16 +63,16 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
             if isinstance(space, Dict) and isinstance(self._done[agent], Box):
                 space.spaces.pop(ACTION_MASK, None)
         self._groups = read_agent_groups(env)
-        self._masked_by_info: frozenset[Any] | None = None  # known from the first reset on
+        self._masked_by_info: frozenset[Any] | None = None  # known after the first reset
         self._warned = False
-        self._over: set[Any] = set()  # who terminated in the last step and stayed among the agents
+        self._over: set[Any] = set()  # agents that terminated in the last step and stayed
 
     def observation_space(self, agent: Any) -> Space[Any]:
-        """The space of what :meth:`reset` and :meth:`step` return."""
+        """The space of the observations that :meth:`reset` and :meth:`step` return."""
         return self._seen[agent]
 
     def action_space(self, agent: Any) -> Space[Any]:
-        """The space of what :meth:`step` takes."""
+        """The space of the actions that :meth:`step` takes."""
         return self._done[agent]
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -93,7 +92,7 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
         return seen, masks
 
     def step(self, actions: dict[Any, Any]) -> Any:
-        """A step of the agents that are there."""
+        """Step the agents that are present."""
         acted = list(self.env.agents)
         returned = self.env.step({agent: _act(self.env.action_space(agent), actions[agent]) for agent in acted})
         agents = read_agents(self.env, self._seen)
@@ -122,7 +121,7 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
         return seen, masks
 
     def _see(self, agent: Any, observation: Any, *, lives: bool) -> Any:
-        """An observation in the space that this environment says; zeros for one of the dead that is not."""
+        """An observation in this environment's space; zeros if that of an agent that ended is not in it."""
         space = self.env.observation_space(agent)
         try:
             return _see(space, read_observation(space, observation, agent))
@@ -132,17 +131,17 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
             return _zero(self._seen[agent])
 
     def _check_info(self, agent: Any, info: dict[Any, Any]) -> None:
-        """What is legal is told always or never."""
+        """Raise unless an agent has a mask in every step or in none."""
         always = agent in (self._masked_by_info or ())
         if always != (ACTION_MASK in info) and not isinstance(self._done[agent], Box):
             raise ConfigError(
                 f"the infos must have an {ACTION_MASK} of agent {agent!r} either in every step or in none; got "
                 f"{'one after a reset without' if not always else 'none after a reset with one'}. Return it from "
-                "reset() on, all True where everything is legal."
+                "reset() on, all True if every action is legal."
             )
 
     def _legal(self, agent: Any, told: Any, *, lives: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which choices an agent has, bool ``[D]``; all of them once it is over."""
+        """The legal choices of an agent, bool ``[D]``; all of them once it ended."""
         choices = _choices(self._done[agent])
         if not lives:
             return np.ones(choices, bool)
@@ -150,18 +149,18 @@ class ReadableEnv(BaseParallelWrapper[Any, Any, Any]):
         if mask.size != choices:
             raise ConfigError(
                 f"the action mask of agent {agent!r} must have {choices} entries, one per choice; got {mask.size}. "
-                "Mend the mask in the environment."
+                "Correct the mask in the environment."
             )
         if not mask.any():
             raise ConfigError(
-                f"the action mask of agent {agent!r} must allow an action; got {mask.tolist()}. Mend the "
-                "environment, or let the agent end."
+                f"the action mask of agent {agent!r} must allow an action; got {mask.tolist()}. Correct "
+                "the environment, or let the agent end."
             )
         return mask
 
 
 class Factors(MultiDiscrete):
-    """A ``MultiDiscrete`` that stays one also where all factors have as many choices, unlike TorchRL's others."""
+    """A ``MultiDiscrete`` that TorchRL does not convert to another spec if all factors have equally many choices."""
 
 
 @register_gym_spec_conversion(Factors)
@@ -170,7 +169,7 @@ def _convert_factors(spec: Factors, device: Any = None, **kwargs: Any) -> Tensor
 
 
 def _choices(space: Space[Any]) -> int:
-    """The entries of an action mask."""
+    """The number of entries of an action mask."""
     return int(space.n) if isinstance(space, Discrete) else int(cast(MultiDiscrete, space).nvec.sum())
 
 
@@ -188,18 +187,18 @@ def _seen_space(space: Any, agent: Any, *path: Any) -> Space[Any]:
         raise ConfigError(
             f"observations must be made of Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple; that of "
             f"{agent!r}{''.join(f'[{key!r}]' for key in path)} is in {type(space).__name__}. Choose another kind of "
-            "observation in task.kwargs, or translate it in a task.factory of yours."
+            "observation in task.kwargs, or convert it in a task.factory of your own."
         )
     return _flat_space(space)
 
 
 def image_divisor(space: Space[Any]) -> float:
-    """By what the numbers of an observation are divided: 255 where they are bytes that reach 255 (images)."""
+    """The divisor of the numbers of an observation: 255 for unsigned bytes up to 255 (images), else 1."""
     return 255.0 if isinstance(space, Box) and space.dtype == np.uint8 and bool((space.high == 255).any()) else 1.0
 
 
 def _flat_space(space: Space[Any]) -> Box:
-    """The space of what :func:`_flat` returns."""
+    """The space of the vectors that :func:`_flat` returns."""
     if isinstance(space, Dict | Tuple):
         parts = [_flat_space(part) for _, part in _parts(space)]
         dtype = np.result_type(*(cast(Any, part.dtype) for part in parts))
@@ -212,7 +211,7 @@ def _flat_space(space: Space[Any]) -> Box:
 
 
 def _flat(space: Space[Any], value: Any) -> np.ndarray[Any, Any]:
-    """A vector of all that is in a value, in the order of Gymnasium's ``flatten``; images are divided."""
+    """A vector of all numbers of a value, in the order of Gymnasium's ``flatten``; images are divided."""
     if isinstance(space, Dict | Tuple):
         return np.concatenate([_flat(part, value[key]) for key, part in _parts(space)])
     flat, divisor = cast(Any, flatten(space, value)), np.float32(image_divisor(space))
@@ -252,7 +251,7 @@ def _action_space(space: Any, agent: Any) -> Space[Any]:
         return Box(low, high, dtype=np.float32)
     raise ConfigError(
         f"actions must be in a Box of floats, Discrete, MultiDiscrete or MultiBinary; those of {agent!r} are in "
-        f"{space if isinstance(space, Space) else _kind(space)}. Translate them in a task.factory of yours."
+        f"{space if isinstance(space, Space) else _kind(space)}. Convert them in a task.factory of your own."
     )
 
 

@@ -1,4 +1,4 @@
-"""From a task to its environments."""
+"""Makes the environments of a task."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ def make_env(
     one_episode: bool = False,
     warns: bool = False,
 ) -> EnvBase:
-    """The environments of a task, as one.
+    """Make the environments of a task, as one vectorised environment.
 
     Args:
-        task: which environment, and how long an episode is at most.
+        task: the config of the task.
         num_envs: environments stepped at once.
         seed: of everything random in them.
         device: where its data is; where VMAS computes.
-        one_episode: whether environments may rest once their episode is over, until they are seeded again. Those that
-            step as one batch (VMAS) never do.
-        warns: whether to look for what trains, but hardly as meant (an ignored seed, say), and warn of it. That takes
-            two more resets.
+        one_episode: whether environments may stop after one episode until they are seeded again, to save time. VMAS
+            environments, which step as one batch, never do.
+        warns: whether to warn of likely mistakes in the environment, such as an ignored seed. This takes two resets.
 
     Returns:
         An environment with batch size ``[num_envs]``, or ``[W, num_envs // W]`` where ``W = task.num_workers``
         processes share the environments.
 
     Raises:
-        ConfigError: for a task that cannot be built. The message says what to change.
+        ConfigError: for a task that cannot be made. The message says what to change.
     """
     suite = suite_named(task.suite)
     with warn_if_slow(f"{task.suite}/{task.name}", suite.slow_hint):

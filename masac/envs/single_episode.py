@@ -1,4 +1,4 @@
-"""Environments for evaluation, which rest once their episode is over."""
+"""Environments for evaluation, which stop after one episode."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torchrl.envs import EnvBase, TransformedEnv
 
 
 class OneEpisode(TransformedEnv):
-    """``env`` for one episode after every seeding.
+    """``env`` for one episode per seed.
 
-    Where some environments of a batch end long before the last one, stepping them on for nothing can take most of an
-    evaluation. From its second reset on, this one hands out copies of its first observation and first step instead.
-    TorchRL's partial steps would be the standard way, but (0.14.1) do not get along with transforms that change the
-    shape of an observation, nor with processes of several environments each.
+    If some environments of a batch end long before the last one, stepping them further can take most of an evaluation.
+    From its second reset on, this one returns copies of its first observation and first step instead. TorchRL's partial
+    steps would be the standard way, but (in 0.14.1) they do not work with transforms that change the shape of an
+    observation, nor with processes of several environments each.
 
     Args:
         env: one environment, batch size ``[]``.
@@ -27,7 +27,7 @@ class OneEpisode(TransformedEnv):
         self._resting = False
 
     def set_seed(self, seed: int | None = None, static_seed: bool = False) -> int | None:
-        """Seed the environment; the next reset begins the episode."""
+        """Seed the environment; the next reset starts the episode."""
         self._first_observation = self._first_step = None
         self._resting = False
         return super().set_seed(seed, static_seed)

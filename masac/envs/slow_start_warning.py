@@ -1,4 +1,4 @@
-"""A word to somebody who waits for an environment to begin."""
+"""A warning while an environment takes long to start."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SECONDS = 60.0
-"""How long an environment may take to be made and reset before something is said."""
+"""The time to make and reset an environment before the warning."""
 
 
 @contextmanager
 def warn_if_slow(name: str, advice: str, *, seconds: float | None = None) -> Iterator[None]:
-    """Say on standard error if what is done meanwhile takes long. It goes on all the same.
+    """Warn on standard error if this context takes long. It continues nevertheless.
 
     Args:
         name: the environment.
         advice: what to change.
-        seconds: how long is long; None for :data:`SECONDS`.
+        seconds: until the warning; None for :data:`SECONDS`.
     """
     after = SECONDS if seconds is None else seconds
     timer = threading.Timer(after, lambda: print(_message(name, after, advice), file=sys.stderr, flush=True))
@@ -31,4 +31,4 @@ def warn_if_slow(name: str, advice: str, *, seconds: float | None = None) -> Ite
 
 
 def _message(name: str, seconds: float, advice: str) -> str:
-    return f"warning: {name} has not begun its first episode after {seconds:.0f} s, and is waited for. {advice}"
+    return f"warning: {name} has not begun its first episode after {seconds:.0f} s; still waiting. {advice}"

@@ -1,4 +1,4 @@
-"""What the numbers of an observation vector and of an action mean, in the environment's own terms."""
+"""What the numbers of observation vectors and actions mean in the environment's own terms."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationPart:
-    """The features ``offset`` to ``offset + size`` of one agent's observation vector.
+    """The features ``offset`` to ``offset + size`` of an agent's observation vector.
 
     Args:
-        path: the keys and indices that lead to it in what the environment observes for the agent; ``()`` for all of it.
-        offset: its first feature.
-        size: its features.
-        shape: what the environment has there.
-        dtype: of that.
-        encoding: ``"values"``, flattened in C order; ``"one-hot"``, a one-hot vector for each factor, side by side;
-            ``"gymnasium"``, as ``gymnasium.spaces.utils.flatten`` has it.
-        choices: one-hot: of each factor.
+        path: its keys and indices in the environment's observation; ``()`` for the whole observation.
+        offset: index of its first feature.
+        size: number of features.
+        shape: in the environment.
+        dtype: in the environment.
+        encoding: ``"values"``, flattened in C order; ``"one-hot"``, concatenated one-hot vectors of the factors;
+            ``"gymnasium"``, the result of ``gymnasium.spaces.utils.flatten``.
+        choices: one-hot: number of choices per factor.
         start: one-hot: the lowest choice of each factor.
-        divide_by: by which the flattened numbers are divided.
+        divide_by: divisor of the flattened numbers.
     """
 
     path: Path
@@ -48,13 +48,13 @@ class ObservationPart:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSpaces:
-    """What goes into and out of the agents of one group.
+    """Observations and actions of the agents of a group.
 
     Args:
         agents: their names, N of them.
-        parts: of one agent's observation vector, in order.
-        feature_names: of one agent's observation vector; None where the environment does not say.
-        action_shape: of one agent's action in the environment.
+        parts: of an agent's observation vector, in order.
+        feature_names: of an agent's observation vector; None if the environment does not name them.
+        action_shape: of an agent's action in the environment.
         action_start: discrete actions: the lowest choice of each factor.
         controls: VMAS's discrete actions: what each choice sets, ``u`` and (agents that speak) ``c`` after it.
     """
@@ -71,13 +71,13 @@ def read_spaces(task: TaskConfig) -> dict[str, GroupSpaces]:
     """The spaces of the groups of a task's environment, by group.
 
     Raises:
-        ConfigError: for a task that cannot be built, or an environment whose ``observation_names`` do not fit.
+        ConfigError: for a task that cannot be made, or an environment whose ``observation_names`` do not fit.
     """
     return suite_named(task.suite).read_spaces(task)
 
 
 def spaces_of_specs(env: EnvBase) -> dict[str, GroupSpaces]:
-    """The spaces of a TorchRL environment, which says no more than its specs do."""
+    """The spaces of a TorchRL environment, read from its specs."""
     names = getattr(env, "group_map", {})
     out = {}
     for group, leaves in VectorObservations(env).leaves.items():

@@ -1,4 +1,4 @@
-"""What a multi-agent TorchRL environment must have, and its observations as vectors."""
+"""Checks of multi-agent TorchRL environments, and their observations as vectors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torchrl.envs import EnvBase, Transform, TransformedEnv
 from masac.errors import ConfigError
 
 MAX_FEATURES = 20_000
-"""More than this is an image that a layer over all of its values would choke on."""
+"""Longer observations are images, which are too large for a dense layer."""
 
 
 def check_groups(env: EnvBase, name: str) -> None:
     """Raise :class:`ConfigError` unless every group has actions and observations with an agent axis.
 
     Args:
-        env: one, or a batch of them.
+        env: one environment or a batch.
         name: the override that names it.
     """
     actions, observations = env.full_action_spec_unbatched, env.full_observation_spec_unbatched
@@ -35,12 +35,12 @@ def check_groups(env: EnvBase, name: str) -> None:
             raise ConfigError(
                 f"{name} must make a multi-agent environment, with actions [N, ...] at (group, 'action') and "
                 f"observations [N, ...] at (group, 'observation') for groups of N agents; got actions "
-                f"{_shapes(actions)} and observations {_shapes(observations)}. Group them in a task.factory of yours."
+                f"{_shapes(actions)} and observations {_shapes(observations)}. Group them in your own task.factory."
             )
 
 
 def with_vectors(env: EnvBase, name: str) -> EnvBase:
-    """``env`` with :class:`VectorObservations`; itself where its observations are so already.
+    """``env`` with :class:`VectorObservations`; itself if its observations are float32 vectors.
 
     Raises:
         ConfigError: for a vector too long to learn from.
@@ -51,20 +51,20 @@ def with_vectors(env: EnvBase, name: str) -> EnvBase:
         if not 1 <= size <= MAX_FEATURES:
             raise ConfigError(
                 f"an observation must have 1 to {MAX_FEATURES:,} features; that of group {group!r} of {name} has "
-                f"{size:,}. Shrink images in a task.factory of yours, with SuperSuit's resize_v1 and "
-                "color_reduction_v0 say, or choose another kind of observation in task.kwargs."
+                f"{size:,}. Shrink images in a task.factory of your own, with SuperSuit's resize_v1 and "
+                "color_reduction_v0 for example, or choose another kind of observation in task.kwargs."
             )
     return TransformedEnv(env, transform) if transform.needed else env
 
 
 class VectorObservations(Transform):
-    """Everything below ``(group, "observation")`` as one vector an agent, ``[*B, N, F]`` in float32.
+    """Everything below ``(group, "observation")`` as one vector per agent, ``[*B, N, F]`` in float32.
 
-    The leaves of an observation (nested ones in the order of their keys) are flattened, cast to float32 and put side
-    by side. Unsigned bytes that reach 255 (images) are divided by 255, a choice becomes a one-hot vector.
+    The leaves of an observation (nested ones in the order of their keys) are flattened, cast to float32 and
+    concatenated. Unsigned bytes up to 255 (images) are divided by 255, and a choice becomes a one-hot vector.
 
     Args:
-        env: with groups whose observations have an agent axis.
+        env: its observations have an agent axis.
     """
 
     def __init__(self, env: EnvBase) -> None:
@@ -78,7 +78,7 @@ class VectorObservations(Transform):
 
     @property
     def needed(self) -> bool:
-        """Whether any observation is not a vector of float32 yet."""
+        """Whether any observation is not a float32 vector."""
         return any(
             list(leaves) != [(group, "observation")]
             or any(spec.dtype != torch.float32 or spec.ndim != self.n_batch_dims + 2 for spec in leaves.values())
@@ -95,7 +95,7 @@ class VectorObservations(Transform):
         return out
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
-        """The observation spec with vectors in it."""
+        """The observation spec with vectors."""
         assert isinstance(observation_spec, Composite)
         observation_spec = observation_spec.clone()
         for group, spec in self.vectors(observation_spec).items():
@@ -128,7 +128,7 @@ class VectorObservations(Transform):
 
     @staticmethod
     def divisor(spec: TensorSpec) -> float:
-        """What the numbers of a leaf are divided by."""
+        """The divisor of the numbers of a leaf."""
         space = spec.space
         is_image = spec.dtype == torch.uint8 and isinstance(space, ContinuousBox) and bool((space.high == 255).any())
         return 255.0 if is_image else 1.0

@@ -1,4 +1,4 @@
-"""From a task of the vmas suite to its environments."""
+"""Makes the environments of a task of the vmas suite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vmas.simulator.scenario import BaseScenario
 
 from masac.envs.config import TaskConfig
 from masac.envs.environment_warnings import in_main_process, warn_of_unused_keywords, warn_that_seed_is_ignored
-from masac.envs.unused_keywords import check_used, unused_keywords, watched
+from masac.envs.unused_keywords import unused_keywords, watched
 from masac.envs.vmas_env import VmasVectorEnv
 from masac.envs.vmas_names import close_names, vmas_scenarios
 from masac.errors import ConfigError
@@ -24,15 +24,12 @@ from masac.process.tracebacks import construction_error
 def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "cpu", warns: bool = False) -> EnvBase:
     """A vectorised VMAS environment.
 
-    VMAS is given no ``max_steps``, with which it would report the horizon as a termination.
-
     Args:
         task: scenario, its keywords and the horizon.
         num_envs: environments stepped at once.
         seed: of everything random in it.
         device: where VMAS computes.
-        warns: whether to warn of a seed that is ignored, for which all is reset twice, and of keywords that seem to be
-            used by nobody.
+        warns: whether to warn of an ignored seed, which takes two resets, and of keywords that seem not to be used.
 
     Raises:
         ConfigError: for an unknown scenario or keyword.
@@ -54,7 +51,7 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
             )
         except UserWarning as warning:
             if "passed but not used" not in str(warning):
-                raise  # another one, where warnings are errors
+                raise  # another warning, if warnings are errors
             made = scenario if isinstance(scenario, BaseScenario) else load(f"{scenario}.py").Scenario()
             raise unused_keywords(kwargs, f"the scenario {task.scenario!r}", _makers_of(type(made))) from None
         except (TypeError, AssertionError) as error:
@@ -66,17 +63,16 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
             raise
         except Exception as error:
             raise construction_error(f"task.scenario={task.scenario}", error, dict(task.kwargs)) from error
-    name, makers = f"the scenario {task.scenario!r}", _makers_of(type(env.vmas.scenario))
-    check_used(kwargs, name, makers)
     if warns and in_main_process():
-        warn_of_unused_keywords(kwargs, name, makers)
+        name = f"the scenario {task.scenario!r}"
+        warn_of_unused_keywords(kwargs, name, _makers_of(type(env.vmas.scenario)))
         if env.ignores_seed(seed):
             warn_that_seed_is_ignored(name)
     return env
 
 
 def _makers_of(scenario: type[BaseScenario]) -> list[Callable[..., Any]]:
-    """What gets a scenario's keywords: its own methods, and those that it inherits."""
+    """The methods that receive the keywords of a scenario, inherited ones too."""
     classes = [one for one in scenario.__mro__ if issubclass(one, BaseScenario) and one is not BaseScenario]
     names = ("make_world", "env_make_world")
     return [vars(one)[name] for one in classes for name in names if name in vars(one)]

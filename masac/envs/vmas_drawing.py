@@ -21,7 +21,7 @@ GL_LIBRARIES = ("EGL", "GL", "GLU")
 """The libraries that pyglet loads to draw without a screen."""
 
 GL_PACKAGES = "libegl1 libgl1 libglu1-mesa libgl1-mesa-dri libfontconfig1"
-"""The Debian packages with those, with a driver that needs no graphics card, and with what draws text."""
+"""The Debian packages with these libraries, a driver that needs no graphics card, and fonts."""
 
 
 def vmas_drawer(raw: Any) -> Callable[[], Picture]:
@@ -38,13 +38,13 @@ def _draw_vmas(raw: Any) -> Picture:
     try:
         with _get_cmap():
             return np.ascontiguousarray(raw.render(mode="rgb_array"))
-    except ImportError as error:  # what draws text is loaded with the first text
+    except ImportError as error:  # fonts are loaded with the first text
         raise _cannot_draw(str(error)) from error
 
 
 @contextmanager
 def _get_cmap() -> Iterator[None]:
-    """Meanwhile Matplotlib has what VMAS 1.5.2 draws densities with (sampling), and Matplotlib 3.9 has no more."""
+    """Give Matplotlib the function that VMAS 1.5.2 draws densities with (sampling); Matplotlib 3.9 removed it."""
     from matplotlib import cm, colormaps
 
     if "get_cmap" in vars(cm):
@@ -58,14 +58,14 @@ def _get_cmap() -> Iterator[None]:
 
 
 def _check_libraries() -> None:
-    """Open a small window nobody sees, in the way VMAS does: whatever fails here is not the scenario's fault."""
+    """Open a small invisible window as VMAS does: if this fails, the scenario is not the reason."""
     import pyglet
 
     missing = [name for name in GL_LIBRARIES if not _loads(name)] if sys.platform.startswith("linux") else []
     devices = 0 if missing else _count_egl_devices()
-    pyglet.options["headless"] = devices > 0  # before anything that opens windows is imported
+    pyglet.options["headless"] = devices > 0  # before a module that opens windows is imported
     if devices and not 0 <= pyglet.options["headless_device"] < devices:
-        pyglet.options["headless_device"] = 0  # VMAS takes it from CUDA_VISIBLE_DEVICES, which counts other devices
+        pyglet.options["headless_device"] = 0  # VMAS sets it from CUDA_VISIBLE_DEVICES, which numbers other devices
     try:
         from vmas.simulator.rendering import Viewer
 
@@ -93,13 +93,13 @@ def _count_egl_devices() -> int:
 
         count = cast(Any, egl).EGLint()
         cast(Any, eglext).eglQueryDevicesEXT(0, None, byref(count))
-    except ImportError:  # no EGL: macOS and Windows have windows of their own
+    except ImportError:  # macOS and Windows draw without EGL
         return 0
     return int(count.value)
 
 
 def _cannot_draw(reason: str) -> RunFailedError:
     return RunFailedError(
-        f"VMAS must have OpenGL and EGL to draw; {reason}. Install them, on Debian and Ubuntu with: apt-get install "
-        f"{GL_PACKAGES}. Training needs none of this."
+        f"OpenGL and EGL must be installed to draw VMAS environments; {reason}. On Debian and Ubuntu: apt-get install "
+        f"{GL_PACKAGES}. Training does not need them."
     )

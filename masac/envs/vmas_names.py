@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def vmas_scenarios() -> list[str]:
-    """The names of the scenarios of the installed VMAS: its main ones, MPE's and its debug ones."""
+    """The names of the scenarios of the installed VMAS, including those of MPE and for debugging."""
     spec = find_spec("vmas")
     if spec is None or spec.origin is None:
         return []
@@ -17,6 +17,6 @@ def vmas_scenarios() -> list[str]:
 
 
 def close_names(name: str, names: list[str]) -> str:
-    """A hint at the names closest to ``name``, or at all of them."""
+    """A hint with the names closest to ``name``, or with all names."""
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names)}."

@@ -1,1 +1,1 @@
-"""What `masac export` writes."""
+"""Files of `masac export`."""

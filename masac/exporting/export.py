@@ -1,4 +1,4 @@
-"""Trained policies as files that run without masac: ONNX, and PyTorch's own exported programs."""
+"""Writes trained policies as files that run without masac: ONNX and PyTorch's exported programs."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ def check_export_file(path: Path) -> None:
 def export_policy(
     saved: SavedPolicy, spaces: Mapping[str, GroupSpaces], path: Path, *, per_agent: bool = False
 ) -> list[Path]:
-    """Write the policy without noise of every group that learned, and what goes in and out of it.
+    """Write the policy of every group that learned, without noise, and a description of its inputs and outputs.
 
     Inputs are ``observation``, float32 ``[batch, N, F]``, and for groups with an action mask ``action_mask``, bool
-    ``[batch, N, D]``; the output is ``action``, in the environment's own form and units. Any batch size will do.
-    Beside every FILE there is a ``FILE.json`` with what the numbers of both mean (:func:`describe`).
+    ``[batch, N, D]``. The output is ``action``, in the environment's own form and units. Any batch size works.
+    A ``FILE.json`` beside every FILE says what the numbers mean (see :func:`describe`).
 
     Args:
         saved: the policy.
-        spaces: of the groups of its environment, by group.
-        path: the file, ``.onnx`` or ``.pt2``; where there are several to write, ``policy.GROUP.onnx`` for each.
-        per_agent: write the actor of one agent, whose inputs and outputs have no agent axis: one for a group whose
-            agents act alike, else ``policy.AGENT.onnx`` for each agent.
+        spaces: of its environment, by group.
+        path: the file, ``.onnx`` or ``.pt2``; several groups are written to ``policy.GROUP.onnx`` each.
+        per_agent: write actors of single agents, whose inputs and outputs have no agent axis: one per group if all its
+            agents act by the same network, else ``policy.AGENT.onnx`` for each agent.
 
     Returns:
         The files with policies.
 
     Raises:
-        ConfigError: for another suffix, without the packages for it, for actors that are not masac's own, or where the
-            file cannot be written.
+        ConfigError: for another suffix, missing packages, actors that are not masac's own, or a file that cannot be
+            written.
     """
     check_export_file(path)
     exports = [
@@ -86,22 +86,20 @@ def export_policy(
             beside = file.with_name(f"{file.name}.json")
             write_atomically(beside, lambda out, about=about: out.write(about.encode()))
         except OSError as error:
-            raise ConfigError(
-                f"an export must be a file that can be written; got {error}. Change it with -o."
-            ) from error
+            raise ConfigError(f"an export must be a writable file; got {error}. Change it with -o.") from error
     return files
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What one file holds.
+    """The contents of one file.
 
     Args:
-        name: what tells it from the others.
-        group: whose policy.
+        name: distinguishes it from other files.
+        group: the group of the policy.
         spaces: of the group.
-        agent: the place in the group of the one agent whose actor it is; None for the whole group.
-        agents: the names of those that act by it.
+        agent: the index in the group of the single agent; None for the whole group.
+        agents: the names of the agents that it is for.
     """
 
     name: str
@@ -112,7 +110,7 @@ class Export:
 
     @property
     def lead(self) -> tuple[int, ...]:
-        """Of every input and output, the dimensions after the batch: the agents, or none."""
+        """The dimensions of inputs and outputs after the batch: the number of agents, or none."""
         return (self.group.n_agents,) if self.agent is None else ()
 
 
@@ -127,7 +125,7 @@ def _exports_of(policy: Policy, group: GroupSpec, spaces: GroupSpaces, per_agent
 
 
 def _files(path: Path, names: Sequence[str]) -> list[Path]:
-    """A file for each name: ``path`` itself for one; characters that a file's name may not have become ``_``."""
+    """A file for each name, ``path`` itself for one. Characters that file names may not have become ``_``."""
     if len(names) == 1:
         return [path]
     files: list[Path] = []
@@ -139,11 +137,11 @@ def _files(path: Path, names: Sequence[str]) -> list[Path]:
 
 
 def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
-    """What goes in and out of an exported policy, and where it comes from; plain JSON.
+    """The inputs, outputs and origin of an exported policy, as plain JSON.
 
-    ``inputs.observation.parts`` says what the features of one agent are: where in the environment's observation they
-    come from (``path``), their place (``offset``, ``size``), and how they are written there (``encoding``,
-    ``divide_by``; :class:`~masac.envs.spaces.ObservationPart`).
+    ``inputs.observation.parts`` explains the features of an agent: their place in the environment's observation
+    (``path``) and in the vector (``offset``, ``size``), and their encoding (``encoding``, ``divide_by``; see
+    :class:`~masac.envs.spaces.ObservationPart`).
     """
     group, lead = export.group, ["batch", *export.lead]
     observation: dict[str, Any] = {"shape": [*lead, group.observation_dim], "dtype": "float32"}
@@ -167,7 +165,7 @@ def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
 
 
 def _as_json(value: Any, indent: str = "") -> str:
-    """JSON in which what fits on a line is on one."""
+    """JSON with short values on one line."""
     line = json.dumps(value)
     if len(indent) + len(line) <= 110 or not isinstance(value, dict | list):
         return line
@@ -215,7 +213,7 @@ def _takes_mask(group: GroupSpec) -> bool:
 
 
 def _example(export: Export) -> tuple[Tensor, ...]:
-    batch = 2  # neither 0 nor 1, which PyTorch takes for sizes that never change
+    batch = 2  # PyTorch would treat 0 and 1 as constant sizes
     observation = torch.zeros(batch, *export.lead, export.group.observation_dim)
     if not _takes_mask(export.group):
         return (observation,)
@@ -228,7 +226,7 @@ def _trace(plain: PlainPolicy, export: Export) -> torch.export.ExportedProgram:
 
 
 def _any_batch(export: Export) -> tuple[dict[int, Any], ...]:
-    """The dimensions that may have any size: the first, of each input."""
+    """The dimensions of any size: the first of each input."""
     return tuple({0: torch.export.Dim("batch", min=1)} for _ in _example(export))
 
 
@@ -248,7 +246,7 @@ def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
             example,
             input_names=names,
             output_names=["action"],
-            # Once more, for its name; the exporter warns of a second input with the same.
+            # Given again for its name; the exporter warns if a second input has the same.
             dynamic_shapes=(*_any_batch(export)[:1], *(None for _ in example[1:])),
             dynamo=True,
             verbose=False,
@@ -259,7 +257,10 @@ def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
 
 @contextmanager
 def _quiet_onnx_exporter() -> Iterator[None]:
-    """Without what PyTorch's ONNX exporter says of itself: it misses torchvision, and uses a class of its past."""
+    """Suppress what PyTorch's ONNX exporter logs about missing torchvision, and its own deprecated class.
+
+    The logger has a private name; an option of ``torch.onnx.export`` to be quiet would replace this.
+    """
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The policy of one group with plain tensors in and out, as PyTorch's exporters take it."""
+"""The policy of a group with plain tensors as inputs and outputs, as PyTorch's exporters require."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from masac.training.policies.tanh_normal import read_network, squash
 
 
 class PlainPolicy(nn.Module):
-    """From the observations of a group (or of one agent) to actions without noise, each from its own observation.
+    """Maps the observations of a group (or of one agent) to actions without noise.
 
-    It does what evaluation does: normalization, network, and for continuous actions the mean through tanh, scaled to
-    the bounds; for discrete ones the likeliest legal choice of every factor. Actions are as the environment takes them:
-    choices begin at its lowest ones, and each agent's action has the shape that it has there.
+    It computes what evaluation does: normalization, then the network, then for continuous actions the tanh of the mean,
+    scaled to the bounds, or for discrete ones the most probable legal choice of every factor. Actions have the
+    environment's form: choices start at its lowest ones, and an agent's action has its shape in the environment.
 
     Args:
-        network: to the mean and standard deviation, or to logits.
+        network: returns mean and standard deviation, or logits.
         normalizer: of observations.
         bounds: lowest and highest continuous actions, ``[N, d]`` (of one agent ``[d]``).
-        discrete: how a discrete action is written.
+        discrete: the encoding of discrete actions.
         spaces: of the group.
     """
 
@@ -63,10 +63,10 @@ class PlainPolicy(nn.Module):
 
         Args:
             observation: ``[B, N, F]``; of one agent ``[B, F]``.
-            action_mask: bool ``[B, N, D]`` (``[B, D]``), which choices are legal; all without one.
+            action_mask: bool ``[B, N, D]`` (``[B, D]``), the legal choices; all without one.
 
         Returns:
-            ``[B, N, *S]`` (``[B, *S]``), S the shape of one agent's action; one-hot actions are ``[B, N, D]``.
+            ``[B, N, *S]`` (``[B, *S]``), where S is the shape of an agent's action; one-hot actions are ``[B, N, D]``.
         """
         out = self.network(observation if self.normalizer is None else self.normalizer(observation))
         if self.discrete is None:
@@ -82,16 +82,16 @@ class PlainPolicy(nn.Module):
 def make_plain_policy(
     policy: Policy, group: GroupSpec, spaces: GroupSpaces, *, agent: int | None = None
 ) -> PlainPolicy:
-    """The plain policy of a group or of one of its agents, with copies of the weights that want no gradients.
+    """The plain policy of a group or of one of its agents, with copies of the weights without gradients.
 
     Args:
         policy: of the run.
-        group: whose.
+        group: the group.
         spaces: of the group.
-        agent: its place in the group; None for all of them.
+        agent: its index in the group; None for all agents.
 
     Raises:
-        ConfigError: for a group without an actor, or with one that is not masac's own.
+        ConfigError: if the group has no actor, or one that is not masac's own.
     """
     network, normalizer = _own_actor(policy, group), dict(policy.normalizers.items()).get(group.name)
     bounds = None if group.discrete is not None else action_bounds(cast(Bounded, group.action_spec))
@@ -103,10 +103,10 @@ def make_plain_policy(
 
 
 def acts_alike(policy: Policy, group: GroupSpec) -> bool:
-    """Whether all agents of a group act as one another where they observe the same.
+    """Whether all agents of a group act alike when they observe the same.
 
     Raises:
-        ConfigError: for a group without an actor, or with one that is not masac's own.
+        ConfigError: if the group has no actor, or one that is not masac's own.
     """
     network = _own_actor(policy, group)
     return group.n_agents == 1 or (network.share_params and not network.position_dependent)
@@ -115,15 +115,15 @@ def acts_alike(policy: Policy, group: GroupSpec) -> bool:
 def _own_actor(policy: Policy, group: GroupSpec) -> ActorNetwork:
     if group.name not in policy.actors:
         raise ConfigError(
-            f"a policy to export must be of a group that learned; {group.name!r} acts at random. "
+            f"an exported policy must be of a group that learned; {group.name!r} acts at random. "
             f"Groups that learned: {', '.join(policy.actors)}."
         )
     actor = policy.actors[group.name]
     network = read_network(actor)
     if network is None:
         raise ConfigError(
-            "an actor to export must be one that masac.make_tanh_normal_actor or masac.make_categorical_actor made; "
-            f"that of group {group.name!r} is a {type(actor).__name__} of another kind. Export yours with torch.export."
+            "an exported actor must be from masac.make_tanh_normal_actor or masac.make_categorical_actor; that of "
+            f"group {group.name!r} is another {type(actor).__name__}. Export it yourself with torch.export."
         )
     return network
 
@@ -145,9 +145,9 @@ def _choose(logits: Tensor, legal: Tensor | None, actions: DiscreteActions) -> T
 
 
 def _likeliest(logits: Tensor, legal: Tensor) -> Tensor:
-    """The legal choice with the largest logit; of all choices, where none is legal.
+    """The legal choice with the largest logit, or of all choices if none is legal.
 
-    As ``functional.discrete_policy`` has it, in operations that ONNX Runtime knows (no ``where`` of booleans).
+    Equals ``functional.discrete_policy``, in operations that ONNX Runtime supports (no ``where`` of booleans).
     """
     among_legal = torch.where(legal, logits, torch.full_like(logits, -torch.inf))
     return torch.where(legal.any(-1, keepdim=True), among_legal, logits).argmax(-1)

@@ -1,1 +1,1 @@
-"""What `masac render` draws."""
+"""Videos of `masac render`."""

@@ -1,4 +1,4 @@
-"""Environments with pictures of what goes on in them, drawn without a screen."""
+"""Environments that can be drawn, without a screen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnEnv:
-    """An environment and its pictures.
+    """An environment and a function that draws it.
 
     Args:
         env: batch size ``[1]``.
-        draw: a picture of it as it is now.
-        fps: steps a second that it is meant to be watched at; None where it does not say.
+        draw: returns a picture of the current state.
+        fps: its intended number of steps per second; None if it has none.
     """
 
     env: EnvBase
@@ -34,15 +34,15 @@ class DrawnEnv:
 
 
 def make_drawn_env(task: TaskConfig, *, seed: int) -> DrawnEnv:
-    """One environment of a task, to be watched.
+    """Make one environment of a task to be drawn.
 
     Args:
-        task: which environment; PettingZoo's are made with ``render_mode="rgb_array"``.
+        task: the config; PettingZoo environments are made with ``render_mode="rgb_array"``.
         seed: of everything random in it.
 
     Raises:
         ConfigError: for an environment that cannot be drawn.
-        RunFailedError: where the libraries that VMAS draws with are missing.
+        RunFailedError: if the libraries that VMAS draws with are missing.
     """
     suite = suite_named(task.suite)
     task = suite.drawn(task)
@@ -60,7 +60,7 @@ def can_draw(task: TaskConfig) -> bool:
     """Whether a task's environment can be drawn, by making one if its suite does not say.
 
     Args:
-        task: which environment.
+        task: the config.
     """
     if suite_named(task.suite).draws_all:
         return True

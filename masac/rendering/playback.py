@@ -1,4 +1,4 @@
-"""Episodes of a policy to look at, picture by picture."""
+"""Episodes of a policy, as pictures."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from masac.training.policies.policy import Policy
 
 
 class Playback:
-    """Plays episodes while it is iterated over: a picture of every first state, and one after every step.
+    """Plays episodes while it is iterated over; yields a picture of each first state and one after each step.
 
     Args:
-        policy: acts.
-        drawn: the environment; the first episode follows its seed, each other one the episode before.
-        episodes: how many.
-        max_steps: steps of an episode at most; None leaves its end to the environment.
-        stochastic: whether actions are drawn from the policy, which else acts without noise.
+        policy: selects the actions.
+        drawn: the environment; the first episode starts from its seed.
+        episodes: number of episodes.
+        max_steps: maximum length of an episode; None leaves its end to the environment.
+        stochastic: whether actions are sampled from the policy; else it acts without noise.
 
     Attributes:
-        lengths: steps of the episodes so far.
-        returns: by group, the mean return of its agents in the episodes so far.
+        lengths: numbers of steps of the episodes so far.
+        returns: by group, the mean return per agent of each episode so far.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Playback:
             returns.append(0.0)
         done = False
         while not done and self.lengths[-1] != self.max_steps:
-            # Not step_and_maybe_reset: the picture of a last state would be that of the next episode's first one.
+            # With step_and_maybe_reset the last picture would show the first state of the next episode.
             with torch.no_grad(), set_exploration_type(self.exploration):
                 stepped = self.drawn.env.step(self.policy(data))
             for group in self.policy.groups:

@@ -1,4 +1,4 @@
-"""Pictures one after another, as files: mp4 (PyAV), gif (Pillow)."""
+"""Writes pictures as video files: mp4 (with PyAV), gif (with Pillow)."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def can_write_mp4() -> bool:
 
 
 def write_video(path: Path, pictures: Iterable[Picture], *, fps: float) -> None:
-    """Write a video, in the format its suffix says, while the pictures come.
+    """Write a video in the format of its suffix, while the pictures are made.
 
     Args:
-        path: the file; its folder is made if need be.
-        pictures: at least one, all of one size.
-        fps: pictures a second. A gif counts in hundredths of a second, and has 50 at most.
+        path: the file; missing folders are made.
+        pictures: at least one, all of the same size.
+        fps: pictures per second. A gif counts in hundredths of a second and has at most 50.
 
     Raises:
-        ConfigError: for another suffix, without the library for it, or where the file cannot be written.
-        RunFailedError: for pictures of several sizes.
+        ConfigError: for another suffix, a missing library, or a file that cannot be written.
+        RunFailedError: for pictures of different sizes.
     """
     check_video_file(path)
     write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_gif
@@ -58,7 +58,7 @@ def write_video(path: Path, pictures: Iterable[Picture], *, fps: float) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Before the first picture: what is raised later may come from the environment."""
+    """Raise before the first picture, as later errors may come from the environment."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -66,13 +66,11 @@ def _check_writable(path: Path) -> None:
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(f"no permission to write in {str(path.parent)!r}")
     except OSError as error:
-        raise ConfigError(
-            f"a video must be a file that can be written; got {error}. Change it with -o FILE."
-        ) from error
+        raise ConfigError(f"a video must be a writable file; got {error}. Change it with -o FILE.") from error
 
 
 def scaled(pictures: Iterable[Picture], width: int) -> Iterator[Picture]:
-    """Pictures ``width`` pixels wide, their sides in the same proportion."""
+    """Pictures scaled to ``width`` pixels, with the same aspect ratio."""
     for picture in pictures:
         height = max(round(picture.shape[0] * width / picture.shape[1]), 1)
         yield np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
@@ -84,29 +82,29 @@ def _of_one_size(pictures: Iterable[Picture]) -> Iterator[Picture]:
         shape = shape or picture.shape
         if picture.shape != shape:
             raise RunFailedError(
-                f"the pictures of a video must have one size; got {list(picture.shape)} after {list(shape)}. "
-                "Mend the render method of the environment."
+                f"the pictures of a video must have the same size; got {list(picture.shape)} after {list(shape)}. "
+                "Correct the render method of the environment."
             )
         yield picture
 
 
 def _write_gif(out: BinaryIO, pictures: Iterator[Picture], fps: float) -> None:
     images = (Image.fromarray(picture).quantize(COLORS_IN_GIF, dither=Image.Dither.NONE) for picture in pictures)
-    hundredths = max(round(100 / fps), 2)  # browsers slow down what is faster
+    hundredths = max(round(100 / fps), 2)  # browsers slow down faster ones
     next(images).save(
         out, format="gif", save_all=True, append_images=images, duration=10 * hundredths, loop=0, optimize=True
     )
 
 
 def _write_mp4(out: BinaryIO, pictures: Iterator[Picture], fps: float) -> None:
-    import av  # imported when needed: an extra
+    import av  # imported here as it is optional
 
     first = next(pictures)
-    # By its name: to put the index in front (faststart), FFmpeg opens the file a second time.
+    # By name, as FFmpeg opens the file a second time to put the index first (faststart).
     with av.open(out.name, "w", format="mp4", options={"movflags": "+faststart"}) as file:
         stream = cast(Any, file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000)))
         stream.height, stream.width = (side + side % 2 for side in first.shape[:2])  # yuv420p halves both sides
-        stream.pix_fmt = "yuv420p"  # what every player shows
+        stream.pix_fmt = "yuv420p"  # supported by every player
         for picture in chain([first], pictures):
             odd = [(0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)]
             frame = av.VideoFrame.from_ndarray(np.pad(picture, odd, mode="edge"), format="rgb24")

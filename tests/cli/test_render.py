@@ -30,7 +30,7 @@ def test_a_vmas_episode(tmp_path, capsys):
     assert [picture.shape for picture in pictures] == [(102, 102, 3)] * 6
     assert fps == 15
     said = capsys.readouterr().out
-    assert said.startswith(f"{run / 'episode.mp4'}: 1 episode, 5 steps, return per agent: agents ")
+    assert said.startswith(f"{run / 'episode.mp4'}: 1 episode, 5 steps, mean return per agent: agents ")
     assert len(said.splitlines()) == 1
 
 
@@ -41,7 +41,7 @@ def test_options_of_a_pettingzoo_episode(tmp_path, capsys):
     pictures, fps = read(file)
     assert [int(picture[0, 0, 0]) // 20 for picture in pictures] == [0, 1, 2, 0, 1, 2]
     assert fps == 4  # the environment's own
-    assert capsys.readouterr().out == f"{file}: 2 episodes, 4 steps, return per agent: a 2\n"
+    assert capsys.readouterr().out == f"{file}: 2 episodes, 4 steps, mean return per agent: a 2\n"
     main(["render", str(run), "-o", str(file), "--fps", "20", "--checkpoint", str(run / "policy.pt")])
     assert read(file)[1] == 20
 

@@ -52,7 +52,7 @@ def test_a_task_is_described_by_its_groups(tasks):
         ["agent", "1", "14", "features", "discrete,", "5", "choices"],
     ]
     assert "  adversary are adversary_0, adversary_1, adversary_2\n  agent is agent_0\n" in out
-    assert "horizon: the environment's own" in out
+    assert "horizon: that of the environment" in out
     assert "masac train task=pettingzoo/simple_tag\n" in out
 
 

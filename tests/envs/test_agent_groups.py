@@ -74,7 +74,7 @@ def test_no_agent_is_lost_where_names_of_groups_meet():
 def test_an_agent_that_is_listed_twice_is_an_error():
     with pytest.raises(ConfigError, match="possible_agents of the environment must list every agent once; got 'a_0' 2"):
         groups_of("a_0", "a_1", "a_0")
-    with pytest.raises(ConfigError, match="agents of a scenario must have names of their own"):
+    with pytest.raises(ConfigError, match="agents of a scenario must have different names"):
         vmas_groups(["a_0", "a_0"])
 
 

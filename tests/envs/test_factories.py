@@ -117,7 +117,7 @@ def test_agents_are_grouped_by_their_names_before_the_number():
         ),
         ("sequence", {}, r"that of 'a_0'\['list'\] is in Sequence"),
         ("dict_actions", {}, r"actions must be in a Box of floats, Discrete, .*'a_0' are in Dict"),
-        ("no_agents", {}, r"must list all agents it may ever have in possible_agents; ScriptedDeaths lists none"),
+        ("no_agents", {}, r"must list all agents that it may ever have in possible_agents; ScriptedDeaths lists none"),
     ],
 )
 def test_spaces_that_cannot_be_used_are_errors(factory, kwargs, message):

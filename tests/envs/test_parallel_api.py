@@ -26,7 +26,10 @@ def play(raw, steps=5):
         (drops(OBSERVATIONS), r"observations of step\(\) must have one of agent 'a_1', which is among its.*no entry"),
         (drops(OBSERVATIONS, at=0), r"observations of reset\(\) must have one of agent 'a_1'.*leave it out of agents"),
         (says(OBSERVATIONS, None), r"observations of step\(\) must have one of agent 'a_1'.*got None"),
-        (drops(OBSERVATIONS, at=4), r"must have one of agent 'a_1', which is truncated: the value of its last"),
+        (
+            drops(OBSERVATIONS, at=4),
+            r"must have one of agent 'a_1', which is truncated: the critic target needs",
+        ),
         (drops(REWARDS), r"rewards of step\(\) must have a number for agent 'a_1', which acted; got no entry"),
         (says(REWARDS, None), r"rewards of step\(\) must have a number for agent 'a_1'.*got None"),
         (says(REWARDS, "1"), r"rewards .* got '1'"),
@@ -44,7 +47,7 @@ def play(raw, steps=5):
             r"got 'b' among the observations of reset\(\), but only 'a_0'",
         ),
         (says(OBSERVATIONS, np.zeros(2), agent="b"), r"got 'b' among the observations of step\(\)"),
-        (returns(({}, {}, {}, {})), r"must return five dicts, .*; got 4 values .* old done is terminations and"),
+        (returns(({}, {}, {}, {})), r"must return five dicts, .*; got 4 values .* replace the old done"),
         (returns(None), r"must return five dicts, .*; got NoneType"),
         (returns({"a_0": 1, "a_1": 1}, at=0), r"reset\(\) of the environment must return two dicts.*; got dict"),
     ],
@@ -155,14 +158,14 @@ def test_agents_that_end_and_stay_are_warned_of():
             out[TERMINATIONS]["a_1"] = True
         return out
 
-    with pytest.warns(EnvironmentWarning, match="agent 'a_1' terminated in two steps in a row and is still in agents"):
+    with pytest.warns(EnvironmentWarning, match="agent 'a_1' terminated in two consecutive steps and is still in"):
         play(Walkers(spoil=spoil), steps=4)
 
 
 def test_an_environment_without_agents_is_an_error():
     env = Walkers()
     env.reset = lambda seed=None, options=None: ({}, {})
-    with pytest.raises(ConfigError, match=r"must keep the agents that are there in a list, agents; Walkers has none"):
+    with pytest.raises(ConfigError, match=r"must keep the agents that are present in a list, agents; Walkers has none"):
         play(env)
 
 

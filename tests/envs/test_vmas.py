@@ -120,7 +120,7 @@ def test_a_scenario_of_ones_own_that_is_none_is_an_error(name, message):
 def test_an_unknown_keyword_of_a_scenario_is_an_error():
     with pytest.raises(
         ConfigError,
-        match=r"task.kwargs must be keywords of the scenario 'navigation'; got n_agnets, which it never looks at. "
+        match=r"task.kwargs must be keywords of the scenario 'navigation'; got n_agnets, which it never looks up. "
         r"Did you mean n_agents\?$",
     ):
         make(TaskConfig(kwargs={"n_agnets": 3, "collisions": False}))

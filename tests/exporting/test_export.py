@@ -301,7 +301,7 @@ def test_actors_that_are_not_masacs_own_are_named(tmp_path, kind):
             distribution_class=distribution,
         )
     saved = replace(saved, policy=Policy(saved.policy.groups, {"shared": own}, {}))
-    with pytest.raises(ConfigError, match=r"an actor to export must be .* that of group 'shared' is a"):
+    with pytest.raises(ConfigError, match=r"an exported actor must be .* that of group 'shared' is a"):
         export_policy(saved, SPACES, tmp_path / "policy.pt2")
     assert list(tmp_path.iterdir()) == []
 
@@ -311,7 +311,7 @@ def test_mistakes_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"must end in \.onnx or \.pt2; got 'policy\.pth'"):
         export_policy(saved, SPACES, tmp_path / "policy.pth")
     (tmp_path / "policy.pt2").mkdir()
-    with pytest.raises(ConfigError, match=r"a file that can be written; .*Is a directory"):
+    with pytest.raises(ConfigError, match=r"a writable file; .*Is a directory"):
         export_policy(saved, SPACES, tmp_path / "policy.pt2")
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     with pytest.raises(

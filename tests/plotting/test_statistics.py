@@ -32,7 +32,7 @@ def test_a_run_that_is_not_a_number_is_not_cut_away():
 
 
 def test_no_values_have_no_mean():
-    with pytest.raises(ValueError, match="at least; got none"):
+    with pytest.raises(ValueError, match="at least one number; got none"):
         interquartile_mean([])
 
 

@@ -62,7 +62,7 @@ def test_a_video_is_whole_or_not_there(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
 def test_pictures_must_have_one_size(tmp_path, name):
     several = [*gray(), *gray(10, 10)]
-    with pytest.raises(RunFailedError, match=r"one size; got \[10, 10, 3\] after \[20, 32, 3\]"):
+    with pytest.raises(RunFailedError, match=r"the same size; got \[10, 10, 3\] after \[20, 32, 3\]"):
         write_video(tmp_path / name, several, fps=10)
 
 
@@ -70,10 +70,10 @@ def test_mistakes_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"must end in \.mp4 or \.gif; got 'a\.avi'"):
         write_video(tmp_path / "a.avi", gray(), fps=10)
     (tmp_path / "folder.gif").mkdir()
-    with pytest.raises(ConfigError, match=r"a file that can be written; .*is a directory"):
+    with pytest.raises(ConfigError, match=r"a writable file; .*is a directory"):
         write_video(tmp_path / "folder.gif", gray(), fps=10)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"a file that can be written; .*exists"):
+    with pytest.raises(ConfigError, match=r"a writable file; .*exists"):
         write_video(tmp_path / "file" / "a.gif", gray(), fps=10)
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'PyAV must be installed .* pip install "masac\[video\]", or write a \.gif'):
