@@ -1,8 +1,8 @@
 """The equations of Soft Actor-Critic for groups of agents: tensors in, tensors out.
 
 Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``D`` discrete actions of one agent (of all its factors side by
-side), ``*L`` leading dimensions. Nothing here knows a TensorDict, a config or a device. What an entry without weight
-holds never matters: entries are selected with ``torch.where``, because a product with 0 would keep their NaN
+side), ``*L`` leading dimensions. Nothing here knows a TensorDict, a config or a device. The content of an entry without
+weight never matters: entries are selected with ``torch.where``, because a product with 0 would keep their NaN
 (NaN * 0 = NaN), in the value and in the gradient.
 """
 
@@ -62,7 +62,7 @@ def masked_mean(values: Tensor, mask: Tensor | None = None, weights: Tensor | No
         total_weight = mask.expand_as(values).sum()
         return masked_sum(values, mask) / total_weight.clamp_min(1)
     total_weight = masked_sum(weights.expand_as(values), mask)
-    # Without any weight the sum above is 0, and so is the mean: divide by one instead of by nothing.
+    # Without any weight the sum is 0, and so is the mean: divide by 1.
     return masked_sum(values, mask, weights) / torch.where(
         total_weight > 0, total_weight, torch.ones_like(total_weight)
     )
@@ -88,7 +88,7 @@ def team_soft_state_value(q_value: Tensor, log_prob: Tensor, alpha: Tensor, acti
     """The soft value of a state for a team: ``V(s) = min_k Q_k(s, a) - Σ_{i acting} α_i log π_i(a_i|o_i)``.
 
     The joint policy is a product of the agents' policies, so its log-probability is their sum; the entropy term is
-    therefore a sum over agents, not a mean (a mean would weigh α by 1/N).
+    therefore a sum over agents, not a mean (a mean would weight α by 1/N).
 
     Args:
         q_value: ``min_k Q_k(s, a)``, ``[*B, 1]``.
@@ -103,7 +103,7 @@ def team_soft_state_value(q_value: Tensor, log_prob: Tensor, alpha: Tensor, acti
 
 
 def soft_td_target(reward: Tensor, ends: Tensor, next_value: Tensor, discount: Tensor | float) -> Tensor:
-    """The critic target: the reward, plus the discounted next value where the episode goes on.
+    """The critic target: the reward, plus the discounted next value where the agent continues.
 
     ``y = r + γ V(s')`` where ``ends`` is False and ``y = r`` exactly where it is True, whatever ``next_value`` holds
     there. Haarnoja et al. 2018, arXiv 1812.05905, equations 2 and 5.
@@ -131,14 +131,14 @@ def soft_td_lambda_target(
 ) -> Tensor:
     """The λ-return along trajectories, from the last step to the first.
 
-    ``y_t = r_t`` where an episode ends; ``y_t = r_t + γ V(s_{t+1})`` where the trajectory is cut; else
-    ``y_t = r_t + γ ((1 - λ) V(s_{t+1}) + λ y_{t+1})``. As in TorchRL, entropy enters by the values alone. Sutton and
-    Barto 2018, equation 12.18; not corrected for the policy that acted having been another.
+    ``y_t = r_t`` where ``ends`` is True; ``y_t = r_t + γ V(s_{t+1})`` where the trajectory is cut; else
+    ``y_t = r_t + γ ((1 - λ) V(s_{t+1}) + λ y_{t+1})``. As in TorchRL, entropy enters through the values only. Sutton
+    and Barto 2018, equation 12.18, without off-policy correction.
 
     Args:
         reward: ``[..., T, ...]``, in reward units.
         ends: True where nothing follows, of the shape of ``reward``.
-        cuts: True where step t + 1 does not follow on step t, of the shape of ``reward``; the last step is always cut.
+        cuts: True where step t + 1 does not follow step t, of the shape of ``reward``; the last step is always cut.
         next_value: ``V(s_{t+1})``, of the shape of ``reward``.
         discount: γ.
         lmbda: λ; 0 gives :func:`soft_td_target`.
@@ -182,7 +182,7 @@ def critic_loss(q_values: Tensor, target: Tensor, loss_function: str = "smooth_l
 
 
 def actor_loss(log_prob: Tensor, q_value: Tensor, alpha: Tensor) -> Tensor:
-    """What a policy minimizes: ``α log π(a|s) - min_k Q_k(s, a)``.
+    """The actor loss: ``α log π(a|s) - min_k Q_k(s, a)``.
 
     Haarnoja et al. 2018, arXiv 1812.05905, equation 7.
 
@@ -198,7 +198,7 @@ def actor_loss(log_prob: Tensor, q_value: Tensor, alpha: Tensor) -> Tensor:
 
 
 def team_actor_loss(log_prob: Tensor, q_value: Tensor, alpha: Tensor, alive: Tensor) -> Tensor:
-    """What the policies of a team minimize: ``Σ_{i alive} α_i log π_i(a_i|o_i) - min_k Q_k(s, a)``.
+    """The actor loss of a team: ``Σ_{i alive} α_i log π_i(a_i|o_i) - min_k Q_k(s, a)``.
 
     Args:
         log_prob: ``[*B, N, 1]``.
@@ -216,9 +216,9 @@ def discrete_policy(logits: Tensor, legal: Tensor | None, sizes: Sequence[int]) 
     """The log-probabilities of all actions under independent factors, over the legal ones only.
 
     Illegal actions have probability exactly 0 (and log-probability 0, so that no product is 0 * -inf), whatever their
-    logits hold: -inf, a large negative number, or NaN. An action whose logit is -inf is illegal too. Where that leaves
-    a factor no action, those that ``legal`` allows have equal logits; where it allows none (an agent that does not
-    act), all have.
+    logits: -inf, a large negative number, or NaN. An action with a logit of -inf is illegal too. If no action of a
+    factor is left, those that ``legal`` allows get equal logits; if it allows none (for an agent that does not act),
+    all actions do.
 
     Args:
         logits: unnormalized, ``[*L, D]``, the factors side by side.
@@ -226,7 +226,7 @@ def discrete_policy(logits: Tensor, legal: Tensor | None, sizes: Sequence[int]) 
         sizes: choices of each factor, adding up to ``D``.
 
     Returns:
-        Log-probabilities, probabilities and what is legal (bool), each ``[*L, D]``.
+        Log-probabilities, probabilities and legal actions (bool), each ``[*L, D]``.
     """
     legal = torch.ones_like(logits, dtype=torch.bool) if legal is None else legal
     log_probs, allowed = [], []
@@ -246,16 +246,16 @@ def draw_one_hot(probs: Tensor, sizes: Sequence[int]) -> Tensor:
     """Draw one choice of every factor.
 
     Args:
-        probs: ``[*L, D]``, of the factors side by side.
+        probs: ``[*L, D]``, the factors side by side.
         sizes: choices of each factor, adding up to ``D``.
 
     Returns:
-        One one-hot vector a factor side by side, ``[*L, D]``, of the dtype of ``probs``.
+        A one-hot vector per factor, side by side, ``[*L, D]``, of the dtype of ``probs``.
     """
     # The first of independent exponential clocks with rates π(a) to ring is a with probability π(a).
     clocks = probs / torch.empty_like(probs).exponential_()
     parts = clocks.split(list(sizes), -1)
-    # Not one_hot, which looks at the values first.
+    # Not one_hot, which reads the values first.
     return torch.cat([torch.zeros_like(part).scatter(-1, part.argmax(-1, keepdim=True), 1) for part in parts], -1)
 
 
@@ -264,7 +264,7 @@ def expectation(probs: Tensor, values: Tensor) -> Tensor:
 
     Args:
         probs: ``π(a|s)``, ``[*L, D]``.
-        values: ``x(a)``, ``[*L, D]``; anything where the probability is 0.
+        values: ``x(a)``, ``[*L, D]``; arbitrary where the probability is 0.
 
     Returns:
         ``[*L, 1]``.
@@ -276,7 +276,7 @@ def discrete_soft_state_value(q_values: Tensor, log_probs: Tensor, probs: Tensor
     """The soft value of a state, exactly: ``V(s) = Σ_a π(a|s) (min_k Q_k(s, a) - α log π(a|s))``.
 
     Christodoulou 2019, arXiv 1910.07207, equation 10 (with the minimum over critics). For several factors the sum runs
-    over the actions of each: it is exact for ``Q(s, a) = Σ_k Q_k(s, a_k)``, an approximation of any other Q.
+    over the actions of each: it is exact for ``Q(s, a) = Σ_k Q_k(s, a_k)``, an approximation for any other Q.
 
     Args:
         q_values: ``min_k Q_k(s, ·)``, ``[*B, N, D]``.
@@ -291,7 +291,7 @@ def discrete_soft_state_value(q_values: Tensor, log_probs: Tensor, probs: Tensor
 
 
 def discrete_actor_loss(q_values: Tensor, log_probs: Tensor, probs: Tensor, alpha: Tensor) -> Tensor:
-    """What a discrete policy minimizes, exactly: ``Σ_a π(a|s) (α log π(a|s) - min_k Q_k(s, a))``.
+    """The actor loss of a discrete policy, exactly: ``Σ_a π(a|s) (α log π(a|s) - min_k Q_k(s, a))``.
 
     Christodoulou 2019, arXiv 1910.07207, equation 12.
 
@@ -322,10 +322,9 @@ def max_entropy(legal: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: Tensor) -> Tensor:
-    """What the temperature minimizes: ``-log α (log π(a|s) + H̄)``.
+    """The temperature loss: ``-log α (log π(a|s) + H̄)``.
 
-    Haarnoja et al. 2018, arXiv 1812.05905, equation 18, with log α in the place of α: the common form, and
-    TorchRL's, whose gradient step is α times smaller.
+    Haarnoja et al. 2018, arXiv 1812.05905, equation 18, with log α in place of α, as is common and as in TorchRL.
 
     Args:
         log_alpha: ``[]`` or ``[N, 1]``.

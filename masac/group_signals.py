@@ -24,14 +24,14 @@ RewardReduction = Literal["mean", "sum"]
 
 @dataclass(frozen=True, kw_only=True)
 class EndRules:
-    """When an agent's or a team's episode is over, and whose reward counts.
+    """When the episode of an agent or a team is over, and whose reward counts.
 
     Args:
         terminated_reduction: ``"none"``, each agent's own flag; ``"any"``, one end ends all; ``"all"``, the team ends
             with its last member.
-        reward_reduction: None, each agent's own reward; ``"mean"`` or ``"sum"`` over all N agents, a dead one's counted
-            as 0, so that the unit of the team's reward does not change when an agent dies.
-        posthumous: with ``"all"`` and a value an agent: keep training a dead agent's value while its team lives.
+        reward_reduction: None, each agent's own reward; ``"mean"`` or ``"sum"`` over all N agents, with 0 for dead
+            agents, so that the unit of the team's reward does not change when an agent dies.
+        posthumous: with ``"all"`` and a value per agent: keep training a dead agent's value while its team lives.
     """
 
     terminated_reduction: TerminatedReduction
@@ -44,7 +44,7 @@ class EndRules:
         if self.posthumous and self.terminated_reduction != "all":
             raise ValueError(
                 "posthumous=True must come with terminated_reduction='all' (a dead agent's value has a future only "
-                f"while its team plays on); got terminated_reduction={self.terminated_reduction!r}."
+                f"while its team lives); got terminated_reduction={self.terminated_reduction!r}."
             )
 
 
@@ -55,14 +55,14 @@ class GroupSignals:
     Args:
         batch_size: ``*B``.
         n_agents: ``N``.
-        alive: who acts at the current state, bool ``[*B, N, 1]``.
+        alive: the agents that act in the current state, bool ``[*B, N, 1]``.
         has_no_mask: whether there is neither an agent mask nor a row mask: then ``alive`` is True everywhere.
-        alive_next: who acts at the next state (alive and not ended), bool ``[*B, N, 1]``.
-        rows: the rows that count, bool ``[*B, 1]``; None if all do. In the others nobody is alive.
-        terminated: as the data has it.
-        reward: as the data has it.
-        done: the flags after which another trajectory follows, the group's and the root's, where the data has them.
-        rules: how they become an agent's or a team's.
+        alive_next: the agents that act in the next state (alive and not ended), bool ``[*B, N, 1]``.
+        rows: the rows that count, bool ``[*B, 1]``; None if all do. In the others no agent is alive.
+        terminated: as in the data.
+        reward: as in the data.
+        done: the flags at the ends of trajectories, the group's and the root's, where the data has them.
+        rules: how signals are reduced over agents.
     """
 
     batch_size: torch.Size
@@ -78,31 +78,31 @@ class GroupSignals:
 
     @property
     def value_shape(self) -> tuple[int, ...]:
-        """The shape of a value an agent, ``[*B, N, 1]``."""
+        """The shape of values per agent, ``[*B, N, 1]``."""
         return (*self.batch_size, self.n_agents, 1)
 
     @property
     def team_shape(self) -> tuple[int, ...]:
-        """The shape of a value for the team, ``[*B, 1]``."""
+        """The shape of values of the team, ``[*B, 1]``."""
         return (*self.batch_size, 1)
 
     @property
     def living(self) -> Tensor | None:
-        """:attr:`alive`, or None where everybody is known to be alive: a mask that masks nothing costs time."""
+        """:attr:`alive`, or None if all agents are known to be alive, which saves the time of masking."""
         return None if self.has_no_mask else self.alive
 
     def alive_like(self, like: Tensor) -> Tensor:
-        """Who is alive, bool of the shape of ``like``: of a team, ``[*B, 1]``, whether any of its members is."""
+        """Living agents, bool of the shape of ``like``; for a team, ``[*B, 1]``, whether any member is alive."""
         return self.alive.any(dim=-2) if like.shape == self.team_shape else self.alive
 
     def trained(self, like: Tensor) -> Tensor:
-        """Whose value is trained: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
+        """The values that are trained: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
         if like.shape == self.team_shape:
             return self.alive.any(dim=-2)
         return self.alive.any(dim=-2, keepdim=True).expand(self.value_shape) if self.rules.posthumous else self.alive
 
     def ends(self, like: Tensor) -> Tensor:
-        """Whose value has no future: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
+        """The values without a future: bool of the shape of ``like``, ``[*B, N, 1]`` or ``[*B, 1]``."""
         how = self.rules.terminated_reduction
         if like.shape == self.team_shape:
             if how == "none":
@@ -110,16 +110,17 @@ class GroupSignals:
             return self._align("terminated", self.terminated, like, how)
         if how == "all" and not self.rules.posthumous:
             raise ValueError(
-                "terminated_reduction='all' with a value an agent must come with posthumous=True: otherwise an agent "
+                "terminated_reduction='all' with a value per agent must come with posthumous=True: otherwise an agent "
                 "that dies before its team bootstraps from a value that nothing trains. Pass posthumous=True, a team "
                 f"critic (values of shape {list(self.team_shape)}), or terminated_reduction='none' or 'any'."
             )
         return _ends_per_agent(self.terminated, self.alive, self.batch_size, self.n_agents, how)
 
     def ends_trajectory(self, like: Tensor) -> Tensor:
-        """After which steps of trajectories ``[..., T]`` no other step follows: bool of the shape of ``like``.
+        """The last steps of trajectories ``[..., T]``: bool of the shape of ``like``.
 
-        An agent's value goes on to the agent's end, a team's (and a posthumous one) to that of the last member.
+        The trajectory of an agent's value ends with the agent, that of a team (or a posthumous value) with its last
+        member.
         """
         if not self.done:
             raise KeyError(
@@ -135,7 +136,7 @@ class GroupSignals:
         lives = self.alive.any(dim=-2, keepdim=True) if of_team else self.alive
         lives = (lives.squeeze(-2) if like.shape == self.team_shape else lives).expand_as(like)
         time_dim = len(self.batch_size) - 1
-        # Who is dead in the next row has no value there to go on to.
+        # An agent that is dead in the next row has no value there.
         follows = torch.cat(
             [lives.narrow(time_dim, 1, lives.shape[time_dim] - 1), lives.narrow(time_dim, -1, 1)], time_dim
         )
@@ -149,7 +150,7 @@ class GroupSignals:
             if self.rules.posthumous and not team and self.reward.shape not in (self.batch_size, self.team_shape):
                 raise ValueError(
                     "posthumous=True must come with a team reward: a dead agent's value is the team's future, and its "
-                    f"own reward is not read; got a reward an agent, of shape {list(self.reward.shape)}. "
+                    f"own reward is not read; got a reward per agent, of shape {list(self.reward.shape)}. "
                     "Pass reward_reduction='mean' or 'sum'."
                 )
             return self._align("reward", self.reward, like, None)
@@ -186,14 +187,14 @@ def read_group_signals(
 ) -> GroupSignals:
     """Read the signals of a group: from the group where present, else from the root.
 
-    ``alive`` is the agent mask at the root (all True without one) in the rows that count, and False in the others, of
-    which ``rows``, bool ``[*B, 1]``, tells. The agent mask at ``next`` is never read: at a time limit
-    PettingZoo turns it False too, where an agent must still bootstrap. ``truncated`` is not read either: an episode
-    that was only cut short has a future. ``done`` says where trajectories end, for λ-returns.
+    ``alive`` is the agent mask of the current state (all True without one), and False in the rows that ``rows``, bool
+    ``[*B, 1]``, leaves out. The agent mask at ``next`` is never read: PettingZoo sets it to False at a time limit too,
+    where an agent must still bootstrap. ``truncated`` is not read either: an episode that was only cut off has a
+    future. ``done`` marks the ends of trajectories, for λ-returns.
 
     Raises:
-        KeyError: if there is no reward or no terminated flag.
-        ValueError: if a signal has a shape that fits neither the agents nor the team.
+        KeyError: without a reward or a terminated flag.
+        ValueError: if the shape of a signal fits neither the agents nor the team.
     """
     batch_size = tensordict.batch_size
     reward = read_next_signal(tensordict, reward_key, group, "reward")
@@ -227,17 +228,16 @@ def team_reward(
     """The reward of a team.
 
     Args:
-        reward: of the team, ``[*B]`` or ``[*B, 1]``, which stays as it is, or of every agent, ``[*B, N]`` or
-            ``[*B, N, 1]``.
+        reward: of the team, ``[*B]`` or ``[*B, 1]``, which is kept, or per agent, ``[*B, N]`` or ``[*B, N, 1]``.
         batch_size: ``*B``.
         n_agents: ``N``.
-        how: over all N agents, the dead counted as 0.
-        alive: who acts at the current state, bool in any of the four shapes.
+        how: over all N agents, with 0 for dead agents.
+        alive: the agents that act in the current state, bool in any of the four shapes.
 
     Returns:
         ``[*B, 1]``.
     """
-    # The sum skips the dead, whose entries may hold anything; the mean divides by all N, not by the living.
+    # The sum skips dead agents, whose entries may hold anything; the mean divides by all N, not by the living.
     total = reduce_over_agents(reward, batch_size, n_agents, "sum", mask=alive, name="reward")
     of_team = tuple(reward.shape) in (tuple(batch_size), (*batch_size, 1))
     return total if how == "sum" or of_team else total / n_agents
@@ -259,21 +259,21 @@ def living_rewards(data: TensorDictBase, group: GroupSpec) -> Tensor:
 
 
 def read_next_signal(tensordict: TensorDictBase, key: NestedKey, group: NestedKey, name: str) -> Tensor:
-    """The signal at ``("next", key)``; for a key in the group that is not there, the one of that name at the root."""
+    """The signal at ``("next", key)``; if a key inside the group is missing, that of the same name at the root."""
     next_data = tensordict.get("next", None)
     value = None if next_data is None else next_data.get(as_path(key), None)
     if value is None and next_data is not None and in_group(key, group):
         value = next_data.get(as_path(key)[-1], None)
     if value is None:
         raise KeyError(
-            f"the loss needs the {name} at {('next', *as_path(key))!r}, or of that name at the root of 'next'; "
-            f"the data has {present_keys(tensordict)}. Name yours with set_keys({name}=...)."
+            f"the loss needs the {name} at {('next', *as_path(key))!r}, or the entry of that name at the root of "
+            f"'next'; the data has {present_keys(tensordict)}. Name yours with set_keys({name}=...)."
         )
     return value
 
 
 def _done_signals(tensordict: TensorDictBase, key: NestedKey, group: NestedKey) -> tuple[Tensor, ...]:
-    """The done flags at ``("next", key)`` and, for a key in the group, those of that name at the root."""
+    """The done flags at ``("next", key)`` and, for a key inside the group, those of the same name at the root."""
     keys = [as_path(key), as_path(key)[-1:]] if in_group(key, group) else [as_path(key)]
     found = [tensordict.get(("next", *path), None) for path in keys]
     return tuple(signal.bool() for signal in found if signal is not None)

@@ -1,4 +1,4 @@
-"""What a group of agents looks like: read once from a TorchRL environment."""
+"""The groups of agents of a TorchRL environment, read from its specs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAKEN_NAMES = frozenset(
         *("step_count", "index", "td_error", "priority_weight", "train", "eval", "buffer", "collect", "time"),
     )
 )
-"""What a group may not be called: other entries beside it in collected data, and columns of metrics.csv."""
+"""Names that a group must not have: other entries in collected data, and columns of metrics.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,12 @@ class GroupSpec:
     """One group of agents.
 
     Args:
-        name: where the group's entries live in a TensorDict.
+        name: key of the group's entries in a TensorDict.
         n_agents: N.
         observation_dim: features of one agent's observation.
         action_spec: the group's action, ``[N, ...]``, without the environment's batch.
-        discrete: how a discrete action is written; None for a continuous one.
-        has_action_mask: whether the environment says which actions are legal, at ``(name, "action_mask")``.
+        discrete: the encoding of a discrete action; None for a continuous one.
+        has_action_mask: whether the environment has an action mask, at ``(name, "action_mask")``.
     """
 
     name: str
@@ -47,12 +47,12 @@ class GroupSpec:
 
     @property
     def action_features(self) -> int:
-        """What a critic sees of one agent's action: its dimensions, or the choices of all its factors."""
+        """Features of one agent's action for a critic: its dimensions, or the choices of all its factors."""
         return self.action_spec.shape[-1] if self.discrete is None else sum(self.discrete.sizes or ())
 
     @property
     def observation_key(self) -> NestedKey:
-        """Where the observations ``[*B, N, F]`` live."""
+        """The key of the observations ``[*B, N, F]``."""
         return (self.name, "observation")
 
 
@@ -61,7 +61,7 @@ def read_groups(env: EnvBase) -> list[GroupSpec]:
 
     Raises:
         ConfigError: if agents of one group differ in observation or action, an observation is not a vector, bounds of
-            actions are not finite, or a group has a name that means something else.
+            actions are not finite, or a group has a reserved name.
     """
     actions = env.full_action_spec_unbatched
     for name in actions:
@@ -74,10 +74,10 @@ def read_groups(env: EnvBase) -> list[GroupSpec]:
 
 
 def group_name(group: NestedKey) -> str:
-    """A group's key as one name, that a module, a TensorDict of losses and a metric can have.
+    """A group's key as one name for a module, an entry of losses and a metric.
 
     Raises:
-        ValueError: for a name that means something else to them.
+        ValueError: for a reserved name.
     """
     name = "_".join(as_path(group))
     if not _names_a_module(name):
@@ -93,19 +93,19 @@ def check_group_name(name: str, agents: Sequence[object] = ()) -> None:
 
     Args:
         name: of modules, entries of data, columns of metrics and parts of file names.
-        agents: its agents, where they have names.
+        agents: its agents, if they have names.
     """
     if _names_a_module(name) and name not in TAKEN_NAMES and not set(name) & set("/\\"):
         return
     if agents:
         raise ConfigError(
-            f"agents must have names that say something of their own before the number: {name!r} means something else "
-            f"to data, modules or metrics; got {', '.join(map(str, agents))}. Name them otherwise in the environment, "
-            f"{name}_agent_0 say."
+            f"agents must have names with a part before the number that is not reserved: data, modules or metrics use "
+            f"{name!r} for something else; got {', '.join(map(str, agents))}. Rename them in the environment, for "
+            f"example {name}_agent_0."
         )
     raise ConfigError(
-        "a group must have a name without dots and slashes that means nothing else to data, modules or metrics; got "
-        f"{name!r}. Name it otherwise in the environment, {_plain(name)}_agents say."
+        "a group must have a name without dots and slashes that data, modules and metrics do not use for something "
+        f"else; got {name!r}. Rename it in the environment, for example {_plain(name)}_agents."
     )
 
 
@@ -137,7 +137,7 @@ def check_bounds(spec: TensorSpec, group: NestedKey) -> None:
         got = f"whole numbers ({spec.dtype})"
     raise ConfigError(
         f"actions of group {group!r} must be discrete, or floats with finite bounds, low below high, a finite distance "
-        f"apart; got bounds: {got}. Give others where the environment is made (a Box in a task.factory, u_range in a "
+        f"apart; got bounds: {got}. Change them where the environment is made (a Box in a task.factory, u_range in a "
         "VMAS scenario), or leave out a dimension that cannot move."
     )
 
@@ -173,6 +173,6 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
 
 
 def _bounds(bound: Tensor) -> str:
-    """One agent's, where all have the same."""
+    """The bounds of one agent, if all have the same."""
     agents = bound.tolist()
     return str(agents[0] if all(agent == agents[0] for agent in agents) else agents)

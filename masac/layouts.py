@@ -14,13 +14,13 @@ ActorLayout = Literal["shared", "per_agent"]
 
 
 class GroupNetwork(nn.Module):
-    """Base of networks over the agents of a group that say how they treat them.
+    """Base of networks over the agents of a group, with attributes for how they treat the agents.
 
     Args:
-        n_agents: the size of the group, or None where any size will do.
+        n_agents: the size of the group, or None if any size fits.
         share_params: whether all agents use the same weights.
         centralized: whether an agent's output depends on its teammates' inputs.
-        position_dependent: whether, weights aside, an agent's place in the group matters (agent ids, say).
+        position_dependent: whether the position of an agent in the group matters apart from weights, as with agent ids.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class GroupNetwork(nn.Module):
         self.position_dependent = position_dependent
 
     def check_agents(self, entries: Tensor) -> None:
-        """Raise ValueError unless ``entries`` is ``[*B, N, F]`` of this group's size, where the size matters."""
+        """Raise ValueError unless ``entries`` is ``[*B, N, F]`` of the group's size, if the size matters."""
         if self.share_params and not self.centralized and not self.position_dependent:
             return
         if entries.ndim < 2 or entries.shape[-2] != self.n_agents:
@@ -44,7 +44,7 @@ class GroupNetwork(nn.Module):
 
 
 class StackedCritic(TensorDictModule, abc.ABC):
-    """A critic that computes K critics in one pass, given their parameters stacked in front."""
+    """A critic that computes K critics in one pass, given their stacked parameters."""
 
     @property
     @abc.abstractmethod
@@ -68,12 +68,12 @@ class StackedCritic(TensorDictModule, abc.ABC):
 def resolve_actor_layout(actor: nn.Module, layout: str) -> ActorLayout:
     """Whether the agent axis is a batch axis for this actor (``"shared"``) or not (``"per_agent"``).
 
-    ``"auto"`` says shared only when every module with parameters or buffers is a masac network with shared weights that
-    treats all agents alike, or ``MultiAgentMLP(share_params=True, centralized=False)``. What other modules compute
-    between them cannot be read off; the loss therefore tries every shared actor once before it runs one on pairs.
+    ``"auto"`` is shared only if every module with parameters or buffers is a masac network with shared weights that
+    treats all agents alike, or ``MultiAgentMLP(share_params=True, centralized=False)``. Modules without parameters
+    between them are unknown; the loss therefore tries every shared actor once before it runs it on pairs.
 
     Raises:
-        ValueError: for another ``layout``, or if ``"shared"`` is claimed for an actor known not to be.
+        ValueError: for another ``layout``, or if ``"shared"`` is claimed for an actor known not to be shared.
     """
     if layout not in ("auto", "shared", "per_agent"):
         raise ValueError(f"actor_layout must be 'auto', 'shared' or 'per_agent'; got {layout!r}.")
@@ -91,12 +91,12 @@ def resolve_actor_layout(actor: nn.Module, layout: str) -> ActorLayout:
 
 
 def needs_agent_axis(actor: nn.Module) -> bool:
-    """Whether the actor, though shared, insists on an agent axis of size N in its input (``MultiAgentMLP`` does)."""
+    """Whether the actor, though shared, requires an agent axis of size N in its input, as ``MultiAgentMLP`` does."""
     return any(isinstance(network, MultiAgentMLP) for network in _known_networks(actor)[0])
 
 
 def group_size(module: nn.Module) -> int | None:
-    """The number of agents, where the networks in ``module`` agree on it."""
+    """The number of agents, if the networks in ``module`` agree on it."""
     sizes = {network.n_agents for network in _known_networks(module)[0] if network.n_agents is not None}
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -104,13 +104,12 @@ def group_size(module: nn.Module) -> int | None:
 def resolve_critic_layout(critic: nn.Module, layout: str) -> bool:
     """Whether a critic is centralized: whether the value of one agent depends on its teammates' inputs.
 
-    ``"auto"`` asks the modules with parameters; a critic of which some part does not say counts as centralized. The
-    price of that, for one that is not, is small: it sees zeros where an agent does not act, values that are not used. A
-    module without parameters that mixes agents around a decentralized network (a mean over agents, say) says nothing:
-    claim ``"centralized"`` for it.
+    ``"auto"`` asks the modules with parameters; a critic with an unknown module counts as centralized. The only effect
+    on one that is not: it sees zeros where an agent does not act, and those values are not used. Modules without
+    parameters that mix agents, such as a mean over agents, are not detected: claim ``"centralized"`` for them.
 
     Raises:
-        ValueError: for another ``layout``, or if a critic known to be centralized is claimed not to be.
+        ValueError: for another ``layout``, or if ``"decentralized"`` is claimed for a critic known to be centralized.
     """
     if layout not in ("auto", "centralized", "decentralized"):
         raise ValueError(f"critic_layout must be 'auto', 'centralized' or 'decentralized'; got {layout!r}.")
@@ -127,7 +126,7 @@ def resolve_critic_layout(critic: nn.Module, layout: str) -> bool:
 
 
 def _known_networks(module: nn.Module) -> tuple[list[GroupNetwork | MultiAgentMLP], bool]:
-    """The networks in ``module`` that say how they treat agents, and whether anything is stored outside of them."""
+    """The networks in ``module`` of a known layout, and whether there are parameters or buffers outside of them."""
     if isinstance(module, GroupNetwork | MultiAgentMLP):
         return [module], False
     networks: list[GroupNetwork | MultiAgentMLP] = []

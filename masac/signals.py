@@ -3,9 +3,9 @@
 Shape legend: ``*B`` is the batch size of the data (``[B]`` or ``[B, T]``), ``N`` the number of agents in the group.
 
 A signal (done, terminated, truncated, reward, mask) of a group reaches a loss in one of four shapes: ``[*B]`` or
-``[*B, 1]``, one value for the team, and ``[*B, N]`` or ``[*B, N, 1]``, one value an agent. The functions here turn one
-into another. They take ``batch_size`` explicitly, so that the number of dimensions alone says which shape a signal has,
-also where sizes happen to agree (``B == N``). With ``N == 1`` a ``[*B, 1]`` signal is read as the team's.
+``[*B, 1]``, one value for the team, and ``[*B, N]`` or ``[*B, N, 1]``, one value per agent. These functions turn one
+shape into another. They take ``batch_size`` explicitly, so that the number of dimensions alone decides which shape a
+signal has, also where sizes happen to agree (``B == N``). With ``N == 1`` a ``[*B, 1]`` signal is read as the team's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def expand_to_agents(signal: Tensor, batch_size: Sequence[int], n_agents: int, *
         signal: ``[*B]``, ``[*B, 1]``, ``[*B, N]`` or ``[*B, N, 1]``, of any dtype.
         batch_size: ``*B``, the batch size of the data that the signal belongs to.
         n_agents: ``N``, the number of agents in the group.
-        name: what to call the signal in an error.
+        name: of the signal, for error messages.
 
     Returns:
         ``[*B, N, 1]``, a view of ``signal``.
@@ -49,19 +49,19 @@ def reduce_over_agents(
     mask: Tensor | None = None,
     name: str = "signal",
 ) -> Tensor:
-    """Reduce a signal with one entry an agent to one entry for the team.
+    """Reduce a signal with one entry per agent to one entry for the team.
 
     Agents whose ``mask`` is False are skipped, whatever their entries hold (NaN included). Over no agent at all
-    ``"all"`` is True, ``"any"`` is False, ``"sum"`` and ``"mean"`` are 0. A signal that is the team's already is
-    returned as it is.
+    ``"all"`` is True, ``"any"`` is False, ``"sum"`` and ``"mean"`` are 0. A signal of the team is returned
+    unchanged.
 
     Args:
-        signal: ``[*B, N]`` or ``[*B, N, 1]``; or ``[*B]`` or ``[*B, 1]``, for which there is nothing to reduce.
+        signal: ``[*B, N]`` or ``[*B, N, 1]``; or a signal of the team, ``[*B]`` or ``[*B, 1]``.
         batch_size: ``*B``, the batch size of the data that the signal belongs to.
         n_agents: ``N``, the number of agents in the group.
         how: ``"any"`` or ``"all"`` for a bool signal, ``"sum"`` (float or integer) or ``"mean"`` (float).
         mask: True for the agents that count, bool in any of the four shapes; all agents without one.
-        name: what to call the signal in an error.
+        name: of the signal, for error messages.
 
     Returns:
         ``[*B, 1]``.
@@ -98,16 +98,16 @@ def align_signal(
     mask: Tensor | None = None,
     name: str = "signal",
 ) -> Tensor:
-    """Bring a signal to the shape of another tensor: expand it to the agents, or reduce it over them as told.
+    """Bring a signal to the shape of another tensor: expand it to the agents, or reduce it over them.
 
     Args:
         signal: ``[*B]``, ``[*B, 1]``, ``[*B, N]`` or ``[*B, N, 1]``.
-        like: the tensor (a value estimate, say) whose shape is wanted, one of the same four shapes.
+        like: a tensor of the wanted shape, such as a value estimate; one of the same four shapes.
         batch_size: ``*B``, the batch size of the data that both belong to.
         n_agents: ``N``, the number of agents in the group.
         reduce: how to reduce over agents where ``like`` is the team's; see :func:`reduce_over_agents`.
         mask: True for the agents that count in a reduction.
-        name: what to call the signal in an error.
+        name: of the signal, for error messages.
 
     Returns:
         A tensor with the shape of ``like``.
@@ -121,7 +121,7 @@ def align_signal(
     if reduce is None:
         if _is_per_agent(signal, batch, n_agents, name):
             raise ValueError(
-                f"{name} must be reduced over the agents to fit the shape {_show(like.shape)}, and nothing says how; "
+                f"{name} must be reduced over the agents to fit the shape {_show(like.shape)}, but reduce is None; "
                 f"got shape {_show(signal.shape)} with batch size {_show(batch)} and {n_agents} agents. "
                 "Pass reduce='any' or 'all' (bool), 'sum' or 'mean' (float)."
             )
@@ -130,7 +130,7 @@ def align_signal(
 
 
 def _is_per_agent(signal: Tensor, batch: tuple[int, ...], n_agents: int, name: str) -> bool:
-    """Whether ``signal`` has one entry an agent (True) or one for the team (False); raises for any other shape."""
+    """Whether ``signal`` has one entry per agent (True) or one for the team (False); raises for any other shape."""
     shape = tuple(signal.shape)
     if shape in (batch, (*batch, 1)):
         return False
@@ -138,8 +138,8 @@ def _is_per_agent(signal: Tensor, batch: tuple[int, ...], n_agents: int, name: s
         return True
     raise ValueError(
         f"{name} must have shape {_show(batch)} or {_show((*batch, 1))} (one for the team), or "
-        f"{_show((*batch, n_agents))} or {_show((*batch, n_agents, 1))} (one an agent), for batch size {_show(batch)} "
-        f"and {n_agents} agents; got {_show(shape)}. Reshape it, or pass the batch size and number of agents it has."
+        f"{_show((*batch, n_agents))} or {_show((*batch, n_agents, 1))} (one per agent), for batch size {_show(batch)} "
+        f"and {n_agents} agents; got {_show(shape)}. Reshape it, or pass its batch size and number of agents."
     )
 
 

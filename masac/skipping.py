@@ -1,11 +1,12 @@
-"""Terminal-state skipping: what the networks see at the next state of agents that do not act there.
+"""Terminal-state skipping: inputs of the networks at the next states of agents that do not act there.
 
-Shape legend: ``*B`` batch, ``N`` agents, ``P`` (row, agent) pairs that go on, ``R`` rows in which any agent goes on.
+Shape legend: ``*B`` batch, ``N`` agents, ``P`` (row, agent) pairs that continue, ``R`` rows with such a pair.
 
 An agent that terminated has no next action, so its next observation may be anything: zeros, a reset state, NaN. Its
-value is not needed, and selecting results with ``torch.where`` keeps it out of the targets. But a network may refuse
-such an input (a Cholesky layer does), or mix agents. ``"fill"`` replaces what the actor sees there and keeps shapes
-static; ``"drop"`` runs the actor on what goes on only. Both give the same targets for the same noise.
+value is not needed, and selecting results with ``torch.where`` keeps it out of the critic targets. But a network may
+reject such an input (as a Cholesky layer does), or mix agents. ``"fill"`` replaces these inputs of the actor and keeps
+shapes static; ``"drop"`` runs the actor only on agents that continue. Both give the same critic targets for the same
+noise.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ TerminalFill = str | float | Callable[[NestedKey, Tensor], Tensor]
 """``"current"``, a number, or a function of (key, current entry of the same rows) that returns a valid entry."""
 
 PolicyTensors = tuple[Tensor, ...]
-"""What an actor says of its agents: tensors with leading dimensions ``[*B, N]``."""
+"""The output of an actor: tensors with leading dimensions ``[*B, N]``."""
 
 RunActor = Callable[[TensorDictBase], PolicyTensors]
 
 
 def resolve_skip_mode(skip_done_states: bool | str) -> SkipMode:
-    """``False | True | "fill" | "drop"`` as one of three modes.
+    """One of three modes for ``False | True | "fill" | "drop"``.
 
     Raises:
         ValueError: for anything else.
@@ -60,20 +61,20 @@ def replace_entries(
     keep: Tensor,
     substitute: Callable[[NestedKey, Tensor], Tensor],
 ) -> TensorDict:
-    """Select the entries ``keys``, with the part of every pair that is not kept replaced.
+    """Select the entries ``keys``, and replace those of agents that are not kept.
 
-    An entry inside the group has one part an agent. Any other entry belongs to a row, and is replaced in the rows in
-    which no agent is kept.
+    An entry inside the group has one value per agent. Any other entry belongs to the row, and is replaced in the rows
+    in which no agent is kept.
 
     Args:
         tensordict: of batch size ``*B``.
         keys: the entries to select.
-        group: where the agents' entries live.
+        group: key of the agents' entries.
         keep: bool ``[*B, N, 1]``.
-        substitute: of (key, entry), the entry to take instead, of the same shape or one that broadcasts to it.
+        substitute: a function of (key, entry) that returns the entry to use instead, of a shape that broadcasts to it.
 
     Returns:
-        A new TensorDict with these entries alone; the input is not changed.
+        A new TensorDict with these entries only; the input is not changed.
     """
     out = _empty_like(tensordict, group, keep)
     keep_rows = keep.any(dim=-2)
@@ -86,20 +87,20 @@ def replace_entries(
 
 
 def zero_substitute(key: NestedKey, value: Tensor) -> Tensor:
-    """What a centralized critic sees of an agent that does not act."""
+    """The entry that a centralized critic sees for an agent that does not act."""
     return torch.zeros_like(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidEntries:
-    """Valid network inputs to put in the place of those that must not be seen.
+    """Valid network inputs that replace those that must not be seen.
 
     Args:
-        current: the data at the current state, batch size ``*B``.
-        alive: bool ``[*B, N, 1]``, who acted there.
-        group: where the agents' entries live.
-        fill: ``"current"``, a number (for floating-point entries; others take the current ones), or a function.
-        has_no_mask: that ``alive`` is True everywhere, where the caller knows.
+        current: the data of the current state, batch size ``*B``.
+        alive: the agents that act there, bool ``[*B, N, 1]``.
+        group: key of the agents' entries.
+        fill: ``"current"``, a number (for floating-point entries; others use the current ones), or a function.
+        has_no_mask: whether ``alive`` is known to be True everywhere.
     """
 
     current: TensorDictBase
@@ -135,16 +136,16 @@ def act_on_pairs(
     *,
     pack_rows: bool,
 ) -> list[Tensor]:
-    """Run a shared actor on exactly the (row, agent) pairs that go on, and scatter the results back.
+    """Run a shared actor on exactly the (row, agent) pairs that continue, and scatter the results back.
 
     Args:
         act: runs the actor on a TensorDict of batch size ``[P]`` (``[ceil(P / N)]`` with ``pack_rows``).
         tensordict: the next state, batch size ``*B``.
-        keys: the entries the actor reads.
-        group: where the agents' entries live.
+        keys: the entries that the actor reads.
+        group: key of the agents' entries.
         continues: bool ``[*B, N, 1]``, True somewhere.
-        pack_rows: repack the pairs into rows of N, for a module that insists on an agent axis. The last row is filled
-            up with copies of the first pair.
+        pack_rows: pack the pairs into rows of N, for a module that requires an agent axis. Copies of the first pair
+            complete the last row.
 
     Returns:
         The actor's tensors ``[*B, N, ...]``, zero for the other pairs.
@@ -180,21 +181,21 @@ def why_not_on_pairs(
     *,
     pack_rows: bool,
 ) -> str | None:
-    """Whether an actor treats (row, agent) pairs out of their rows as it treats rows of agents.
+    """Why an actor cannot run on (row, agent) pairs outside of their rows.
 
     Args:
-        fingerprint: what tells policies apart, ``[*B, N, ...]``, the same every time.
+        fingerprint: deterministic outputs of the policies, ``[*B, N, ...]``.
         tensordict: valid inputs of at least two rows, batch size ``*B``.
-        keys: the entries the fingerprint reads.
-        group: where the agents' entries live.
+        keys: the entries that the fingerprint reads.
+        group: key of the agents' entries.
         n_agents: N.
         pack_rows: see :func:`act_on_pairs`.
 
     Returns:
-        None if it does, else what it does instead.
+        None if it can, else the difference.
     """
     n_pairs = tensordict.batch_size.numel() * n_agents
-    # Every pair in another place, beside others: rows start one agent later.
+    # Every pair moves to another position beside other pairs: rows start one agent later.
     in_rows = fingerprint(tensordict).flatten(0, tensordict.batch_dims)
     pairs = torch.arange(n_pairs, device=in_rows.device).roll(-1)
     expected = in_rows[pairs]
@@ -202,12 +203,12 @@ def why_not_on_pairs(
     try:
         got = fingerprint(_select_pairs(tensordict, keys, group, pairs, lead, n_agents)).flatten(0, len(lead) - 1)
     except (RuntimeError, ValueError, IndexError) as error:
-        return f"run on pairs it raised {type(error).__name__}: {error}"
+        return f"on pairs it raised {type(error).__name__}: {error}"
     if got.shape == expected.shape and torch.allclose(got, expected, 1e-3, 1e-4, equal_nan=True):
         return None
     return (
-        "it gives pairs other results than rows of agents (its weights or an agent's place matter, it mixes agents, or "
-        "it is random)"
+        "its results for pairs differ from those for rows of agents (weights or positions of agents matter, it mixes "
+        "agents, or it is random)"
     )
 
 
@@ -251,20 +252,20 @@ def _empty_like(tensordict: TensorDictBase, group: NestedKey, pairs: Tensor) -> 
 
 
 def _replace_by_living(value: Tensor, alive: Tensor) -> Tensor:
-    """Put the entry of a living pair (or row) in the place of every dead one's.
+    """Replace the entry of every dead pair (or row) by that of a living one.
 
     Args:
         value: ``[*B, N, ...]`` (or ``[*B, ...]``).
         alive: bool ``[*B, N, 1]`` (or ``[*B, 1]``).
 
     Returns:
-        Of the shape of ``value``; zeros for the dead if nobody lives.
+        Of the shape of ``value``; zeros for the dead if no agent is alive.
     """
     if alive.numel() == 0:
         return value
     entries = value.reshape(-1, *value.shape[alive.ndim - 1 :])
     living = alive.reshape(-1)
-    first = entries.index_select(0, living.int().argmax().reshape(1))[0]  # indexing by a tensor would look at its value
+    first = entries.index_select(0, living.int().argmax().reshape(1))[0]  # indexing by a tensor would read its value
     donor = torch.where(living.any(), first, torch.zeros_like(first))
     return torch.where(_expand_right(alive, value), value, donor)
 

@@ -72,7 +72,7 @@ def test_aligning_gives_the_shape_asked_for(case, form):
     )
     team = form in ("[*B]", "[*B, 1]") or (form == "[*B, N]" and n_agents == 1)
     if team and per_agent:
-        with pytest.raises(ValueError, match="nothing says how"):
+        with pytest.raises(ValueError, match="but reduce is None"):
             align_signal(signal, like, batch, n_agents)
         how = "any" if signal.dtype == torch.bool else "sum"
         out = align_signal(signal, like, batch, n_agents, reduce=how)

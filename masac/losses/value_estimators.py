@@ -93,7 +93,7 @@ def _checked(estimator: ValueEstimatorBase) -> ValueEstimatorBase:
 def _not_taken(value_type: Any) -> NotImplementedError:
     name = value_type.__name__ if isinstance(value_type, type) else str(value_type)
     return NotImplementedError(
-        f"the value estimator {name} is not taken, because group losses have the critic targets of TD0, TD1 or TDLambda, "
+        f"the value estimator {name} is not taken, because group losses have critic targets of TD0, TD1 or TDLambda, "
         "computed for each agent. For n-step returns, pass data with a 'steps_to_next_obs' entry."
     )
 

@@ -86,7 +86,7 @@ def test_a_name_may_be_short_or_a_module_or_a_factory(tasks, arguments, parts):
         (["tests.envs.factories:turn_based"], "Turn-based games are not supported"),
         (["tests.envs.factories:nothing"], "it made int"),
         (["tests.envs.misbehaving:unbounded"], "actions of group 'a' must be discrete, or floats with finite bounds"),
-        (["tests.envs.misbehaving:walkers", "task.kwargs.names=[keys_0]"], "Name them otherwise in the environment"),
+        (["tests.envs.misbehaving:walkers", "task.kwargs.names=[keys_0]"], "Rename them in the environment"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(tasks, arguments, message):

@@ -191,7 +191,7 @@ def test_spaces_of_another_package_are_an_error():
 def test_actions_without_finite_bounds_are_an_error_in_one_line(low, high, got):
     env = wrap(Walkers(action=Box(np.array(low), np.array(high), dtype=np.float64)))
     with pytest.raises(
-        ConfigError, match=f"finite bounds, low below high, .*; got bounds: {got}. Give others"
+        ConfigError, match=f"finite bounds, low below high, .*; got bounds: {got}. Change them"
     ) as error:
         read_groups(env)
     assert "\n" not in str(error.value)
