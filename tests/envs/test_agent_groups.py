@@ -25,7 +25,7 @@ def vmas(scenario=NAMED, **kwargs):
 @pytest.mark.parametrize("name", ["keys", "next", "items", "training", "loss", "forward", "done", "eval", "index"])
 def test_agents_whose_group_would_be_taken_for_something_else_are_an_error_in_both_suites(name):
     agents = [f"{name}_0", f"{name}_1"]
-    message = f"agents must have names .*: '{name}' means .* got {name}_0, {name}_1. Name them .*{name}_agent_0 say"
+    message = f"agents must have names .* use '{name}' for .* got {name}_0, {name}_1. Rename .* example {name}_agent_0"
     with pytest.raises(ConfigError, match=message):
         groups_of(*agents)
     with pytest.raises(ConfigError, match=message):
