@@ -1,1 +1,1 @@
-"""The documentation: pages, what is generated into them, and their pictures."""
+"""The documentation: pages, their generated parts and pictures."""

@@ -14,7 +14,7 @@ def wanted_versions() -> dict[str, str]:
     """The packages of the environment; PyTorch and VMAS have the versions of this process."""
     return {
         "benchmarl": "1.5.2",
-        "torchrl": "0.11.1",  # BenchMARL 1.5.2 wants >=0.10,<0.12
+        "torchrl": "0.11.1",  # BenchMARL 1.5.2 needs >=0.10,<0.12
         "tensordict": "0.11.0",
         "torch": version("torch").partition("+")[0],
         "vmas": version("vmas"),
