@@ -12,8 +12,8 @@ Class = TypeVar("Class", bound=type)
 
 
 def argument_texts(docstring: str) -> dict[str, str]:
-    """The explanation of each argument in the Args section of a docstring, on one line each."""
-    section = inspect.cleandoc(docstring).partition("Args:")[2]
+    """The explanation of each argument in the Args (or Attributes) section of a docstring, on one line each."""
+    section = inspect.cleandoc(docstring).replace("Attributes:", "Args:", 1).partition("Args:")[2]
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, flags=re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}
 

@@ -25,7 +25,7 @@ class TorchRLOptions(TypedDict, total=False):
 
     They are accepted so that a call of theirs also works for a group loss. Other values are errors with the reason.
 
-    Args:
+    Attributes:
         delay_actor: False.
         delay_value: has no effect, since there is no value network.
         priority_key: None.
@@ -44,7 +44,7 @@ class TorchRLOptions(TypedDict, total=False):
 class GroupLossOptions(TorchRLOptions, total=False):
     """The arguments that all group losses take, and those of :class:`TorchRLOptions`.
 
-    Args:
+    Attributes:
         group: where the agents' entries live. Default: ``"agents"``.
         n_agents: N; found in the networks or the data if None. Default: None.
         num_qvalue_nets: number of critics, of which the smallest value counts. Default: 2.
