@@ -47,7 +47,7 @@ class Part:
     Args:
         request: that it answers.
         arrays: the entries by path, such as ``"next/agents/reward"``, ``[environments, steps, ...]``.
-        batch_dims: number of batch dimensions of every TensorDict, by path.
+        batch_dims: number of batch dimensions of each nested TensorDict, by path.
     """
 
     request: Request
@@ -70,35 +70,22 @@ class Failure:
 
 def make_part(request: Request, collected: TensorDictBase) -> Part:
     """The message with a collected batch ``[environments, steps]``."""
-    arrays: Arrays = {}
-    batch_dims = {"": collected.ndim}
-    for key, value in collected.items(include_nested=True):
-        path = "/".join(as_path(key))
-        if isinstance(value, TensorDictBase):
-            batch_dims[path] = value.ndim
-        elif isinstance(value, Tensor):
-            arrays[path] = value.numpy()
-    return Part(request=request, arrays=arrays, batch_dims=batch_dims)
+    entries = {"/".join(as_path(key)): value for key, value in collected.items(include_nested=True)}
+    return Part(
+        request=request,
+        arrays={path: value.numpy() for path, value in entries.items() if isinstance(value, Tensor)},
+        batch_dims={path: value.ndim for path, value in entries.items() if isinstance(value, TensorDictBase)},
+    )
 
 
 def join_parts(parts: Sequence[Part]) -> TensorDict:
     """Concatenate parts to a batch ``[environments, steps]``."""
     joined = {path: torch.from_numpy(np.concatenate([part.arrays[path] for part in parts])) for path in parts[0].arrays}
-
-    def nested(path: str, n_dims: int) -> TensorDict:
-        start = f"{path}/" if path else ""
-        inside = [one for one in joined if one.startswith(start)]
-        batch = joined[inside[0]].shape[:n_dims]
-        out = TensorDict({}, batch)
-        for one in inside:
-            name, _, deeper = one.removeprefix(start).partition("/")
-            if not deeper:
-                out.set(name, joined[one])
-            elif name not in out.keys():  # noqa: SIM118  a TensorDict is no dict
-                out.set(name, nested(f"{start}{name}", parts[0].batch_dims[f"{start}{name}"]))
-        return out
-
-    return nested("", parts[0].batch_dims[""])
+    out = TensorDict(joined, next(iter(joined.values())).shape[:2]).unflatten_keys("/")
+    for path, n_dims in parts[0].batch_dims.items():
+        nested = out.get(tuple(path.split("/")))
+        nested.batch_size = next(iter(nested.values(True, True))).shape[:n_dims]
+    return out
 
 
 def read_weights(policy: Policy) -> Arrays:
