@@ -1,4 +1,4 @@
-"""Which Soft Actor-Critic: what a user can set, and the actor, critic and loss that follow from it."""
+"""The config of the algorithm, and the actor, critic and loss built from it."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ def make_loss(
 
     Args:
         actors: by group.
-        groups: those that learn.
-        algorithm: which Soft Actor-Critic.
-        model: the networks.
+        groups: the groups that learn.
+        algorithm: of the run.
+        model: of the networks.
 
     Raises:
         ConfigError: if a critic does not fit a group's actions.

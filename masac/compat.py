@@ -39,7 +39,7 @@ except ImportError:  # TorchRL < 0.13 has no registry of value estimators
     _get_value_estimator_entry = None
 
 
-# Newer versions keep a module's parameters registered unless told to replace them, which older ones always do.
+# Older versions always replace a module's parameters; newer ones keep them registered by default.
 _REPLACE = (
     {"preserve_module_state": False}
     if "preserve_module_state" in inspect.signature(TensorDictBase.to_module).parameters
@@ -76,9 +76,10 @@ def load_state_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None
 def compile_operations(
     module: fx.GraphModule, examples: Sequence[Tensor], options: dict[str, Any]
 ) -> Callable[..., list[Tensor]]:
-    """Compile a flat graph of tensor operations for inputs like ``examples``, on whose kind nothing checks later.
+    """Compile a flat graph of tensor operations for inputs like ``examples``, without guards on later inputs.
 
-    PyTorch < 2.8 looks at the kind of the inputs at every call.
+    ``standalone_compile`` is private; ``torch.compile``, which replaces it on PyTorch < 2.8, checks the kind of the
+    inputs at every call, which takes time.
 
     Args:
         module: what to compile; it may be changed.
@@ -149,9 +150,10 @@ def registered_value_estimator(name: Any) -> tuple[type, Mapping[str, Any]] | No
 
 
 def mute_ray() -> Callable[[], None]:
-    """Have Ray's driver not print what happens to nodes, with sixty lines of their state; returns what undoes it.
+    """Keep Ray's driver from printing sixty lines of state when a node changes; returns a function that undoes it.
 
-    ``log_to_driver=False`` does not keep it from that. Who lost a collector by it says so.
+    ``log_to_driver=False`` does not prevent it, and Ray has no public switch; one would replace this. masac itself
+    reports collectors that are lost.
     """
     worker = import_module("ray._private.worker")
     prints = getattr(worker, "print_to_stdstream", None)

@@ -1,4 +1,4 @@
-"""Errors a user can do something about: they say what must hold, what was got, and what to change."""
+"""Errors that a user can fix: they state what must hold, the actual value, and what to change."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args, get_origin
 
 
 class ConfigError(ValueError):
-    """A config value that cannot be meant. The message names the override to change.
+    """An invalid config value. The message names the override to change.
 
     Args:
         message: one line.
-        traceback: of what somebody else's code raised, for a file.
+        traceback: of an error in other code, for a file.
     """
 
     def __init__(self, message: str = "", *, traceback: str | None = None) -> None:
@@ -20,12 +20,12 @@ class ConfigError(ValueError):
 
 
 class RunFailedError(RuntimeError):
-    """A run that cannot go on. The message says why, and what was saved.
+    """A run that cannot continue. The message gives the reason, and what was saved.
 
     Args:
         message: one line.
-        traceback: of what was raised, in whatever process, for a file.
-        names_resume_command: whether the message ends with what is saved and the command that resumes the run.
+        traceback: of the error, in any process, for a file.
+        names_resume_command: whether the message ends with what was saved and the command that resumes the run.
     """
 
     def __init__(self, message: str = "", *, traceback: str | None = None, names_resume_command: bool = False) -> None:
@@ -38,10 +38,10 @@ def check(name: str, value: object, holds: bool, rule: str) -> None:
     """Raise :class:`ConfigError` unless ``holds``.
 
     Args:
-        name: the override that sets the value, ``training.batch_size`` say.
-        value: what was got.
-        holds: whether it is right.
-        rule: what must hold, to complete "<name> must ...".
+        name: the override that sets the value, such as ``training.batch_size``.
+        value: the actual value.
+        holds: whether it is valid.
+        rule: the rest of "<name> must ...".
     """
     if not holds:
         raise ConfigError(f"{name} must {rule}; got {value!r}. Change it with {name}=...")
@@ -64,4 +64,4 @@ def check_choice(name: str, value: object, kind: Any) -> None:
 
 
 class EnvironmentWarning(UserWarning):
-    """An environment works, but hardly as its author means it."""
+    """An environment works, but probably not as its author intended."""

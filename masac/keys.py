@@ -1,4 +1,4 @@
-"""Read entries of a TensorDict by key, with errors that list the keys there are."""
+"""Read entries of a TensorDict by key, with errors that list the existing keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def as_path(key: NestedKey) -> tuple[str, ...]:
 
 
 def in_group(key: NestedKey, group: NestedKey) -> bool:
-    """Whether an entry lives inside a group, and so has one part an agent; any other entry belongs to the whole row."""
+    """Whether an entry is inside a group, with one value per agent; any other entry belongs to the whole row."""
     path, prefix = as_path(key), as_path(group)
     return len(path) > len(prefix) and path[: len(prefix)] == prefix
 
@@ -23,7 +23,7 @@ def get_entry(tensordict: TensorDictBase, key: NestedKey, needed_by: str) -> Ten
     """The tensor at ``key``.
 
     Raises:
-        KeyError: if there is none; the message lists the keys there are.
+        KeyError: if there is none; the message lists the existing keys.
     """
     value = tensordict.get(as_path(key), None)
     if value is None:

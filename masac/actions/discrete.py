@@ -1,7 +1,7 @@
-"""Discrete actions: their encodings, read from a spec or a name, and turned into one-hot vectors.
+"""Encodings of discrete actions, read from a spec or a name, and one-hot vectors from them.
 
-Shape legend: ``*L`` leading dimensions (``[*B, N]``, say), ``K`` factors of a multi-discrete action, ``D`` the choices
-of all factors side by side.
+Shape legend: ``*L`` leading dimensions, such as ``[*B, N]``, ``K`` factors of a multi-discrete action, ``D`` the
+choices of all factors side by side.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ TORCHRL_NAMES: dict[Encoding, str] = {
     "multi-discrete": "multi_categorical",
     "mult-one-hot": "mult_one_hot",
 }
-"""What TorchRL's losses call an encoding."""
+"""The names of the encodings in TorchRL's losses."""
 _ALIASES = {"multi-categorical": "multi-discrete", "multi-one-hot": "mult-one-hot"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteActions:
-    """How the discrete action of one agent is written.
+    """The encoding of one agent's discrete action.
 
     Args:
         encoding: ``"categorical"``, an index ``[*L]`` or ``[*L, 1]``; ``"one-hot"``, ``[*L, D]``; ``"multi-discrete"``,
-            one index a factor ``[*L, K]``; ``"mult-one-hot"``, one one-hot vector a factor side by side ``[*L, D]``.
-        sizes: choices of each factor, one number where there is one factor; None if not known yet.
+            one index per factor ``[*L, K]``; ``"mult-one-hot"``, one-hot vectors of the factors side by side
+            ``[*L, D]``.
+        sizes: choices of each factor; None if not known yet.
     """
 
     encoding: Encoding
@@ -46,21 +47,21 @@ class DiscreteActions:
         """The choices of each factor, given ``D``.
 
         Raises:
-            ValueError: if they do not add up to ``D``, or are not known.
+            ValueError: if they do not sum to ``D``, or are unknown.
         """
         sizes = self.sizes
         if sizes is None and self.encoding in ("categorical", "one-hot"):
             sizes = (width,)
         if sizes is None or sum(sizes) != width:
             raise ValueError(
-                f"the actor's logits must have {'num_actions' if sizes is None else sum(sizes)} entries an agent "
+                f"the actor's logits must have {'num_actions' if sizes is None else sum(sizes)} entries per agent "
                 f"(sizes of the action's factors: {sizes}); got {width}. "
                 "Pass num_actions=<choices>, or a list of the choices of each factor for multi-discrete actions."
             )
         return sizes
 
     def one_hot(self, action: Tensor, lead: Sequence[int], sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """An action as one one-hot vector a factor, side by side.
+        """An action as one-hot vectors of the factors, side by side.
 
         Args:
             action: in this encoding.
@@ -72,7 +73,7 @@ class DiscreteActions:
             ``[*L, D]``; zeros for an index out of range.
 
         Raises:
-            ValueError: if the action has another shape.
+            ValueError: for an action of another shape.
         """
         width = sum(sizes) if self.encoding in ("one-hot", "mult-one-hot") else len(sizes)
         shapes = [(*lead, width)] + ([tuple(lead)] if self.encoding == "categorical" else [])
@@ -80,7 +81,7 @@ class DiscreteActions:
             wanted = " or ".join(str(list(shape)) for shape in reversed(shapes))
             raise ValueError(
                 f"an action in the encoding {self.encoding!r} must have shape {wanted}; got {list(action.shape)}. "
-                f"Pass the encoding the data has as action_space: one of {', '.join(ENCODINGS)}."
+                f"Pass the encoding of the data as action_space: one of {', '.join(ENCODINGS)}."
             )
         if self.encoding in ("one-hot", "mult-one-hot"):
             return action.to(dtype)
@@ -89,7 +90,7 @@ class DiscreteActions:
         return torch.cat(vectors, dim=-1).to(dtype)
 
     def from_one_hot(self, vectors: Tensor, sizes: Sequence[int]) -> Tensor:
-        """The action in this encoding, ``[*L]``, ``[*L, D]`` or ``[*L, K]``, of one-hot vectors ``[*L, D]``."""
+        """The action in this encoding, ``[*L]``, ``[*L, D]`` or ``[*L, K]``, from one-hot vectors ``[*L, D]``."""
         if self.encoding in ("one-hot", "mult-one-hot"):
             return vectors
         indices = torch.stack([part.argmax(-1) for part in vectors.split(list(sizes), -1)], dim=-1)
@@ -97,7 +98,7 @@ class DiscreteActions:
 
 
 def read_discrete_actions(spec: TensorSpec) -> DiscreteActions | None:
-    """The encoding of a leaf spec of discrete actions; None if it is not one, or if agents differ."""
+    """The encoding of a leaf spec; None if its actions are not discrete, or differ between agents."""
     if isinstance(spec, MultiCategorical):
         nvec = cast(Any, spec).nvec.reshape(-1, spec.shape[-1])
         if bool((nvec != nvec[:1]).any()):
@@ -115,15 +116,15 @@ def read_discrete_actions(spec: TensorSpec) -> DiscreteActions | None:
 def resolve_action_space(
     action_space: str | TensorSpec, num_actions: int | Sequence[int] | None, action_key: NestedKey
 ) -> DiscreteActions:
-    """The encoding that a name (TorchRL's, or ``"multi-discrete"``) or a spec stands for.
+    """The encoding of a name (TorchRL's, or ``"multi-discrete"``) or a spec.
 
     Args:
-        action_space: a name, a leaf spec, or a composite that has the action at ``action_key``.
-        num_actions: choices, or the choices of each factor; read from a spec.
-        action_key: where the action lives.
+        action_space: a name, a leaf spec, or a composite with the action at ``action_key``.
+        num_actions: choices, or the choices of each factor; read from the spec, if there is one.
+        action_key: key of the action.
 
     Raises:
-        ValueError: for another name or spec, or if ``num_actions`` contradicts it.
+        ValueError: for another name or spec, or a different ``num_actions`` in the spec.
     """
     given = None if num_actions is None else (num_actions,) if isinstance(num_actions, int) else tuple(num_actions)
     if not isinstance(action_space, TensorSpec):
@@ -131,7 +132,7 @@ def resolve_action_space(
         encoding = _ALIASES.get(encoding, encoding)
         if encoding == "binary":
             raise ValueError(
-                "action_space='binary' is not taken, because a bit that is 0 is a choice with a value, too. Pass "
+                "action_space='binary' is not taken, because a bit of 0 is a choice with a value too. Pass "
                 "'multi-discrete' with num_actions=[2, 2, ...], whose indices are the bits."
             )
         if encoding not in ENCODINGS:
@@ -150,8 +151,8 @@ def resolve_action_space(
     if found is None:
         raise ValueError(
             f"action_space must be a spec of discrete actions, equal for all agents, with the action at {action_key!r} "
-            f"where it is a composite; got {action_space}."
+            f"if it is a composite; got {action_space}."
         )
     if given is not None and given != found.sizes:
-        raise ValueError(f"num_actions must be {found.sizes}, as the spec says; got {list(given)}.")
+        raise ValueError(f"num_actions must be {found.sizes}, as in the spec; got {list(given)}.")
     return found

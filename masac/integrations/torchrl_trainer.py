@@ -1,6 +1,6 @@
 """masac's losses in the configs of TorchRL's trainers: ``loss=group_sac`` and ``loss=group_discrete_sac``.
 
-Importing this registers them; Hydra's plugin does it for applications that import
+Importing this registers them; masac's Hydra plugin imports it for applications that import
 ``torchrl.trainers.algorithms.configs``.
 """
 
@@ -26,10 +26,10 @@ def make_group_sac_loss(**fields: Any) -> GroupSACLoss | GroupDiscreteSACLoss:
     """The loss of a config: ``GroupDiscreteSACLoss`` if ``discrete``, else ``GroupSACLoss``.
 
     Args:
-        fields: those of :data:`GroupSACLossConfig`. Of what the other loss takes only the defaults are accepted.
+        fields: those of :data:`GroupSACLossConfig`. Fields of the other loss must have their defaults.
 
     Raises:
-        TypeError: if a field that is not the loss's is set.
+        TypeError: for a field that the loss does not take.
     """
     loss_class = GroupDiscreteSACLoss if fields.pop("discrete", False) else GroupSACLoss
     parameters = _parameters(loss_class)
@@ -44,7 +44,7 @@ def make_group_sac_loss(**fields: Any) -> GroupSACLoss | GroupDiscreteSACLoss:
 
 
 def _plain(value: Any) -> Any:
-    """A nested key or list of sizes as a tuple, of what Hydra makes of a YAML list."""
+    """A YAML list as a tuple: a nested key or a list of sizes."""
     if isinstance(value, Sequence) and not isinstance(value, str | nn.Module):
         return tuple(_plain(part) for part in value)
     return value
@@ -60,7 +60,7 @@ def _parameters(loss_class: GroupLossClass) -> dict[str, Any]:
 
 
 DEFAULTS: dict[str, Any] = {
-    # Every field of a recipe for TorchRL's loss stays one, whichever loss it is for; what masac says wins.
+    # Fields of a recipe for TorchRL's loss are kept, for either loss; defaults of masac's losses take precedence.
     **{f.name: f.default for f in dataclasses.fields(SACLossConfig) if f.name not in HANDLED_HERE},
     **_parameters(GroupDiscreteSACLoss),
     **_parameters(GroupSACLoss),

@@ -29,13 +29,13 @@ from masac.networks.layers import StackedMLP
 
 
 class ActorNetwork(GroupNetwork):
-    """Observations to the parameters of a distribution, by an MLP for all agents or one each.
+    """Observations to the parameters of a distribution, by one MLP for all agents or one per agent.
 
     Args:
         n_agents: N.
         observation_dim: features of one agent's observation.
-        outputs: parameters an agent.
-        share_params: one set of weights for all agents, else one each.
+        outputs: parameters per agent.
+        share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
         position_dependent: whether something outside the weights differs between agents.
     """
@@ -87,7 +87,7 @@ class ActorNetwork(GroupNetwork):
             if not self.share_params:
                 for parameter in alone.mlp.parameters():
                     parameter.data = parameter[index].clone()
-            elif self.agent_ids:  # whose id is a constant now: part of the first layer's bias
+            elif self.agent_ids:  # the id is constant now, and becomes part of the first layer's bias
                 first = alone.mlp.first
                 features = first.weight.shape[0] - cast(int, self.n_agents)
                 first.bias.add_(first.weight[features + index])
@@ -96,7 +96,7 @@ class ActorNetwork(GroupNetwork):
         return alone
 
     def distribution_parameters(self, out: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The parameters made of the MLP's outputs ``[*B, N, outputs]``; logits as they are."""
+        """Distribution parameters from the MLP's outputs ``[*B, N, outputs]``; logits unchanged."""
         return out
 
 
@@ -110,7 +110,7 @@ class TanhNormalNetwork(ActorNetwork):
         n_agents: N.
         observation_dim: features of one agent's observation.
         action_dim: dimensions of one agent's action.
-        share_params: one set of weights for all agents, else one each.
+        share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
         position_dependent: whether something outside the weights differs between agents.
     """
@@ -154,11 +154,11 @@ def make_tanh_normal_actor(
     """A TorchRL actor from ``(group, "observation")`` to ``(group, "action")``.
 
     Args:
-        group: where the agents' entries live.
+        group: key of the agents' entries.
         n_agents: N.
         observation_dim: features of one agent's observation.
         action_spec: the bounded spec of the group's action, ``[N, d]``.
-        share_params: one set of weights for all agents, else one each.
+        share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
 
     Raises:
@@ -211,16 +211,16 @@ def make_categorical_actor(
     """A TorchRL actor from ``(group, "observation")`` to a discrete ``(group, "action")`` in the encoding of its spec.
 
     Args:
-        group: where the agents' entries live.
+        group: key of the agents' entries.
         n_agents: N.
         observation_dim: features of one agent's observation.
         action_spec: ``Categorical`` ``[N]``, ``OneHot`` ``[N, D]``, ``MultiCategorical`` ``[N, K]``.
-        share_params: one set of weights for all agents, else one each.
+        share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
-        action_mask: whether the data says at ``(group, "action_mask")``, bool ``[*B, N, D]``, which actions are legal.
+        action_mask: whether the data has an action mask at ``(group, "action_mask")``, bool ``[*B, N, D]``.
 
     Raises:
-        ValueError: for another spec, or one that differs between agents.
+        ValueError: for another spec, or a spec that differs between agents.
     """
     actions = read_discrete_actions(action_spec)
     if actions is None or actions.sizes is None or actions.encoding == "mult-one-hot":

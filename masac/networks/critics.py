@@ -26,21 +26,21 @@ class CriticNetwork(GroupNetwork):
     Kinds:
         ``"independent"``: Q_i(o_i, a_i).
         ``"centralized"``: Q_i(o, a), from the features of all agents in ego-first order: agent i's own, then those of
-        agents i+1, i+2, ... round the group. So shared weights still tell agents apart (Lowe et al. 2017,
-        arXiv 1706.02275, have weights an agent instead). A row costs N times N agents' features.
+        agents i+1, i+2, ... around the group, so that shared weights can still distinguish agents (Lowe et al.
+        2017, arXiv 1706.02275, use weights per agent instead). A row costs N times the features of N agents.
         ``"team"``: one Q(o, a).
 
-    The last two also see, of every agent, whether it is alive: zero is a legal action. They may see other groups too.
+    The last two also see the alive flag of every agent, because zero is a legal action. They may see other groups too.
 
-    With ``n_actions`` the agent's own actions are discrete: Q_i(o_i, ·) or Q_i(o, a_{-i}, ·), a value an action, and
-    agent i's value cannot depend on the action that agent i takes.
+    With ``n_actions`` the agent's own actions are discrete: Q_i(o_i, ·) or Q_i(o, a_{-i}, ·), one value per action, and
+    agent i's values cannot depend on the action that agent i takes.
 
     Args:
         kind: see above.
         n_agents: N.
         observation_dim: features of one agent's observation.
-        action_dim: dimensions of one agent's action, as the critic sees it (one-hot for discrete ones).
-        share_params: one set of weights for all agents, else one each.
+        action_dim: dimensions of one agent's action as the critic sees it (one-hot for discrete ones).
+        share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
         n_actions: D, values per agent for discrete actions; None for continuous ones.
         others: the other groups it sees.
@@ -105,10 +105,10 @@ class CriticNetwork(GroupNetwork):
 
         Args:
             observation: ``[*B, N, F]``.
-            action: ``[*B, N, d]``; not of an independent critic of discrete actions.
-            alive: bool ``[*B, N, 1]``; not of an independent critic.
+            action: ``[*B, N, d]``; None for an independent critic of discrete actions.
+            alive: bool ``[*B, N, 1]``; None for an independent critic.
             context: ``[*B, C]``, the other groups.
-            own_gradient: let the gradient of Q_i reach the action of agent i only (a team's value reaches all).
+            own_gradient: let the gradient of Q_i reach the action of agent i only (of a team's value: all actions).
 
         Returns:
             ``[*B, N, V]`` (V is 1, or D), or ``[*B, 1]`` for a team; with a leading K if the parameters have one.
@@ -116,8 +116,8 @@ class CriticNetwork(GroupNetwork):
         self.check_agents(observation)
         batch, n_agents = observation.shape[:-2], observation.shape[-2]
         flags = [] if alive is None else [alive.to(observation.dtype)]
-        told = [] if action is None else [action.to(observation.dtype)]
-        features = flat_rows(torch.cat([observation, *told, *flags], dim=-1), batch)
+        actions = [] if action is None else [action.to(observation.dtype)]
+        features = flat_rows(torch.cat([observation, *actions, *flags], dim=-1), batch)
         if self.kind == "team":
             rows = [features.flatten(1), *([] if context is None else [flat_rows(context, batch)])]
             values = self.mlp(torch.cat(rows, dim=-1))
@@ -138,8 +138,8 @@ class CriticNetwork(GroupNetwork):
 class GroupCritic(StackedCritic):
     """A critic network that reads and writes a TensorDict, K critics in one pass.
 
-    Its ``in_keys`` are the own group's observation, action and alive flag, as far as the network takes them, then the
-    same of the other groups.
+    Its ``in_keys`` are observation, action and alive flag of its own group, as far as the network takes them, and then
+    of the other groups.
     """
 
     module: CriticNetwork | PooledCriticNetwork
@@ -170,12 +170,12 @@ class GroupCritic(StackedCritic):
 
 
 def _ego_first(own: Tensor, mates: Tensor, context: Tensor | None) -> Tensor:
-    """What each agent's value is computed from: its own features, then those of the next agents round the group.
+    """The inputs for each agent's value: its own features, then those of the next agents around the group.
 
     Args:
         own: ``[M, N, E]``.
         mates: ``[M, N, G]``.
-        context: ``[M, C]``, the same for all agents, at the end.
+        context: ``[M, C]``, the same for all agents, appended.
 
     Returns:
         ``[M, N, E + (N - 1) * G + C]``.
@@ -193,8 +193,8 @@ class CriticKind:
     """A kind of critic.
 
     Args:
-        build: of the arguments of :class:`CriticNetwork` after its kind, a network that is called as one.
-        summary: what it computes, for the list of the config's keys.
+        build: takes the arguments of :class:`CriticNetwork` after its kind, and returns a network with its signature.
+        summary: of the computed values, for the explanation of ``algorithm.critic``.
         sees_others: whether it may see other groups.
         of_team: whether it has one value for the whole group.
     """
@@ -240,12 +240,12 @@ def make_critic(
 
     The kinds are those of :data:`CRITICS`; see :class:`CriticNetwork` and
     :class:`masac.networks.pooled.PooledCriticNetwork` for the arguments.
-    Values of continuous actions are written to ``(group, "state_action_value")``, a team's beside the group, those of
-    ``n_actions`` discrete ones to ``(group, "action_value")``. All but independent critics also read
+    Values of continuous actions are written to ``(group, "state_action_value")``, those of a team beside the group,
+    values of ``n_actions`` discrete actions to ``(group, "action_value")``. All critics but independent ones also read
     ``(group, "alive")``, which the losses write, and observations, actions and alive flags of the ``others``.
 
     Raises:
-        ValueError: for another kind, or one that does not fit discrete actions or other groups.
+        ValueError: for another kind, or a kind that does not fit discrete actions or other groups.
     """
     if kind not in CRITICS:
         raise ValueError(f"the kind of a critic must be one of {', '.join(map(repr, CRITICS))}; got {kind!r}.")

@@ -1,4 +1,4 @@
-"""Layers whose weights may be stacked (over agents, over critics): one ``baddbmm`` a layer.
+"""Layers with weights that may be stacked (over agents, over critics): one ``baddbmm`` per layer.
 
 Shape legend: ``*S`` the stack of the weights (``[]``, ``[N]``, ``[K]``, ``[K, N]``), ``M`` rows, ``F`` features.
 """
@@ -23,9 +23,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class StackedLinear(nn.Module):
-    """A linear map with weights ``[*S, in, out]``; a stack in front of those (K critics, say) is computed along.
+    """A linear map with weights ``[*S, in, out]``; further leading dimensions, such as K critics, are allowed.
 
-    Weights and biases start uniform in ±1/sqrt(in), as those of ``torch.nn.Linear``.
+    Weights and biases are initialized uniformly in ±1/sqrt(in), as in ``torch.nn.Linear``.
     """
 
     def __init__(self, in_features: int, out_features: int, stack: Sequence[int] = ()) -> None:
@@ -35,7 +35,7 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(*stack, 1, out_features).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[*S, M, in]`` (without leading dimensions of the stack: repeated along them) to ``[*S, M, out]``."""
+        """``[*S, M, in]`` (repeated along missing dimensions of the stack) to ``[*S, M, out]``."""
         stack = self.weight.shape[:-2]
         if not stack:
             return torch.addmm(self.bias, x, self.weight)

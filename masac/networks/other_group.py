@@ -12,7 +12,7 @@ class OtherGroup:
     """Another group that a critic sees.
 
     Args:
-        group: where its agents' entries live.
+        group: key of its agents' entries.
         n_agents: its size.
         observation_dim: features of one of its agents' observations.
         action_dim: dimensions of one of its agents' actions, as a critic sees them (one-hot for discrete ones).
@@ -25,5 +25,5 @@ class OtherGroup:
 
     @property
     def features(self) -> int:
-        """What a critic sees of the group: of every agent its observation, action and alive flag."""
+        """Features of the group for a critic: observation, action and alive flag of every agent."""
         return self.n_agents * (self.observation_dim + self.action_dim + 1)

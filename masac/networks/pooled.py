@@ -1,7 +1,7 @@
-"""A centralized critic whose cost grows linearly in the number of agents: it sees the mean of its teammates.
+"""A centralized critic with a cost linear in the number of agents: it sees a mean over the teammates.
 
 Shape legend: ``*B`` batch, flattened to ``M`` rows, ``N`` agents, ``K`` critics, ``H`` features of an encoding, ``V``
-values an agent (1, or one an action).
+values per agent (1, or one per action).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from masac.networks.other_group import OtherGroup
 class PooledCriticNetwork(GroupNetwork):
     """Q_i(o, a) = f(o_i, a_i, mean over living teammates j of g(o_j, a_j)), after Zaheer et al. 2017, arXiv 1703.06114.
 
-    g has the hidden layers of the model and ends with the last one's activation; f is an MLP of the same layers. Every
-    agent is encoded once for all its teammates, so that a row costs N times g and f, where the ego-first critic has N
-    inputs of N agents' features each. The order of the teammates cannot matter with shared weights. f also sees whether
-    agent i is alive, and which part of its teammates is: the mean over nobody is zero.
+    g has the hidden layers of the model and ends with the activation of the last one; f is an MLP of the same layers.
+    Every agent is encoded once for all its teammates, so a row costs N times g and f, whereas the ego-first critic has
+    N inputs with the features of N agents. With shared weights the order of the teammates cannot matter. f also sees
+    whether agent i is alive, and the fraction of living teammates, because the mean over no agent is zero.
 
-    Agents of another group are encoded by a g of that group, and their mean stands beside that of the teammates.
+    Agents of another group are encoded by a g of that group, and their mean is another input of f.
 
-    With weights an agent, f and g are those of agent i, g that of the agent which is encoded.
+    With weights per agent, f is that of agent i, and g that of the encoded agent.
 
     Args:
         n_agents: N.
@@ -35,7 +35,7 @@ class PooledCriticNetwork(GroupNetwork):
         action_dim: dimensions of one agent's action, as the critic sees it (one-hot for discrete ones).
         share_params: one set of weights for all agents, else one each.
         model: sizes and kinds of layers, of f and of g.
-        n_actions: V, values an agent for discrete actions, of which f does not see its own; None for continuous ones.
+        n_actions: V, values per agent for discrete actions, with f not seeing the own one; None for continuous ones.
         others: the other groups it sees.
     """
 
@@ -82,7 +82,7 @@ class PooledCriticNetwork(GroupNetwork):
             observation: ``[*B, N, F]``.
             action: ``[*B, N, d]``.
             alive: bool ``[*B, N, 1]``.
-            context: ``[*B, C]``, of every other group the observations, then the actions, then the alive flags.
+            context: ``[*B, C]``, for every other group its observations, then its actions, then its alive flags.
             own_gradient: let the gradient of Q_i reach the action of agent i only.
 
         Returns:
@@ -90,11 +90,11 @@ class PooledCriticNetwork(GroupNetwork):
         """
         self.check_agents(observation)
         batch = observation.shape[:-2]
-        # Agents first, so that shared weights and weights an agent differ in one place only: [N, M, F].
+        # Agents first, [N, M, F], so that shared weights and weights per agent differ in one place only.
         observation = flat_rows(observation, batch).transpose(0, 1)
         action = flat_rows(action, batch).transpose(0, 1).to(observation.dtype)
         living = flat_rows(alive, batch).transpose(0, 1).bool()
-        # A dead agent's features may be anything, and must reach neither g nor f: gradients would keep a NaN.
+        # Features of dead agents may be anything, and must reach neither g nor f: gradients would keep a NaN.
         pairs = _or_zero(torch.cat([observation, action], dim=-1), living)
         own = pairs[..., : observation.shape[-1]] if self.values_actions else pairs
         encoded = self._per_agent(self.encoder, pairs.detach() if own_gradient else pairs)
@@ -111,7 +111,7 @@ class PooledCriticNetwork(GroupNetwork):
         return network(entries.flatten(-3, -2)).unflatten(-2, entries.shape[-3:-1])
 
     def _pooled_context(self, context: Tensor) -> list[Tensor]:
-        """``[M, C]`` to the mean of each other group, ``[1, M, H]`` (or with a leading K), and the part that lives."""
+        """``[M, C]`` to the mean of each other group, ``[1, M, H]`` (or with a leading K), and its living fraction."""
         pooled = []
         seen = context.split([other.features for other in self.others], dim=-1)
         for other, encoder, entries in zip(self.others, self.other_encoders, seen, strict=True):
@@ -129,12 +129,12 @@ class PooledCriticNetwork(GroupNetwork):
 
 
 def mean_of_others(entries: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Of every agent the mean over the other agents that are present, and which part of them is.
+    """For every agent the mean over the other agents that are present, and the fraction of them that is present.
 
-    The sum over all less the agent's own: linear in N, and off by no more than the rounding of that sum.
+    Computed as the sum over all minus the agent's own: linear in N, with the rounding error of that sum.
 
     Args:
-        entries: ``[..., N, M, H]``; what it holds of those not present does not matter.
+        entries: ``[..., N, M, H]``; entries of absent agents do not matter.
         present: bool ``[N, M, 1]``.
 
     Returns:
@@ -148,10 +148,10 @@ def mean_of_others(entries: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_of_all(entries: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean over the agents that are present, ``[..., 1, M, H]``, zero without any, and their part ``[1, M, 1]``.
+    """The mean over present agents, ``[..., 1, M, H]``, zero without any, and their fraction ``[1, M, 1]``.
 
     Args:
-        entries: ``[..., N, M, H]``; what it holds of those not present does not matter.
+        entries: ``[..., N, M, H]``; entries of absent agents do not matter.
         present: bool ``[N, M, 1]``.
     """
     kept = _or_zero(entries, present)
@@ -170,6 +170,6 @@ def _encoder(features: int, model: ModelConfig, stack: Sequence[int]) -> Stacked
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Features that broadcast to each other but for the last dimension, as one tensor."""
+    """Concatenate features along the last dimension, after broadcasting the others."""
     lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)

@@ -1,7 +1,7 @@
 """Functions of tensors as flat graphs: traced once for every kind of input, then replayed or compiled.
 
-Much of a small update is not arithmetic but Python: looking up entries, building distributions, recording gradients. A
-trace keeps the tensor operations alone, those of the backward pass too.
+Much of the time of a small update goes into Python: looking up entries, building distributions, recording gradients. A
+trace keeps only the tensor operations, including those of the backward pass.
 """
 
 from __future__ import annotations
@@ -30,35 +30,34 @@ from masac.compat import (
 from masac.process.compiler_cache import remove_damaged_libraries
 
 Results = dict[Any, Tensor]
-"""What a function returns: tensors by any names."""
+"""The output of a function: tensors by any names."""
 
 
 class GraphError(ValueError):
-    """A function cannot become a graph, or is not the graph any more that it was."""
+    """A function cannot become a graph, or its graph is no longer valid."""
 
 
 class CompileError(GraphError):
-    """A graph cannot be compiled; it can be replayed."""
+    """A graph cannot be compiled; it can still be replayed."""
 
 
 class TracedFunction:
     """A function of a TensorDict that runs as a graph of tensor operations.
 
-    The first call with a new kind of input (names, shapes, strides, dtypes, devices) traces the function; calls after
-    it run the operations alone. Parameters and buffers that the function reads are read anew in every call, random
-    numbers are drawn anew; everything else that is not a tensor (flags, keys, numbers) is what it was at the trace.
+    The first call with a new kind of input (names, shapes, strides, dtypes, devices) runs the function once in Python,
+    so that it raises its own errors, and then traces it; later calls run the recorded operations only. Every call reads
+    the current parameters and buffers, and draws new random numbers; everything else that is not a tensor (flags, keys,
+    numbers) is frozen at the trace.
 
-    Python may look at the values of tensors, as distributions do that check their bounds, as long as what it sees is
-    always the same.
+    Python may read the values of tensors, as distributions do that check their bounds, if the result never changes.
 
     Args:
-        function: of a TensorDict; returns tensors by name, and leaves its input as it is. What it computes must not
-            depend through Python on values that change (``if tensor.any()``), nor shapes on any (counts).
-        compile: compile the graphs with PyTorch's Inductor, which takes seconds to a minute once (less where its cache
-            on disk has them), and is faster from then on.
-        around_compiling: a context in which graphs are compiled.
-        while_tracing: a context in which the function is traced, such as one that turns off checks of values. Before,
-            the function runs outside of it once, and raises what is wrong with its first input of that kind.
+        function: from a TensorDict, which it leaves unchanged, to tensors by name. Its results must not depend through
+            Python on values that change (``if tensor.any()``), and no shape may depend on values.
+        compile: compile the graphs with PyTorch's Inductor, which takes seconds to a minute once (less if its cache on
+            disk has them), and is faster afterwards.
+        around_compiling: a context for compiling.
+        while_tracing: a context for tracing, such as one that turns off checks of values.
     """
 
     def __init__(
@@ -77,15 +76,15 @@ class TracedFunction:
 
     @property
     def traces(self) -> int:
-        """How many kinds of input there were."""
+        """The number of kinds of input so far."""
         return len(self._graphs)
 
     def __call__(self, tensordict: TensorDictBase) -> Results:
-        """What the function returns, without gradient.
+        """The results of the function, without gradient.
 
         Raises:
-            GraphError: if the function cannot be traced, or if Python would see other values now; then random numbers
-                may have been drawn.
+            GraphError: if the function cannot be traced, or if values that Python read have changed; in that case
+                random numbers may have been drawn.
             CompileError: if its graph cannot be compiled.
         """
         entries = {key: value for key, value in tensordict.items(True, True) if isinstance(value, Tensor)}
@@ -140,7 +139,7 @@ class _Traced:
         examples = [example.get(key) for key in keys]
         cuda = sorted({value.device.index or 0 for value in examples if value.device.type == "cuda"})
         self.run: Callable[..., list[Tensor]]
-        # Both compute, and draw the random numbers that the first call then draws.
+        # Both draw random numbers, which the first call is to draw again.
         with torch.random.fork_rng(devices=cuda):
             function(example)  # raises its own errors, with its checks of values
         with torch.random.fork_rng(devices=cuda):
@@ -175,9 +174,9 @@ def _traced(flat: Callable[..., list[Tensor]], examples: Sequence[Tensor]) -> fx
 
 
 class _ValueReads(TorchDispatchMode):
-    """Lets Python look at the values of tensors while a function is traced, and notes at which.
+    """Lets Python read the values of tensors while a function is traced, and records which.
 
-    The graph holds as long as Python sees the same values: see :func:`_split_reads`.
+    The graph is valid as long as Python would read the same values: see :func:`_split_reads`.
     """
 
     def __init__(self) -> None:
@@ -186,7 +185,7 @@ class _ValueReads(TorchDispatchMode):
         self.places: list[str] = []
 
     def note(self, tensors: Iterable[Tensor]) -> None:
-        """Note that Python looks at these."""
+        """Record that Python reads these."""
         place = _place()
         for tensor in tensors:
             self.seen.append(tensor)
@@ -208,7 +207,7 @@ class _ValueReads(TorchDispatchMode):
 
 
 class _WholeValueReads(TorchFunctionMode):
-    """Notes the tensors whose values leave PyTorch altogether, which no dispatch shows."""
+    """Records the tensors whose values leave PyTorch without a dispatched operation."""
 
     def __init__(self, reads: _ValueReads) -> None:
         super().__init__()
@@ -226,7 +225,7 @@ _WHOLE_VALUES = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
 
 
 def _has_size_by_values(func: Any, args: Sequence[Any]) -> bool:
-    """Whether the shape of what an operation returns depends on values: a mask as an index, say."""
+    """Whether the shape of an operation's result depends on values, as for a mask as an index."""
     if torch.Tag.dynamic_output_shape not in func.tags:
         return False
     if func.overloadpacket is torch.ops.aten.index:
@@ -235,7 +234,7 @@ def _has_size_by_values(func: Any, args: Sequence[Any]) -> bool:
 
 
 class _Constant:
-    """A tensor that must keep its values, as Python looked at them, or at what follows from them, during a trace."""
+    """A tensor that must keep its values, because Python read them, or results of them, during the trace."""
 
     def __init__(self, tensor: Tensor, place: str) -> None:
         self.tensor = tensor
@@ -244,7 +243,7 @@ class _Constant:
         self.changes = changes(tensor)
 
     def check(self) -> None:
-        """Raise :class:`GraphError` if the values are others."""
+        """Raise :class:`GraphError` if the values changed."""
         if changes(self.tensor) != self.changes:
             if not torch.equal(self.tensor, self.value):
                 raise _python_decides(self.place)
@@ -252,16 +251,16 @@ class _Constant:
 
 
 def _split_reads(graph: fx.Graph, reads: _ValueReads, results: int) -> tuple[list[_Constant], list[tuple[Tensor, str]]]:
-    """What must be as it was during a trace, because Python looked at it.
+    """The values that must not change after a trace, because Python read them.
 
     Args:
-        graph: whose outputs after the first ``results`` are what Python looked at; those that follow from constants
+        graph: its outputs after the first ``results`` are values that Python read; those that depend on constants only
             are removed.
-        reads: what was looked at, and where.
+        reads: the tensors that were read, and where.
         results: number of outputs that the function returned.
 
     Returns:
-        The constants; and the values that the outputs that are left must have, with the place of the look.
+        The constants, and the values that the remaining outputs must have, with the place of each read.
     """
     output = next(node for node in reversed(graph.nodes) if node.op == "output")
     every: list[Any] = list(output.args[0])  # pyright: ignore[reportArgumentType]
@@ -277,13 +276,13 @@ def _split_reads(graph: fx.Graph, reads: _ValueReads, results: int) -> tuple[lis
 
 
 def _held_constant(graph: fx.Graph, source: fx.Node) -> Tensor | None:
-    """The tensor that a source is, if it may be expected to stay as it is: no parameter."""
+    """The tensor of a source that is expected to stay constant: not a parameter."""
     tensor = getattr(graph.owning_module, str(source.target)) if source.op == "get_attr" else None
     return None if tensor is None or tensor.requires_grad or tensor.is_inference() else tensor
 
 
 def _sources(node: fx.Node) -> Iterator[fx.Node]:
-    """What a node depends on: inputs, held tensors, draws of random numbers."""
+    """The nodes that a node depends on: inputs, held tensors, draws of random numbers."""
     waiting, known = [node], {node}
     while waiting:
         one = waiting.pop()
@@ -300,15 +299,15 @@ def _python_decides(place: str) -> GraphError:
 
 
 def _reason(done: str, error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return f"PyTorch must be able to {done}; got {type(error).__name__}: {said[0] if said else 'no message'}"
+    lines = str(error).strip().splitlines()
+    return f"PyTorch must be able to {done}; got {type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 _OF_PYTORCH = [Path(str(package.__file__)).parent for package in (torch, tensordict)]
 
 
 def _place() -> str:
-    """The line that runs, of the innermost code that is not PyTorch's own."""
+    """The running line of the innermost code outside of PyTorch."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         file = Path(frame.f_code.co_filename)
@@ -322,7 +321,7 @@ def _compiled(module: fx.GraphModule, examples: Sequence[Tensor]) -> Callable[..
     _separate_biases(module)
     try:
         remove_damaged_libraries(compiler_cache())
-        # fallback_random: the random numbers that the same seed gives without compiling
+        # fallback_random: the same random numbers for a seed as without compiling
         with torch.no_grad():
             return compile_operations(module, examples, {"fallback_random": True})
     except Exception as error:
@@ -330,7 +329,7 @@ def _compiled(module: fx.GraphModule, examples: Sequence[Tensor]) -> Callable[..
 
 
 def _drop_dead_code(graph: fx.Graph) -> None:
-    """Remove what computes nothing: results that nobody uses, and detaching, as a graph records no gradients."""
+    """Remove unused results, and detach operations, since a graph records no gradients."""
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
@@ -338,7 +337,7 @@ def _drop_dead_code(graph: fx.Graph) -> None:
 
 
 def _separate_biases(module: fx.GraphModule) -> None:
-    """Add biases after matrix products, not in them: the compiler fuses the sum with the activation that follows."""
+    """Add biases after matrix products, not in them: the compiler fuses the sum with the next activation."""
     products = {
         torch.ops.aten.addmm.default: torch.ops.aten.mm.default,
         torch.ops.aten.baddbmm.default: torch.ops.aten.bmm.default,

@@ -35,8 +35,8 @@ class NonFiniteError(Exception):
     """A loss or gradient is not finite; nothing was applied.
 
     Args:
-        terms: what is not finite, ``group/loss/qvalue`` or ``group/grad_norm/actor``.
-        batch: what it was computed from.
+        terms: the losses and norms that are not finite, such as ``group/loss_qvalue`` or ``group/grad_norm_actor``.
+        batch: the batch of the update.
     """
 
     def __init__(self, terms: list[str], batch: TensorDictBase) -> None:
@@ -52,26 +52,29 @@ class UpdateStep:
 
     Args:
         loss: of one group, or of several.
-        optimizer: of the loss's parameters.
-        tau: part of the way the target critics move at every update.
-        max_grad_norm: clip the gradient norms of every group's actor and critics to this.
-        mode: ``"graph"``, losses and gradients are traced once for every kind of batch and replayed as the tensor
-            operations they are; ``"compile"``, PyTorch's Inductor makes a program of them, which takes it seconds to a
-            minute, and is the fastest; ``"eager"``, Python every time, for what cannot be traced
-            (``skip_done_states="drop"``) and for a debugger. All give the same numbers, up to rounding. What cannot be
-            compiled is replayed, and what cannot be traced is eager, with a warning that says why.
-        rank: one of several processes that take the step together, each on as many rows of its own; every one of them
-            applies what the rows of all of them come to.
-        warn: is told why the mode is another than was asked for; None for a Python warning.
-        tell: is told when compiling begins, and how long it took.
+        optimizer: of the parameters of the loss.
+        tau: the fraction by which the target critics move towards the critics in every update.
+        max_grad_norm: clip the gradient norms of each actor and of the critics of each group to this.
+        mode: ``"graph"``: losses and gradients are traced once for every kind of batch (shapes, strides, dtypes,
+            device) and replayed as a flat list of tensor operations. ``"compile"``: the trace is compiled with
+            PyTorch's Inductor, which takes seconds to a minute, and is fastest. ``"eager"``: Python every time, for a
+            debugger and for losses that cannot be traced (``skip_done_states="drop"``). All give the same numbers, up
+            to rounding. If compiling fails, the trace is replayed, and if tracing fails, the update is eager, with a
+            warning that gives the reason.
+        rank: this process among several that take the step together, each on its own rows; all of them apply the
+            gradients of the rows of all processes.
+        warn: called with the reason if the mode must change; None for a Python warning.
+        tell: called when compiling begins, and with its duration.
 
     Attributes:
         mode: how updates are computed.
 
     Raises:
-        ValueError: for an optimizer of other parameters than the loss's, or of only some of those it trains.
+        ValueError: for an optimizer that lacks parameters that the loss trains, or has others.
 
-    What is no tensor (keys, reductions, flags of the loss) must not change after the first update, unless it is eager.
+    Non-tensor settings (keys, reductions, flags of the loss) are frozen after the first update, unless it is eager. The
+    values of discrete actions and action masks are checked in the first batch of every kind; an eager update checks
+    every batch.
 
     Examples:
         >>> update = UpdateStep(loss, torch.optim.Adam(loss.parameters(), lr=3e-4, fused=True), tau=0.005)
@@ -107,19 +110,19 @@ class UpdateStep:
             self._groups = {"": loss}
             self._terms = ["loss_actor", "loss_qvalue", "loss_alpha"]
         if rank.world_size > 1 and any(one.reduction != "mean" for one in self._groups.values()):
-            raise ValueError("losses whose batches several ranks share must have reduction='mean'; got another one.")
+            raise ValueError("losses whose batches several ranks share must have reduction='mean'; got another.")
         self._gradient_sum = GradientSum(rank.world_size, self._terms_of_parameters()) if rank.world_size > 1 else None
         self.mode: UpdateMode = mode
         self._results = self._function_of(mode)
         if mode != "eager" and any(one.skip_mode == "drop" for one in self._groups.values()):
             self._change_mode("eager", "with skip_done_states='drop' the shapes of tensors depend on their values.")
-        # Not compiled: a handful of sums and factors, and the same numbers in all processes.
+        # Not compiled, since it is a few sums and products, and must give the same numbers in all processes.
         self._unpacked = (
             self._unpack_reduced if mode == "eager" else TracedFunction(self._unpack_reduced, compile=False)
         )
         self._target_update = get_ema_multi_avg_fn(1 - tau)
         for one in self._groups.values():
-            SoftUpdate(one, tau=tau)  # begins with targets equal to the critics, and stops the loss's reminder of it
+            SoftUpdate(one, tau=tau)  # copies the critics into the targets, and stops the loss's warning about updaters
         self._critics = _tensors(self._groups.values(), "qvalue_network_params")
         self._targets = _tensors(self._groups.values(), "target_qvalue_network_params")
 
@@ -127,18 +130,18 @@ class UpdateStep:
         """Take one step on a batch of batch size ``*B``, and write its priorities into it, as the loss does.
 
         Returns:
-            Scalars: what the losses say of themselves (``loss_qvalue``, ``alpha``, ...) and the gradient norms before
-            clipping (``grad_norm_actor``, ``grad_norm_qvalue``); of several groups ``group/loss_qvalue`` and so on.
+            Scalars: the outputs of the losses (``loss_qvalue``, ``alpha``, ...) and the gradient norms before clipping
+            (``grad_norm_actor``, ``grad_norm_qvalue``); with several groups, ``group/loss_qvalue`` and so on.
 
         Raises:
-            NonFiniteError: if a loss or gradient is not finite, on whatever rank; then nothing is applied.
-            ValueError: if parameters were replaced, frozen or unfrozen since the step was made, or for discrete actions
-                that are none. A mode other than eager checks their values in the first batch of every kind only.
+            NonFiniteError: if a loss or gradient is not finite, on any rank; then nothing is applied.
+            ValueError: if parameters were replaced, frozen or unfrozen since the step was made, or if the batch was
+                checked and has invalid actions.
         """
         return self.apply(batch, self.compute(batch))
 
     def compute(self, batch: TensorDictBase) -> Results:
-        """Losses and gradients of a batch, to be applied; the first time they are traced and compiled.
+        """Losses and gradients of a batch, to be applied; traced and compiled at the first call.
 
         Raises:
             ValueError: if parameters were replaced, frozen or unfrozen since the step was made.
@@ -147,14 +150,14 @@ class UpdateStep:
         return self._computed(batch)
 
     def apply(self, batch: TensorDictBase, results: Results) -> dict[str, Tensor]:
-        """Take the step that :meth:`compute` computed for a batch; returns and raises what the call does."""
+        """Take the step that :meth:`compute` computed for a batch; returns and raises as the call does."""
         batch.set(self.loss.tensor_keys.priority, results.pop("priority"))
         if self._gradient_sum is not None:
             share = results["packed"]
             self.rank.all_reduce(share)
             results = self._unpacked(TensorDict({"packed": share}))
         gradients = [results.pop(("gradient", index), None) for index in range(len(self.parameters))]
-        if not bool(results.pop("all_finite")):  # one look, as it waits for the device
+        if not bool(results.pop("all_finite")):  # one read only, since it waits for the device
             terms = [name for name, value in results.items() if not bool(value.isfinite())]
             raise NonFiniteError(terms or ["loss"], batch.exclude(self.loss.tensor_keys.priority))
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -205,13 +208,13 @@ class UpdateStep:
         self._tell(f"compiled the update in {time.perf_counter() - began:.0f} s")
 
     def _evaluate(self, batch: TensorDictBase) -> Results:
-        """Everything up to the optimizer: what is logged, the priority, the gradients, and whether all are finite."""
+        """Everything before the optimizer: logged values, priority, gradients, and whether all are finite."""
         batch = batch.copy()
         found = self._compute_gradients(batch)
         return {**self._clip_and_check(found), "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
 
     def _evaluate_packed(self, batch: TensorDictBase) -> Results:
-        """What this process's rows of the batch have to say, as a flat tensor, and their priority."""
+        """The gradients and logged values of this process's rows as a flat tensor, and their priority."""
         assert self._gradient_sum is not None
         batch = batch.copy()
         recorded: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in self._groups}
@@ -225,7 +228,7 @@ class UpdateStep:
         return {"packed": share, "priority": batch.get(as_path(self.loss.tensor_keys.priority))}
 
     def _unpack_reduced(self, packed: TensorDictBase) -> Results:
-        """What :meth:`_evaluate` returns, priorities apart, from the sum of all processes' shares."""
+        """The results of :meth:`_evaluate`, without priorities, from the sum of the tensors of all processes."""
         assert self._gradient_sum is not None
         return self._clip_and_check(self._gradient_sum.unpack(packed.get("packed")))
 
@@ -236,7 +239,7 @@ class UpdateStep:
         for prefix in self._groups:
             of_group = losses[prefix.removesuffix("/")] if prefix else losses
             logged |= {f"{prefix}{name}": value.detach().mean() for name, value in of_group.items()}
-        # An actor's loss holds the critics fixed and a critic's the actors, so one backward pass serves all terms.
+        # The actor loss holds the critics fixed, and the critic loss the actors: one backward pass serves all terms.
         total = torch.stack([losses[key] for key in self._terms]).sum()
         computed = torch.autograd.grad(total, self.parameters, allow_unused=True)
         gradients: dict[Tensor, Tensor] = {
@@ -247,7 +250,7 @@ class UpdateStep:
         return Gradients(logged=logged, total=total.detach(), gradients=gradients)
 
     def _clip_and_check(self, found: Gradients) -> Results:
-        """What is logged, the gradients, clipped, and whether all are finite."""
+        """Logged values, clipped gradients, and whether all are finite."""
         gradients = dict(found.gradients)
         norms = self._clip(gradients)
         results: Results = {**found.logged}
@@ -271,7 +274,7 @@ class UpdateStep:
         }
 
     def _clip(self, gradients: dict[Tensor, Tensor]) -> dict[str, Tensor]:
-        """The norms of the gradients of every group's actor, critics and temperature; the first two are clipped."""
+        """The gradient norms of each group's actor, critics and temperature; the first two gradients are clipped."""
         norms = {}
         for prefix, loss in self._groups.items():
             for kind, params in (("actor", loss.actor_network_params), ("qvalue", loss.qvalue_network_params)):
@@ -288,7 +291,7 @@ class UpdateStep:
 
 @contextmanager
 def unchecked(losses: Iterable[GroupLoss]) -> Iterator[None]:
-    """Within it the losses do not check the values of actions, which a graph cannot read."""
+    """Context in which the losses do not check the values of actions, which a graph cannot read."""
     before = [(loss, loss.validate_actions) for loss in losses]
     try:
         for loss, _ in before:
@@ -300,7 +303,7 @@ def unchecked(losses: Iterable[GroupLoss]) -> Iterator[None]:
 
 
 def _tensors(losses: Iterable[GroupLoss], name: str) -> list[Tensor]:
-    """Themselves, no aliases (``.data``), which would not move to another device with them."""
+    """The tensors themselves, not aliases (``.data``), which would not move to another device with them."""
     return [value for loss in losses for value in getattr(loss, name).values(True, True)]
 
 
@@ -313,7 +316,7 @@ def _python_warning(message: str) -> None:
 
 
 def _check_optimizer(optimizer: Optimizer, loss: GroupLoss | MultiGroupLoss) -> None:
-    """Raise ValueError unless the optimizer has all parameters that the loss trains, and none that are not its own."""
+    """Raise ValueError unless the optimizer has all parameters that the loss trains, and no others."""
     names = {parameter: name for name, parameter in loss.named_parameters()}
     there = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for parameter, name in names.items() if parameter.requires_grad and parameter not in there]
@@ -322,10 +325,10 @@ def _check_optimizer(optimizer: Optimizer, loss: GroupLoss | MultiGroupLoss) -> 
         return
     trained = sum(parameter.requires_grad for parameter in names)
     got = [f"{len(missing)} of {trained} that the loss trains missing ({', '.join(missing[:3])}...)"] if missing else []
-    got += [f"{others} that are not the loss's (those of networks that it has copied, or before they were moved)"] * (
+    got += [f"{others} that are not the loss's (of networks that it copied, or of a loss before it was moved)"] * (
         others > 0
     )
     raise ValueError(
-        f"the optimizer must have the parameters of the loss; got {' and '.join(got)}. Make it of loss.parameters(), "
-        "after the loss is on its device, and freeze what is not to be trained with requires_grad_(False)."
+        f"the optimizer must have the parameters of the loss; got {' and '.join(got)}. Create it from "
+        "loss.parameters() after the loss is on its device, and freeze parameters with requires_grad_(False)."
     )

@@ -302,7 +302,7 @@ def test_the_horizon_of_benchmarls_vmas_is_a_termination(tmp_path):
     assert end["terminated"].all()
 
 
-# -- critics with a value an agent -------------------------------------------------------------------------------------
+# -- critics with a value per agent ------------------------------------------------------------------------------------
 
 
 def test_every_agent_sees_itself_first():

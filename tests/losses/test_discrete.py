@@ -447,7 +447,7 @@ def test_a_wrong_number_of_actions_is_an_error():
     loss = GroupDiscreteSACLoss(
         our_discrete_actor(True), our_discrete_critic(True, "independent"), action_space="categorical", num_actions=3
     )
-    with pytest.raises(ValueError, match="the actor's logits must have 3 entries an agent"):
+    with pytest.raises(ValueError, match="the actor's logits must have 3 entries per agent"):
         loss(discrete_batch())
 
 

@@ -1,7 +1,7 @@
 """masac's losses as algorithms of BenchMARL: ``GroupMasacConfig`` and ``GroupIsacConfig``, for its ``Experiment``.
 
-Importing this makes them known to BenchMARL and to Hydra, as ``group_masac`` and ``group_isac``. BenchMARL's command
-line does so by itself, through ``hydra_plugins.masac_configs``. Needs the extra ``benchmarl``.
+Importing this registers them in BenchMARL and Hydra, as ``group_masac`` and ``group_isac``. BenchMARL's command line
+imports it through ``hydra_plugins.masac_configs``. Needs the extra ``benchmarl``.
 """
 
 from benchmarl.algorithms import algorithm_config_registry  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]

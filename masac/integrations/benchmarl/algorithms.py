@@ -1,6 +1,6 @@
-"""BenchMARL's SAC algorithms with masac's losses in the place of TorchRL's.
+"""BenchMARL's SAC algorithms with masac's losses in place of TorchRL's.
 
-Actors, collection, buffers, optimizers and logs are BenchMARL's, and so is the independent critic.
+Actors, collection, replay buffers, optimizers and logs are BenchMARL's, and so is the independent critic.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ BENCHMARL_OPTIONS = (
 """The fields of BenchMARL's configs that are arguments of a loss."""
 
 PRIORITY_KEY = "td_error"
-"""Where a loss writes the priority of a row."""
+"""The entry for the priority of a row."""
 
 
 class GroupAlgorithm(Algorithm):
-    """What both algorithms share, on top of one of BenchMARL's.
+    """Base of both algorithms, to be combined with one of BenchMARL's.
 
     Args:
         critic_value: see :class:`GroupMasacConfig`.
@@ -56,7 +56,7 @@ class GroupAlgorithm(Algorithm):
             )
 
     def get_replay_buffer(self, group: str, transforms: list[Transform] | None = None) -> ReplayBuffer:
-        """BenchMARL's, which looks for priorities where masac's losses write them."""
+        """BenchMARL's replay buffer, reading priorities where masac's losses write them."""
         buffer = super().get_replay_buffer(group, transforms)
         buffer.priority_key = PRIORITY_KEY
         return buffer
@@ -101,7 +101,7 @@ class GroupIsac(GroupAlgorithm, Isac):  # pyright: ignore[reportGeneralTypeIssue
 
 
 class GroupMasac(GroupAlgorithm, Masac):  # pyright: ignore[reportGeneralTypeIssues]
-    """Soft Actor-Critic with centralized critics: BenchMARL's ``Masac`` with masac's losses, and a value an agent.
+    """Soft Actor-Critic with centralized critics: BenchMARL's ``Masac`` with masac's losses, and a value per agent.
 
     Args:
         **fields: those of :class:`GroupMasacConfig`, and ``experiment``.
@@ -131,16 +131,16 @@ class GroupMasac(GroupAlgorithm, Masac):  # pyright: ignore[reportGeneralTypeIss
         return make_agent_critic(self, group, n_actions=None)
 
     def get_discrete_value_module_decoupled(self, group: str) -> TensorDictModuleBase:
-        """Q_i of all observations, the actions of i's teammates, and each of i's own."""
-        # BenchMARL's own sees what the teammates' policies said when the data was collected, in the place of actions.
+        """Q_i of all observations and the actions of i's teammates, for each of i's own actions."""
+        # BenchMARL's own critic sees the outputs of the teammates' policies at collection in place of their actions.
         return make_agent_critic(self, group, n_actions=self.action_spec[group, "action"].space.n)
 
 
 def _without_own_state(module: TensorDictModuleBase) -> Any:
-    """The module, not asking for recurrent states.
+    """The module without recurrent states among its ``in_keys``.
 
-    BenchMARL's recurrent models read theirs where it is there, when acting. Data does not have it: collectors leave out
-    entries whose names begin with ``_``.
+    BenchMARL's recurrent models read their state if present, which is the case when acting. Data does not have it:
+    collectors leave out entries with names that begin with ``_``.
     """
     copied: Any = copy.copy(module)  # the one that acts keeps its keys
     copied.in_keys = [key for key in module.in_keys if not as_path(key)[-1].startswith("_")]

@@ -1,4 +1,4 @@
-"""What a user of BenchMARL can set; the defaults are in ``masac/integrations/conf/algorithm``."""
+"""Configs for users of BenchMARL; the defaults are in ``masac/integrations/conf/algorithm``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class GroupIsacConfig(GroupOptions, IsacConfig):
     """Config of :class:`GroupIsac`: the fields of BenchMARL's ``IsacConfig`` and those of :class:`GroupOptions`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what no loss takes."""
+        """Raise ValueError for values that no loss takes."""
         super().__post_init__()
         self.check_critic_value("agent")
 
@@ -39,13 +39,13 @@ class GroupMasacConfig(GroupOptions, MasacConfig):
     """Config of :class:`GroupMasac`: the fields of BenchMARL's ``MasacConfig`` and of :class:`GroupOptions`, and one.
 
     Args:
-        critic_value: of continuous actions: ``"agent"``, a value an agent; ``"team"``, one for the group.
+        critic_value: for continuous actions: ``"agent"``, a value per agent; ``"team"``, one for the group.
     """
 
     critic_value: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what no loss takes."""
+        """Raise ValueError for values that no loss takes."""
         super().__post_init__()
         self.check_critic_value(self.critic_value)
 

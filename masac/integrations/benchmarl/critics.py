@@ -1,11 +1,11 @@
-"""Centralized critics with a value an agent, out of BenchMARL's models.
+"""Centralized critics with a value per agent, made of BenchMARL's models.
 
-BenchMARL's own centralized critic with shared weights has one value for the group, repeated for its agents: where
-agents have rewards of their own it is trained on their mean. Here a model is run once for every agent instead, on what
-all agents see and do, the agent's own first (as in masac's centralized critic), so that shared weights tell agents
-apart.
+BenchMARL's own centralized critic with shared weights has one value for the group, repeated for its agents: if agents
+have rewards of their own, it is trained on their mean. Here a model runs once for every agent instead, on the
+observations and actions of all agents, the agent's own first (as in masac's centralized critic), so that shared weights
+can distinguish agents.
 
-Shape legend: ``*B`` batch, ``N`` agents, ``F`` features, ``V`` values a critic gives an agent (1, or one an action).
+Shape legend: ``*B`` batch, ``N`` agents, ``F`` features, ``V`` values per agent (1, or one per action).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from masac.layouts import StackedCritic
 class EgoCritic(StackedCritic):
     """A model of BenchMARL's, run for every agent on the entries of its whole group.
 
-    Agent i's own entry comes first, then those of agents i+1, i+2, ... round the group: side by side, or with
+    Agent i's own entry comes first, then those of agents i+1, i+2, ... around the group: side by side, or with
     ``as_sets`` as a set, beside the agent's own entry. A global state is the same for all agents.
 
     Args:
-        model: reads what is shown, see :func:`make_agent_critic`, and writes ``[*B, N, V]``.
-        group: where the agents' entries live.
-        observation_keys: the entries ``[*B, N, ..., F]`` of the group to show.
-        state_keys: the entries of the row to show.
-        shows_own_action: whether an agent's value may depend on the agent's own action (not of discrete actions).
+        model: reads the entries of :func:`make_agent_critic`, and writes ``[*B, N, V]``.
+        group: key of the agents' entries.
+        observation_keys: the entries ``[*B, N, ..., F]`` of the group that it sees.
+        state_keys: the entries of the row that it sees.
+        shows_own_action: whether an agent's value may depend on the agent's own action (False for discrete actions).
         as_sets: whether the model takes sets.
     """
 
@@ -59,7 +59,7 @@ class EgoCritic(StackedCritic):
         action_key = (group, "action")
         made = {_of_all(group, key) for key in (*observation_keys, action_key)}
         given = made | {_of_row(group, key) for key in state_keys} | set(map(as_path, (*observation_keys, action_key)))
-        # What the model reads besides, such as where the episodes of a recurrent one begin.
+        # Other inputs of the model, such as the starts of episodes for a recurrent one.
         besides = [key for key in model.in_keys if as_path(key) not in given]
         in_keys = [*observation_keys, action_key, *state_keys, *besides]
         super().__init__(model, in_keys=in_keys, out_keys=model.out_keys[-1:])
@@ -94,7 +94,7 @@ class EgoCritic(StackedCritic):
         return self.module(seen.copy()).get(self.out_keys[0])
 
     def _seen(self, inputs: TensorDictBase, *, own_gradient: bool) -> TensorDict:
-        """What the model reads."""
+        """The inputs of the model."""
         dims = inputs.batch_dims
         action = get_entry(inputs, self.action_key, "the critic")
         lead = action.shape[: dims + 1]
@@ -119,14 +119,14 @@ class EgoCritic(StackedCritic):
         return seen
 
     def _actions_around(self, action: Tensor, dims: int, own_gradient: bool) -> Tensor:
-        """Of the actions ``[*B, N, A]`` what every agent's critic may see, ``[*B, N, N, A]``."""
+        """The actions that every agent's critic may see, ``[*B, N, N, A]``, from ``[*B, N, A]``."""
         own, others = ego_first(action, dims).split([1, action.shape[dims] - 1], dim=dims + 1)
         own = own if self.shows_own_action else torch.zeros_like(own)
         return torch.cat([own, others.detach() if own_gradient else others], dim=dims + 1)
 
 
 def ego_first(entry: Tensor, batch_dims: int) -> Tensor:
-    """``[*B, N, ..., F]`` as every agent sees it, ``[*B, N, N, ..., F]``: its own, then the next agents'."""
+    """``[*B, N, ..., F]`` as every agent sees it, ``[*B, N, N, ..., F]``: its own first, then the next agents'."""
     n_agents = entry.shape[batch_dims]
     places = torch.arange(n_agents, device=entry.device)
     order = (places[:, None] + places) % n_agents
@@ -139,15 +139,15 @@ def side_by_side(around: Tensor, batch_dims: int) -> Tensor:
 
 
 def make_agent_critic(algorithm: Algorithm, group: str, n_actions: int | None) -> TensorDictModuleBase:
-    """A centralized critic with a value an agent, from the algorithm's critic model.
+    """A centralized critic with a value per agent, from the algorithm's critic model.
 
-    A graph network has the agents as its nodes, each with its own observation and action (and no global state), and the
-    values are the nodes': an agent's value depends on whom its edges reach. Any other model is an :class:`EgoCritic`.
+    A graph network has the agents as nodes, each with its own observation and action (and no global state), and a value
+    per node: an agent's value depends on the agents that its edges reach. Any other model is an :class:`EgoCritic`.
 
     Args:
         algorithm: BenchMARL's, with ``share_param_critic``.
         group: the name of the group.
-        n_actions: D, values an agent for discrete actions; None for continuous ones.
+        n_actions: D, values per agent for discrete actions; None for continuous ones.
 
     Raises:
         ValueError: for discrete actions and a graph network, whose nodes cannot hide an agent's own action from it.
@@ -193,7 +193,7 @@ def _build(
         input_spec=inputs.to(algorithm.device),
         output_spec=outputs.to(algorithm.device),
         n_agents=n_agents,
-        centralised=False,  # what an agent's value sees of the others is among the inputs
+        centralised=False,  # the inputs contain the entries of the other agents
         input_has_agent_dim=True,
         agent_group=group,
         share_params=algorithm.share_param_critic,
@@ -211,7 +211,7 @@ def _group_entries(algorithm: Algorithm, group: str, n_actions: int | None) -> d
 
 
 def _around(shape: torch.Size, n_agents: int, as_sets: bool) -> torch.Size:
-    """Of an entry ``[N, ..., F]``, the shape of what every agent sees of all."""
+    """The shape in which every agent sees an entry ``[N, ..., F]`` of all agents."""
     if as_sets:
         return torch.Size((n_agents, *shape))
     return torch.Size((*shape[:-1], n_agents * shape[-1]))

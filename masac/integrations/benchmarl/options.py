@@ -17,12 +17,12 @@ from masac.skipping import resolve_skip_mode
 @explained_by(GroupLossOptions, GroupSACLoss)
 @dataclass
 class GroupOptions:
-    """What BenchMARL's losses have no say in; the defaults are in ``masac/integrations/conf/algorithm``.
+    """Options that BenchMARL's losses do not have; the defaults are in ``masac/integrations/conf/algorithm``.
 
-    Not frozen, since BenchMARL's configs are not: what a user changes later is checked when the algorithm is made.
+    Not frozen, since BenchMARL's configs are not: later changes are checked when the algorithm is made.
 
     Args:
-        agent_mask_key: the entry of the group, read where the data has it, that is False for agents that are not there.
+        agent_mask_key: the entry of the group, read where the data has it, that is False for agents that do not exist.
     """
 
     skip_done_states: bool | str
@@ -34,7 +34,7 @@ class GroupOptions:
     agent_mask_key: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what no loss takes."""
+        """Raise ValueError for values that no loss takes."""
         resolve_skip_mode(self.skip_done_states)
         check_choice("actor_gradient", self.actor_gradient, ActorGradient)
         EndRules(
@@ -44,17 +44,17 @@ class GroupOptions:
         )
 
     def check_critic_value(self, critic_value: str) -> None:
-        """Raise ValueError unless these options fit critics with a value an ``"agent"``, or one for the ``"team"``."""
+        """Raise ValueError unless these options fit critics with a value per ``"agent"``, or one for the ``"team"``."""
         check_choice("critic_value", critic_value, Literal["agent", "team"])
         if critic_value == "agent" and self.terminated_reduction == "all" and not self.posthumous:
             raise ValueError(
-                "posthumous must be True with terminated_reduction='all' and a value an agent; got False. Otherwise an "
-                "agent that dies before its team bootstraps from a value that nothing trains."
+                "posthumous must be True with terminated_reduction='all' and a value per agent; got False. Otherwise "
+                "an agent that dies before its team bootstraps from a value that nothing trains."
             )
         if critic_value == "team" and (self.terminated_reduction == "none" or self.reward_reduction is None):
             raise ValueError(
                 "critic_value='team' must come with terminated_reduction='any' or 'all' and reward_reduction='mean' or "
-                f"'sum', which make one signal of the agents'; got {self.terminated_reduction!r} and "
+                f"'sum', which reduce the signals of the agents to one; got {self.terminated_reduction!r} and "
                 f"{self.reward_reduction!r}."
             )
 
