@@ -168,18 +168,3 @@ def compiler_cache() -> Path:
     from torch._inductor.runtime.cache_dir_utils import cache_dir  # imported when needed: slow
 
     return Path(cache_dir())
-
-
-def innermost(env: Any) -> Any:
-    """The environment within TorchRL's transforms, the first one of a batch.
-
-    ``SerialEnv._envs`` is private; a public list of the environments of a batch would replace it.
-
-    Args:
-        env: an environment; a batch must have been reset.
-    """
-    from torchrl.envs import SerialEnv, TransformedEnv
-
-    while isinstance(env, TransformedEnv | SerialEnv):
-        env = env.base_env if isinstance(env, TransformedEnv) else env._envs[0]  # pyright: ignore[reportAttributeAccessIssue]
-    return env

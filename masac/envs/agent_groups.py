@@ -8,9 +8,8 @@ from typing import Any
 
 from gym.spaces import Box  # VMAS's
 from pettingzoo import ParallelEnv
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, TransformedEnv
 
-from masac.compat import innermost
 from masac.errors import ConfigError
 from masac.groups import check_group_name
 
@@ -87,9 +86,11 @@ def agent_names(env: EnvBase) -> dict[str, list[Any]]:
     """The names of the agents of each group, in order; empty if the environment does not name them.
 
     Args:
-        env: one environment or a batch in this process, after a reset.
+        env: any.
     """
-    return dict(getattr(innermost(env), "group_map", None) or {})
+    while isinstance(env, TransformedEnv):
+        env = env.base_env
+    return dict(getattr(env, "group_map", None) or {})
 
 
 def check_alike(group: str, observed: Mapping[str, Any], done: Mapping[str, Any]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import EnvBase
 
 from masac.envs.unused_keywords import unused_message
 from masac.errors import EnvironmentWarning
@@ -103,8 +103,13 @@ def random_numbers_kept() -> Iterator[None]:
 
 
 def _begin(env: EnvBase) -> TensorDictBase:
+    """The second episode after seeding, of the first environment: all episodes follow from the seed."""
     env.set_seed(0)
-    return env.reset().clone()
+    first = torch.zeros(*env.batch_size, 1, dtype=torch.bool, device=env.device)
+    first[:1] = True
+    env.reset(TensorDict({"_reset": first}, env.batch_size, device=env.device))
+    begun = env.reset(TensorDict({"_reset": first}, env.batch_size, device=env.device))
+    return begun[:1].clone()
 
 
 def _layers(env: Any) -> Iterator[Any]:
@@ -115,13 +120,6 @@ def _layers(env: Any) -> Iterator[Any]:
         yield env
         inside = vars(env) if hasattr(env, "__dict__") else {}
         env = inside.get("env", inside.get("aec_env", inside.get("_env")))
-
-
-def raw_of(env: EnvBase) -> Any:
-    """The environment that a TorchRL environment wraps, None if it wraps none."""
-    while isinstance(env, TransformedEnv):
-        env = env.base_env
-    return vars(env).get("_env")
 
 
 def _warn(message: str) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
+from pettingzoo import ParallelEnv
 from torchrl.envs import EnvBase
-from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.envs.libs.vmas import VmasEnv
 
 from masac.envs.config import TaskConfig
+from masac.envs.vector_env import VectorEnv
 from masac.errors import ConfigError, RunFailedError
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
@@ -26,17 +27,17 @@ def pettingzoo_drawer(env: EnvBase, task: TaskConfig) -> tuple[Callable[[], Pict
     Raises:
         ConfigError: for an environment that cannot be drawn.
     """
-    if isinstance(env, VmasEnv):
+    raw = env.raw if isinstance(env, VectorEnv) else env
+    if isinstance(raw, VmasEnv):
         from masac.envs.vmas_drawing import vmas_drawer
 
-        return vmas_drawer(cast(Any, env)._env), {}
+        return vmas_drawer(cast(Any, raw)._env), {}
     name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"
-    if not isinstance(env, PettingZooWrapper):
+    if not isinstance(raw, ParallelEnv):
         raise ConfigError(
             f"{name} must make a PettingZoo environment or TorchRL's VmasEnv to be drawn; it made a "
-            f"{type(env).__name__}. Draw its episodes yourself; masac.load_policy loads the policy."
+            f"{type(raw).__name__}. Draw its episodes yourself; masac.load_policy loads the policy."
         )
-    raw = cast(Any, env)._env
     if getattr(raw, "render_mode", None) != "rgb_array":  # a user's environment need not have the attribute
         raise ConfigError(
             f"{name} must make an environment with render_mode='rgb_array' to be drawn; got "

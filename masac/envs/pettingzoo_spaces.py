@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from gymnasium.spaces.utils import flatdim
-from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo import make_one
-from masac.envs.pettingzoo_wrapper import ReadableEnv, image_divisor
+from masac.envs.pettingzoo import make_single
+from masac.envs.pettingzoo_encoding import ObservationVector, image_divisor
+from masac.envs.pettingzoo_env import PettingZooEnvironment
 from masac.envs.spaces import GroupSpaces, ObservationPart, Path, end_of, observation_names, spaces_of_specs
-from masac.envs.vector_observations import VectorObservations
 
 
 def read_pettingzoo_spaces(task: TaskConfig) -> dict[str, GroupSpaces]:
     """The spaces of a task of the pettingzoo suite, by group; of a TorchRL environment what its specs say."""
-    env = make_one(task, 1)
+    env = make_single(task, 1)
     try:
-        return _read(env)
+        return _read(env) if isinstance(env, PettingZooEnvironment) else spaces_of_specs(env.raw)
     finally:
-        env.close(raise_if_closed=False)
+        env.close()
 
 
-def _read(env: EnvBase) -> dict[str, GroupSpaces]:
-    readable = getattr(env, "_env", None)
-    if not isinstance(readable, ReadableEnv):
-        return spaces_of_specs(env)
-    raw, out = readable.env, {}
-    leaves = VectorObservations(env).leaves
-    for group, agents in cast(dict[str, list[Any]], cast(Any, env).group_map).items():
+def _read(env: PettingZooEnvironment) -> dict[str, GroupSpaces]:
+    raw, out = env.raw, {}
+    for group, agents in env.specs.agents.items():
         parts: list[ObservationPart] = []
-        for leaf in leaves[group]:
-            path, space = _follow(raw.observation_space(agents[0]), leaf[2:])
-            for part in _parts_of_space(space, path):
+        for leaf in ObservationVector(raw.observation_space(agents[0]), agents[0]).leaves:
+            for part in _parts_of_space(leaf.space, leaf.path):
                 parts.append(replace(part, offset=end_of(parts)))
         action = raw.action_space(agents[0])
         out[group] = GroupSpaces(
@@ -48,16 +42,6 @@ def _read(env: EnvBase) -> dict[str, GroupSpaces]:
             action_start=_start(action),
         )
     return out
-
-
-def _follow(space: Space[Any], keys: Sequence[str]) -> tuple[Path, Space[Any]]:
-    """What the keys of a TensorDict lead to in the space it was made of."""
-    path: Path = ()
-    for key in keys:
-        assert isinstance(space, Dict)
-        own = next(one for one in space.spaces if str(one) == key)
-        path, space = (*path, own), space.spaces[own]
-    return path, space
 
 
 def _parts_of_space(space: Space[Any], path: Path) -> Iterator[ObservationPart]:

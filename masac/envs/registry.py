@@ -30,8 +30,7 @@ def make_env(
         warns: whether to warn of likely mistakes in the environment, such as an ignored seed. This takes two resets.
 
     Returns:
-        An environment with batch size ``[num_envs]``, or ``[W, num_envs // W]`` where ``W = task.num_workers``
-        processes share the environments.
+        An environment with batch size ``[num_envs]``.
 
     Raises:
         ConfigError: for a task that cannot be made. The message says what to change.

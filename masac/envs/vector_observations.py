@@ -47,14 +47,29 @@ def with_vectors(env: EnvBase, name: str) -> EnvBase:
     """
     transform = VectorObservations(env)
     for group, spec in transform.vectors(env.full_observation_spec).items():
-        size = spec.shape[-1]
-        if not 1 <= size <= MAX_FEATURES:
-            raise ConfigError(
-                f"an observation must have 1 to {MAX_FEATURES:,} features; that of group {group!r} of {name} has "
-                f"{size:,}. Shrink images in a task.factory of your own, with SuperSuit's resize_v1 and "
-                "color_reduction_v0 for example, or choose another kind of observation in task.kwargs."
-            )
+        _check_features(group, spec.shape[-1], name)
     return TransformedEnv(env, transform) if transform.needed else env
+
+
+def check_size(observations: Composite, name: str) -> None:
+    """Raise :class:`ConfigError` for observation vectors too long to learn from, or empty ones.
+
+    Args:
+        observations: specs of vectors at ``(group, "observation")``.
+        name: the override that names the environment.
+    """
+    for group, entries in observations.items():
+        if isinstance(entries, Composite) and "observation" in entries.keys():  # noqa: SIM118  a spec is no dict
+            _check_features(str(group), entries["observation"].shape[-1], name)
+
+
+def _check_features(group: str, size: int, name: str) -> None:
+    if not 1 <= size <= MAX_FEATURES:
+        raise ConfigError(
+            f"an observation must have 1 to {MAX_FEATURES:,} features; that of group {group!r} of {name} has "
+            f"{size:,}. Shrink images in a task.factory of your own, with SuperSuit's resize_v1 and "
+            "color_reduction_v0 for example, or choose another kind of observation in task.kwargs."
+        )
 
 
 class VectorObservations(Transform):

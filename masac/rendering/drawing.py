@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, TransformedEnv
 
-from masac.compat import innermost
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.envs.suites import suite_named
@@ -46,9 +45,11 @@ def make_drawn_env(task: TaskConfig, *, seed: int) -> DrawnEnv:
     """
     suite = suite_named(task.suite)
     task = suite.drawn(task)
-    env = make_env(task, num_envs=1, seed=seed)
+    env = inner = make_env(task, num_envs=1, seed=seed)
+    while isinstance(inner, TransformedEnv):
+        inner = inner.base_env
     try:
-        draw, metadata = suite.drawer(innermost(env), task)
+        draw, metadata = suite.drawer(inner, task)
     except BaseException:
         env.close(raise_if_closed=False)
         raise

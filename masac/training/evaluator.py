@@ -189,12 +189,11 @@ def evaluate(
             steps += 1
             if after_step is not None:
                 after_step(steps, running)
-    flat = len(batch) - 1
     return Evaluation(
-        returns={name: value.flatten(0, flat) for name, value in returns.items()},
-        lives={name: value.flatten(0, flat) for name, value in lives.items()},
-        lengths=lengths.flatten(),
-        successes=terminated.flatten() if success == "terminated" else None,
+        returns=returns,
+        lives=lives,
+        lengths=lengths,
+        successes=terminated if success == "terminated" else None,
         unfinished=int(running.sum()),
     )
 

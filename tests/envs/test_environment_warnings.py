@@ -9,12 +9,12 @@ import torch
 
 from masac.envs.config import TaskConfig
 from masac.envs.environment_warnings import warn_of_ignored_seed, warn_of_wrappers
-from masac.envs.pettingzoo_wrapper import wrap
 from masac.envs.registry import make_env
 from masac.envs.unused_keywords import unused_message, watched
 from masac.envs.vmas import make_vmas_env
 from masac.envs.vmas_env import VmasVectorEnv
 from masac.errors import ConfigError, EnvironmentWarning
+from tests.envs.common import wrap
 from tests.envs.misbehaving import Walkers
 from tests.envs.scripted import ScriptedDeaths
 
@@ -79,7 +79,7 @@ def test_wrappers_that_hide_the_dead_are_named():
     # What it does: a_0 dies at step 2 and the others are cut short at step 5; nobody is seen to die, and all terminate.
     data = wrap(hidden).rollout(6, break_when_any_done=False)
     assert data["a", "mask"].all()
-    assert data["next", "a", "terminated"].squeeze(-1).sum(1).tolist() == [0, 0, 0, 0, 0, 3]
+    assert data["next", "a", "terminated"][0].squeeze(-1).sum(1).tolist() == [0, 0, 0, 0, 0, 3]
 
 
 def test_wrappers_of_no_harm_are_not_warned_of(recwarn):

@@ -8,11 +8,10 @@ from torchrl.envs.utils import check_env_specs
 
 from masac.envs.agent_groups import read_agent_groups
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo_wrapper import wrap
 from masac.envs.registry import make_env
-from masac.envs.vector_observations import with_vectors
 from masac.errors import ConfigError
 from masac.groups import read_groups
+from tests.envs.common import wrap
 from tests.envs.factories import all_actions, differing, masked, names
 
 OURS = "tests.envs.factories"
@@ -52,10 +51,10 @@ def test_actions_arrive_as_their_spaces_want_them():
     env = wrap(raw)
     check_env_specs(env)
     data = env.rand_action(env.reset())
-    data["discrete", "action"] = torch.tensor([1])
-    data["several", "action"] = torch.tensor([[1, 2]])
-    data["binary", "action"] = torch.tensor([[1, 0, 1]])
-    data["box", "action"] = torch.tensor([[0.1, -3.0, 0.5, 1.0]])
+    data["discrete", "action"] = torch.tensor([[1]])
+    data["several", "action"] = torch.tensor([[[1, 2]]])
+    data["binary", "action"] = torch.tensor([[[1, 0, 1]]])
+    data["box", "action"] = torch.tensor([[[0.1, -3.0, 0.5, 1.0]]])
     env.step(data)
     got = raw.got[-1]
     assert all(raw.action_space(agent).contains(action) for agent, action in got.items())
@@ -79,13 +78,13 @@ def test_actions_arrive_as_their_spaces_want_them():
 )
 def test_masks_of_all_kinds_of_actions(actions, mask, sizes, legal):
     raw = masked(actions, mask)
-    env = with_vectors(wrap(raw), "masked")
+    env = wrap(raw)
     check_env_specs(env)
     (group,) = read_groups(env)
     assert (group.discrete and group.discrete.sizes) == sizes
     assert group.has_action_mask == (legal is not None)
     if legal is not None:
-        assert env.reset()["a", "action_mask"].tolist() == [legal, legal]
+        assert env.reset()["a", "action_mask"].tolist() == [[legal, legal]]
     assert all(actions.contains(action) for got in raw.got for action in got.values())
 
 

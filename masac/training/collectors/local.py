@@ -42,8 +42,7 @@ class LocalCollector(Collector):
                 transition, state = self.env.step_and_maybe_reset(self.policy(state))
                 transitions.append(transition)
         self._state = state
-        collected = cast(TensorDictBase, torch.stack(transitions, dim=self.env.batch_dims))
-        return collected.flatten(0, -2) if collected.ndim > 2 else collected
+        return cast(TensorDictBase, torch.stack(transitions, dim=1))
 
     def reset(self, seed: int | None = None) -> None:
         """Begin new episodes in all environments."""

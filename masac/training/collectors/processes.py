@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
-from masac.envs.parallel_env import SECONDS_TO_CLOSE, children_without_signals, ignore_signals
+from masac.process.child_processes import SECONDS_TO_CLOSE, children_without_signals, ignore_signals
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, WorkerDiedError
 from masac.training.collectors.remote import Engine, Handle
 from masac.training.collectors.worker import CollectorWorker, WorkerSettings

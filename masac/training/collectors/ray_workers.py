@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from masac.compat import mute_ray
-from masac.envs.parallel_env import SECONDS_TO_CLOSE
 from masac.errors import ConfigError, RunFailedError
+from masac.process.child_processes import SECONDS_TO_CLOSE
 from masac.process.tracebacks import MOST_CHARACTERS, report_of
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, WorkerDiedError
 from masac.training.collectors.remote import Engine, Handle

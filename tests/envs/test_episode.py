@@ -1,4 +1,4 @@
-"""Environments of one episode, against the same ones that go on."""
+"""Environments that rest once their episode is over, against the same ones that begin another."""
 
 import pytest
 import torch
@@ -29,19 +29,12 @@ def test_the_episode_is_the_same_and_then_nothing_happens(task, length):
         first = found[:, :length]
         for key, value in expected[:, :length].items(True, True):
             torch.testing.assert_close(first[key], value, rtol=0, atol=0, equal_nan=True)
-        observations = found["next", "a", "observation"]
-        for step in range(length, 9):
-            assert torch.equal(observations[:, step], observations[:, 0])
-        assert all(env.step_count == length for env in raw_environments(once)), "it was stepped on"
-
-
-def raw_environments(env):
-    while not hasattr(env, "_envs"):
-        env = env.base_env
-    for one in env._envs:
-        while hasattr(one, "base_env"):
-            one = one.base_env
-        yield one._env.unwrapped
+        rest = found[:, length:]["next"]
+        assert torch.equal(rest["a", "observation"], found[:, :1]["a", "observation"].expand(2, 9 - length, 3, 7))
+        assert rest["a", "mask"].all()
+        for key in ("done", ("a", "done"), ("a", "reward")):
+            assert not rest[key].any()
+        assert all(one.environment.raw.step_count == length for one in list(once.stepper.episodes)), "it was stepped on"
 
 
 def test_environments_that_step_as_one_batch_go_on():

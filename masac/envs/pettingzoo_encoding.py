@@ -1,0 +1,205 @@
+"""The Gymnasium spaces of one agent as tensors: observations become vectors, actions start at 0, masks are vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from gymnasium.spaces.utils import flatten, flatten_space
+from torchrl.data import Bounded, Categorical, MultiCategorical, TensorSpec
+
+from masac.envs.parallel_api import read_observation
+from masac.errors import ConfigError
+
+ACTION_MASK = "action_mask"
+
+Path = tuple[str | int, ...]
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """A part of an observation that is flattened as one.
+
+    Args:
+        path: the keys that lead to it; ``()`` for the whole observation.
+        space: its space, any but a Dict.
+        features: the slice of the observation vector that it fills.
+    """
+
+    path: Path
+    space: Space[Any]
+    features: slice
+
+
+class ObservationVector:
+    """Writes what an agent observes into a vector of float32.
+
+    The leaves of a Dict stand side by side in alphabetical order of its keys. A Box is flattened in C order; another
+    space becomes a vector as in Gymnasium's ``flatten``. Images are divided by :func:`image_divisor`. An action mask
+    at the top of a Dict is no feature.
+
+    Args:
+        space: the agent's observation space.
+        agent: its name, for errors.
+
+    Attributes:
+        leaves: the parts, in order.
+        size: features of the vector.
+        has_mask: whether the observation holds an action mask.
+
+    Raises:
+        ConfigError: for a space that cannot be written as a vector.
+    """
+
+    def __init__(self, space: Any, agent: Any) -> None:
+        self.space, self.agent = space, agent
+        self.has_mask = isinstance(space, Dict) and ACTION_MASK in space.spaces
+        self.leaves: list[Leaf] = []
+        self.size = 0
+        for path, part in _leaves(space, agent):
+            if path == (ACTION_MASK,):
+                continue
+            start, self.size = self.size, self.size + int(np.prod(cast(Any, _flat_space(part).shape)))
+            self.leaves.append(Leaf(path=path, space=part, features=slice(start, self.size)))
+
+    def write(self, observation: Any, out: Array) -> Any:
+        """Write an observation into ``out``, float32 ``[F]``; returns the action mask in it, None where it has none.
+
+        Raises:
+            ConfigError: for an observation that is not in the space.
+        """
+        value = read_observation(self.space, observation, self.agent)
+        for leaf in self.leaves:
+            part = value
+            for key in leaf.path:
+                part = part[key]
+            out[leaf.features] = _flat(leaf.space, part)
+        return value[ACTION_MASK] if self.has_mask else None
+
+
+def image_divisor(space: Space[Any]) -> float:
+    """The divisor of the numbers of an observation: 255 for unsigned bytes up to 255 (images), else 1."""
+    return 255.0 if isinstance(space, Box) and space.dtype == np.uint8 and bool((space.high == 255).any()) else 1.0
+
+
+def action_spec(spaces: list[Any], agents: list[Any]) -> TensorSpec:
+    """The spec of the actions of the agents of a group, whose spaces are equal.
+
+    Returns:
+        Of shape ``[N]`` (Discrete), ``[N, factors]`` (MultiDiscrete, MultiBinary) or ``[N, dimensions]`` (Box).
+
+    Raises:
+        ConfigError: for actions that are not vectors of numbers.
+    """
+    space, n_agents = spaces[0], len(agents)
+    if isinstance(space, Discrete):
+        return Categorical(int(space.n), shape=torch.Size([n_agents]), dtype=torch.int64)
+    if isinstance(space, MultiDiscrete | MultiBinary):
+        sizes = factors(space)
+        return MultiCategorical(sizes, shape=torch.Size([n_agents, len(sizes)]))
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, which read_groups refuses
+            low, high = (
+                torch.from_numpy(np.stack([bound.reshape(-1).astype(np.float32)] * n_agents))
+                for bound in (space.low, space.high)
+            )
+        return Bounded(low, high, low.shape, dtype=torch.float32)
+    raise ConfigError(
+        f"actions must be in a Box of floats, Discrete, MultiDiscrete or MultiBinary; those of {agents[0]!r} are in "
+        f"{space if isinstance(space, Space) else _kind(space)}. Convert them in a task.factory of your own."
+    )
+
+
+def factors(space: Space[Any]) -> list[int]:
+    """The number of choices of each factor of a discrete action."""
+    if isinstance(space, Discrete):
+        return [int(space.n)]
+    if isinstance(space, MultiDiscrete):
+        return [int(n) for n in space.nvec.reshape(-1)]
+    return [2] * int(np.prod(cast(MultiBinary, space).shape))
+
+
+def action_reader(space: Space[Any]) -> Callable[[Any], Any]:
+    """A function from a row of the group's action array to an action in the space, in its shape and dtype."""
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        return lambda row: int(row) + start
+    shape, dtype = space.shape or (), space.dtype
+    if isinstance(space, Box):
+        low, high = space.low, space.high
+        # float32 may round a bound outwards
+        return lambda row: np.clip(row.reshape(shape).astype(dtype), low, high)
+    start = space.start if isinstance(space, MultiDiscrete) else 0
+    return lambda row: (row.reshape(shape) + start).astype(dtype)
+
+
+def read_action_mask(mask: Any, space: Space[Any], agent: Any) -> Array:
+    """The action mask of a living agent as a bool vector, one entry per choice, factors side by side.
+
+    Raises:
+        ConfigError: for a mask of another size, or one that allows nothing.
+    """
+    parts = mask if isinstance(mask, tuple | list) else (mask,)
+    flat = np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)
+    choices = sum(factors(space))
+    if flat.size != choices:
+        raise ConfigError(
+            f"the action mask of agent {agent!r} must have {choices} entries, one per choice; got {flat.size}. "
+            "Correct the mask in the environment."
+        )
+    if not flat.any():
+        raise ConfigError(
+            f"the action mask of agent {agent!r} must allow an action; got {flat.tolist()}. Correct "
+            "the environment, or let the agent end."
+        )
+    return flat
+
+
+def _leaves(space: Any, agent: Any, path: Path = ()) -> Iterator[tuple[Path, Space[Any]]]:
+    """The parts of an observation space that are no Dict, with the keys that lead to them."""
+    if not isinstance(space, Space):
+        raise ConfigError(
+            f"observation_space(agent) must return a space of gymnasium; got {_kind(space)} for {agent!r}. Use "
+            "gymnasium.spaces in the environment."
+        )
+    if isinstance(space, Dict):
+        for key in sorted(space.spaces, key=str):
+            yield from _leaves(space.spaces[key], agent, (*path, key))
+        return
+    if not isinstance(space, Box) and not space.is_np_flattenable:
+        raise ConfigError(
+            f"observations must be made of Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple; that of "
+            f"{agent!r}{''.join(f'[{key!r}]' for key in path)} is in {type(space).__name__}. Choose another kind of "
+            "observation in task.kwargs, or convert it in a task.factory of your own."
+        )
+    yield path, space
+
+
+def _flat_space(space: Space[Any]) -> Box:
+    """The space of what :func:`_flat` returns, apart from its bounds."""
+    if isinstance(space, Dict | Tuple):
+        size = sum(int(np.prod(cast(Any, _flat_space(part).shape))) for _, part in _parts(space))
+        return Box(-np.inf, np.inf, (size,))
+    return cast(Box, flatten_space(space))
+
+
+def _flat(space: Space[Any], value: Any) -> Array:
+    """A vector of all numbers of a value, in the order of Gymnasium's ``flatten``; images are divided."""
+    if isinstance(space, Dict | Tuple):
+        return np.concatenate([_flat(part, value[key]) for key, part in _parts(space)])
+    flat = value.reshape(-1) if isinstance(space, Box) else cast(Any, flatten(space, value))
+    divisor = np.float32(image_divisor(space))
+    return flat if divisor == 1 else flat / divisor
+
+
+def _parts(space: Dict | Tuple) -> Iterable[tuple[Any, Space[Any]]]:
+    return space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
