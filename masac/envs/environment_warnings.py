@@ -62,27 +62,13 @@ def warn_of_ignored_seed(env: EnvBase, name: str) -> None:
     """
     with random_numbers_kept():
         first, again = _begin(env), _begin(env)
-    if not same_numbers(first, again):
-        warn_that_seed_is_ignored(name)
-
-
-def warn_that_seed_is_ignored(name: str) -> None:
-    """Warn that evaluations and runs cannot be repeated."""
-    _warn(
-        f"{name} ignores its seed: two episodes with the same seed began differently. So each evaluation has other "
-        "episodes, and neither evaluations nor runs can be repeated. Draw all random numbers from a generator that "
-        "reset(seed=...) seeds unless the seed is None (in a TorchRL environment: set_seed(); in a VMAS scenario: "
-        "PyTorch's own generator)."
-    )
-
-
-def same_numbers(a: TensorDictBase, b: TensorDictBase) -> bool:
-    """Whether two TensorDicts with the same keys hold the same numbers, where NaN equals NaN."""
-    pairs = ((value, b.get(key)) for key, value in a.items(True, True))
-    return all(
-        isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and bool(((x == y) | (x != x)).all())
-        for x, y in pairs
-    )
+    if not _same_numbers(first, again):
+        _warn(
+            f"{name} ignores its seed: two episodes with the same seed began differently. So each evaluation has other "
+            "episodes, and neither evaluations nor runs can be repeated. Draw all random numbers from a generator that "
+            "reset(seed=...) seeds unless the seed is None (in a TorchRL environment: set_seed(); in a VMAS scenario: "
+            "PyTorch's own generator)."
+        )
 
 
 def in_main_process() -> bool:
@@ -100,6 +86,15 @@ def random_numbers_kept() -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
+
+
+def _same_numbers(a: TensorDictBase, b: TensorDictBase) -> bool:
+    """Whether two TensorDicts with the same keys hold the same numbers, where NaN equals NaN."""
+    pairs = ((value, b.get(key)) for key, value in a.items(True, True))
+    return all(
+        isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and bool(((x == y) | (x != x)).all())
+        for x, y in pairs
+    )
 
 
 def _begin(env: EnvBase) -> TensorDictBase:

@@ -13,7 +13,7 @@ from vmas.scenarios import load
 from vmas.simulator.scenario import BaseScenario
 
 from masac.envs.config import TaskConfig
-from masac.envs.environment_warnings import in_main_process, warn_of_unused_keywords, warn_that_seed_is_ignored
+from masac.envs.environment_warnings import in_main_process, warn_of_ignored_seed, warn_of_unused_keywords
 from masac.envs.unused_keywords import unused_keywords, watched
 from masac.envs.vmas_env import VmasVectorEnv
 from masac.envs.vmas_names import close_names, vmas_scenarios
@@ -66,8 +66,9 @@ def make_vmas_env(task: TaskConfig, *, num_envs: int, seed: int, device: str = "
     if warns and in_main_process():
         name = f"the scenario {task.scenario!r}"
         warn_of_unused_keywords(kwargs, name, _makers_of(type(env.vmas.scenario)))
-        if env.ignores_seed(seed):
-            warn_that_seed_is_ignored(name)
+        drawn = env.random_stream.state
+        warn_of_ignored_seed(env, name)
+        env.random_stream.state = drawn
     return env
 
 

@@ -14,7 +14,6 @@ from vmas import make_env
 from vmas.simulator.scenario import BaseScenario
 
 from masac.envs.agent_groups import check_alike, vmas_groups
-from masac.envs.environment_warnings import same_numbers
 from masac.envs.vmas_private import RandomStream
 from masac.envs.vmas_resets import FreshStates, IrregularStateError, Path, find_reset_state
 
@@ -44,6 +43,7 @@ class VmasVectorEnv(EnvBase):
         vmas: the VMAS environment.
         group_map: the names of the agents of each group.
         asked_joint_resets: whether joint resets were asked for.
+        random_stream: its random numbers.
         steps: of the running episodes so far, int64 ``[E, 1]``.
     """
 
@@ -65,8 +65,8 @@ class VmasVectorEnv(EnvBase):
         def make(scenario: str | BaseScenario, num_envs: int, **options: Any) -> Any:
             return make_env(scenario, num_envs, **kwargs, **options, **(scenario_kwargs or {}))
 
-        self._random_stream = RandomStream()
-        with self._random_stream.used_by_vmas():
+        self.random_stream = RandomStream()
+        with self.random_stream.used_by_vmas():
             self.vmas = make(scenario, num_envs, device=self.device, max_steps=None, seed=seed)
         self._make_trial = lambda envs: make(scenario if isinstance(scenario, str) else type(scenario)(), envs)
         self.asked_joint_resets = joint_resets
@@ -92,19 +92,6 @@ class VmasVectorEnv(EnvBase):
                 self._joint_resets = True
         return self._joint_resets
 
-    def ignores_seed(self, seed: int) -> bool:
-        """Whether two resets with the same seed differ. Afterwards it is as if it had just been made with that seed.
-
-        Args:
-            seed: that it was made with.
-        """
-        state, initial = self._random_stream.state, []
-        for _ in range(2):
-            with self._random_stream.used_by_vmas():
-                initial.append(TensorDict(self.vmas.reset(seed=seed)))
-            self._random_stream.state = state
-        return not same_numbers(*initial)
-
     def to(self, device: Any) -> VmasVectorEnv:
         """Move the environment, which must be reset after that."""
         self.vmas.to(device)
@@ -129,7 +116,7 @@ class VmasVectorEnv(EnvBase):
             action = tensordict.get((group, "action"))
             action = action.unsqueeze(-1) if action.ndim == 2 else action  # indices
             actions.update(zip(names, action.unbind(1), strict=True))
-        with self._random_stream.used_by_vmas():
+        with self.random_stream.used_by_vmas():
             observations, rewards, terminated, _ = self.vmas.step(actions)
         self.steps = self.steps + 1
         self._state = self._read(observations, terminated, self.steps)
@@ -145,7 +132,7 @@ class VmasVectorEnv(EnvBase):
         return self._state.copy()
 
     def _set_seed(self, seed: int | None) -> None:
-        with self._random_stream.used_by_vmas():
+        with self.random_stream.used_by_vmas():
             self.vmas.seed(seed)
         if self._fresh is not None:
             self._fresh.discard()
@@ -165,7 +152,7 @@ class VmasVectorEnv(EnvBase):
         self.steps = self._state.get("step_count")
 
     def _reset_all(self) -> TensorDict:
-        with self._random_stream.used_by_vmas():
+        with self.random_stream.used_by_vmas():
             observations, terminated = self.vmas.reset(return_dones=True)
         return self._read(observations, terminated, torch.zeros_like(self.steps))
 
@@ -177,7 +164,7 @@ class VmasVectorEnv(EnvBase):
         self._fresh.hand_out(ended)
 
     def _reset_one_by_one(self, ended: Tensor) -> None:
-        with self._random_stream.used_by_vmas():
+        with self.random_stream.used_by_vmas():
             for index in ended.nonzero().squeeze(-1).tolist():
                 self.vmas.reset_at(index, return_observations=False)
             observations, terminated = self.vmas.get_from_scenario(

@@ -55,7 +55,7 @@ def test_looking_for_ignored_seeds_leaves_random_numbers_alone():
     of_steps, of_vmas = pettingzoo("walkers"), vmas("Named", names=["agent_0"])
     before = state()
     warn_of_ignored_seed(of_steps, "walkers")
-    assert not of_vmas.ignores_seed(3)
+    warn_of_ignored_seed(of_vmas, "Named")
     assert state() == before
 
 
@@ -144,7 +144,6 @@ def test_keywords_that_a_factory_takes_are_used():
 
 
 def test_nothing_is_reset_to_look_for_faults_where_nobody_asked(monkeypatch):
-    monkeypatch.setattr(VmasVectorEnv, "ignores_seed", None)
     monkeypatch.setattr("masac.envs.environment_warnings._begin", None)
     vmas("Deaf", names=["agent_0"], warns=False)
     task = TaskConfig(suite="pettingzoo", scenario=None, factory=f"{MISBEHAVING}:deaf", horizon=None)

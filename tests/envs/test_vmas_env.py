@@ -105,14 +105,14 @@ def test_environments_reset_together_go_on_as_if_all_had_been_reset():
     some, whole = lean("balance", horizon=10**9), lean("balance", horizon=10**9)
     state = some.reset()
     while True:  # until some fall
-        stream = some._random_stream.state
+        stream = some.random_stream.state
         transition, following = some.step_and_maybe_reset(some.rand_action(state))
         ended = transition["next", "done"].squeeze(-1)
         if ended.any() and not ended.all():
             break
         state = following
     # The first states handed out are the first that this environment's stream gives after the step.
-    whole._random_stream.state = stream
+    whole.random_stream.state = stream
     fresh = whole.reset()
     assert torch.equal(following[ended]["agents", "observation"], fresh[ended]["agents", "observation"])
     for _ in range(10):
