@@ -11,7 +11,7 @@ from masac.training.config import TrainingConfig
 from masac.training.update import UpdateMode
 
 MIN_GROUP_UPDATES = 4_000
-"""Compile from so many updates of one group on: compiling takes some seconds once, and saves about 2 ms per update."""
+"""Compile from this number of updates times groups: compiling takes some seconds once and saves about 2 ms for each."""
 
 
 def choose_mode(

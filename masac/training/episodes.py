@@ -17,7 +17,7 @@ from masac.group_signals import living_rewards
 from masac.groups import GroupSpec
 
 RECENT_EPISODES = 100
-"""The training return is the mean over so many of the last finished episodes."""
+"""Number of last finished episodes that the training return is the mean of."""
 
 
 @dataclass(frozen=True, kw_only=True)

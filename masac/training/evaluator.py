@@ -19,7 +19,7 @@ from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import Policy
 
 STEPS_WITHOUT_HORIZON = 1_000
-"""Evaluations and videos cut an episode after so many steps if neither a horizon nor the environment ends it."""
+"""Evaluations and videos cut an episode after this number of steps if neither a horizon nor the environment ends it."""
 
 SECONDS_OF_SILENCE = 10.0
 

@@ -1,9 +1,9 @@
-"""One update from the rows that several processes hold, each its own.
+"""One update from the rows of several processes.
 
-A mean over all rows is that of the processes' means, each times its denominator (see
-``GroupLossModule.denominators``); the gradients of means too. So every process multiplies its results by their
-denominators, puts them into one flat tensor, and one all-reduce gives all processes the same: a mean over the living
-agents of all rows, not a mean of means.
+A mean over all rows is the sum of the processes' means, each weighted by its denominator (see
+``GroupLossModule.denominators``), divided by the sum of the denominators; so are the gradients of means. So each
+process multiplies its results by their denominators and packs them into one flat tensor. One all-reduce then gives all
+processes the same result: a mean over the living agents of all rows, not a mean of means.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class GradientSum:
     """Packs the gradients of a process into a flat tensor, and unpacks the sum of those of all processes.
 
     Args:
-        processes: how many.
-        term_of: the name of the term that a parameter is trained by, of every parameter.
+        processes: their number.
+        term_of: for each parameter, the name of the loss term that trains it.
     """
 
     def __init__(self, processes: int, term_of: Mapping[Tensor, str]) -> None:
@@ -49,8 +49,8 @@ class GradientSum:
         """One flat tensor of all gradients, logged values and denominators.
 
         Args:
-            found: on this process's rows.
-            denominators: of its means, by their names in ``found.logged``; no entry where all processes have the same.
+            found: the gradients on this process's rows.
+            denominators: of its means, by their names in ``found.logged``; no entry if all processes have the same.
         """
         self._logged, self._denominators, self._trained = list(found.logged), list(denominators), list(found.gradients)
         parts = [_times(gradient, denominators.get(self.term_of[p])) for p, gradient in found.gradients.items()]
@@ -63,7 +63,7 @@ class GradientSum:
         sizes = [parameter.numel() for parameter in self._trained]
         *gradients, rest = total.split([*sizes, total.numel() - sum(sizes)])
         logged, over = rest.split([len(self._logged), len(self._denominators)])
-        # Where nobody is alive in any row the sums are 0, and so are the means.
+        # If no agent is alive in any row, the sums are 0, and so are the means.
         denominators = dict(zip(self._denominators, torch.where(over > 0, over, torch.ones_like(over)), strict=True))
         means = {
             name: value / denominators.get(name, self.processes)
