@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +38,6 @@ def register_temperature(
         raise ValueError(f"min_alpha must be at most max_alpha; got {min_alpha} and {max_alpha}.")
     if min_alpha is not None and max_alpha is None:
         max_alpha = 1e9  # TorchRL's, so that states load into each other
-        module.register_load_state_dict_pre_hook(_add_upper_bound)
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     module.register_buffer("alpha_init", torch.tensor(alpha_init, device=device))
     for name, bound in (("min_log_alpha", min_alpha), ("max_log_alpha", max_alpha)):
@@ -52,12 +50,6 @@ def register_temperature(
         module.register_buffer("log_alpha", log_alpha)
     else:
         module.register_parameter("log_alpha", nn.Parameter(log_alpha))
-
-
-def _add_upper_bound(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load states that have a lower bound without an upper one."""
-    if f"{prefix}min_log_alpha" in state:
-        state.setdefault(f"{prefix}max_log_alpha", module.max_log_alpha)
 
 
 def clamped_alpha(log_alpha: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:

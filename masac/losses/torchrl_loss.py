@@ -1,4 +1,4 @@
-"""A group loss as TorchRL's ``LossModule``: keys, parameters, temperature, discount, critics, reductions.
+"""A group loss as TorchRL's ``LossModule``: parameters, temperature, discount, critics, reductions.
 
 Shape legend: ``*B`` batch, ``N`` agents, ``K`` critics, ``V`` values per agent (1, or one per action).
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -27,47 +25,24 @@ from masac.group_signals import (
     TerminatedReduction,
     read_group_signals,
 )
-from masac.keys import as_path, get_entry, in_group
+from masac.keys import as_path, get_entry
 from masac.layouts import group_size, needs_agent_axis, resolve_critic_layout
 from masac.losses.critic_values import make_critic_values
+from masac.losses.loss_keys import EXTRA_OUT_KEYS, LOSS_OUT_KEYS, OTHER_OUT_KEYS, GroupKeys
 from masac.losses.network_checks import check_actor, check_critics, layout_in_drop_mode
 from masac.losses.options import LossFunction, Reduction, TorchRLOptions, check_torchrl_options
-from masac.losses.row_mask import RowMaskedLoss
 from masac.losses.temperature import clamped_alpha, register_temperature
-from masac.losses.value_estimators import ESTIMATORS, is_lambda_return, make_estimator
+from masac.losses.value_estimators import ESTIMATORS, make_estimator
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-LOSS_OUT_KEYS = ["loss_actor", "loss_qvalue", "loss_alpha"]
-OTHER_OUT_KEYS = ["alpha", "entropy"]
-EXTRA_OUT_KEYS = ["target_entropy", "qvalue", "td_error", "fraction_masked", "fraction_terminal"]
-"""The entries that a loss returns, in this order: the terms, what TorchRL's losses return beside them, ours alone."""
 
-
-class GroupLossModule(RowMaskedLoss, abc.ABC):
+class GroupLossModule(GroupKeys, abc.ABC):
     """Base of the losses of one group of agents. See :class:`GroupLossOptions` for the arguments."""
 
-    @dataclass
-    class _AcceptedKeys:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The keys that ``set_keys`` can change; see :meth:`GroupLossModule.set_keys` for the defaults."""
-
-        action: NestedKey = "action"
-        value: NestedKey = "state_value"  # TorchRL's entry; never read or written here
-        log_prob: NestedKey = "action_log_prob"
-        reward: NestedKey = "reward"
-        done: NestedKey = "done"
-        terminated: NestedKey = "terminated"
-        agent_mask: NestedKey = "mask"
-        agent_alive: NestedKey = "alive"
-        priority: NestedKey = "td_error"
-        priority_weight: NestedKey = "priority_weight"
-        steps_to_next_obs: NestedKey = "steps_to_next_obs"
-
-    default_keys = _AcceptedKeys
     default_value_estimator = ValueEstimators.TD0
-    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
     _schedulable_buffers = frozenset({"alpha_init", "min_log_alpha", "max_log_alpha", "log_alpha"})
 
     actor_network: ProbabilisticTensorDictSequential
@@ -92,18 +67,6 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
     """Where a dict is set, a call records in it what each mean divides by, so that the means of processes that hold the
     rows of one batch can be averaged exactly: their sum, each times its denominator, over the sum of the denominators.
     Without masks and weights nothing is recorded: every process has as many entries."""
-
-    _value_name: str
-    """The accepted key of a critic's output."""
-    _keys_in_group: tuple[str, ...] = (
-        "action",
-        "log_prob",
-        "reward",
-        "done",
-        "terminated",
-        "agent_mask",
-        "agent_alive",
-    )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -197,80 +160,6 @@ class GroupLossModule(RowMaskedLoss, abc.ABC):
         )
         self._set_group_keys()
         self.register_load_state_dict_pre_hook(_fit_estimator_state)
-
-    # -- keys ----------------------------------------------------------------------------------------------------------
-
-    def _set_group_keys(self) -> None:
-        keys: dict[str, NestedKey | None] = dict.fromkeys(self._keys_in_group)
-        action_keys = self.actor_network.dist_sample_keys
-        if len(action_keys) == 1:
-            keys["action"] = action_keys[0]
-        value_keys = [key for key in self.qvalue_network.out_keys if as_path(key)[-1] == self._value_name]
-        if len(value_keys) == 1:
-            keys[self._value_name] = value_keys[0]
-        self._resolved_keys = {name: key for name, key in keys.items() if key is not None}
-        self.set_keys(**keys)
-
-    def set_keys(self, **kwargs: NestedKey | None) -> None:
-        """Name the entries of the data; None restores the default, which for entries of agents is inside the group."""
-        for name, key in kwargs.items():
-            if key is None and name in self._keys_in_group:
-                in_the_group = (*as_path(self.group), getattr(self.default_keys(), name))
-                kwargs[name] = self._resolved_keys.get(name, in_the_group)
-        super().set_keys(**kwargs)
-
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        self._in_keys = None
-
-    @property
-    def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
-        if self._in_keys is None:
-            actor_keys = [as_path(key) for key in self.actor_network.in_keys]
-            critic_keys = self._critic_state_keys()
-            states = list(dict.fromkeys([*actor_keys, *critic_keys]))
-            keys = self.tensor_keys
-            read = [keys.reward, keys.terminated, *([keys.done] if is_lambda_return(self.value_estimator) else [])]
-            signals = [("next", *as_path(key)) for key in read]
-            following = [("next", *key) for key in states]
-            self._in_keys = [as_path(keys.action), *states, *following, *signals, *self._required_row_masks]
-        return self._in_keys
-
-    @in_keys.setter
-    def in_keys(self, values: list[NestedKey]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._in_keys = values
-
-    @property
-    def optional_in_keys(self) -> list[NestedKey]:
-        """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
-        keys = self.tensor_keys
-        named = [as_path(key) for key in (keys.agent_mask, keys.priority_weight, keys.steps_to_next_obs)]
-        return [*named, *self._optional_row_masks]
-
-    @property
-    def keyword_out_keys(self) -> list[str]:
-        """The keys that a call with keyword tensors returns: those of TorchRL's losses, or of ``select_out_keys``."""
-        selected = self.out_keys != self.out_keys_source
-        return [key for key in self.out_keys if selected or key not in EXTRA_OUT_KEYS]
-
-    @property
-    def _keyword_keys(self) -> Iterator[NestedKey]:
-        """The entries that a call may pass as keyword tensors, each named by its key joined with ``_``.
-
-        They are :attr:`in_keys`, in this order, the optional keys, the done flag, which TorchRL's losses require, and
-        the signals at the root of ``next``, which are read where the group has none. A generator, since every call asks
-        for them, and calls with a TensorDict do not use them.
-        """
-        keys = self.tensor_keys
-        signals = [as_path(key) for key in (keys.reward, keys.terminated, keys.done)]
-        at_next = [("next", *path) for path in signals]
-        at_root = [("next", path[-1]) for path in signals if in_group(path, self.group)]
-        read = [*map(as_path, self.in_keys), *map(as_path, self.optional_in_keys)]
-        yield from dict.fromkeys([*read, *at_next, *at_root])
-
-    def _critic_state_keys(self) -> list[tuple[str, ...]]:
-        given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
-        return [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
 
     # -- attributes of TorchRL's losses --------------------------------------------------------------------------------
 

@@ -143,20 +143,6 @@ def test_bounds_of_the_temperature_have_torchrls_state(kwargs):
     theirs.load_state_dict(ours.state_dict())
 
 
-def test_a_state_from_before_a_lower_bound_alone_came_with_an_upper_one_loads():
-    def make(**bounds):
-        networks = torchrl_actor(True), torchrl_critic(True, "independent")
-        return GroupSACLoss(*networks, action_spec=action_spec(), min_alpha=0.1, **bounds)
-
-    state = make().state_dict()
-    del state["max_log_alpha"]
-    loss = make()
-    torch.nn.ModuleDict({"one": loss}).load_state_dict({f"one.{name}": value for name, value in state.items()})
-    assert loss.max_log_alpha.exp().item() == pytest.approx(1e9)
-    with pytest.raises(RuntimeError, match="max_log_alpha"):
-        make(max_alpha=2.0).load_state_dict(state)
-
-
 # -- attributes and methods --------------------------------------------------------------------------------------------
 
 
