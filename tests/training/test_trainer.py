@@ -104,9 +104,9 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", [pytest.param("simple_tag", marks=pytest.mark.slow), "simple_adversary"])
-@pytest.mark.parametrize("continuous", [True, False])
-@pytest.mark.parametrize("sees", [pytest.param("group", marks=pytest.mark.slow), "all_groups"])
+@pytest.mark.parametrize(
+    ("scenario", "continuous", "sees"), [("simple_tag", True, "all_groups"), ("simple_adversary", False, "group")]
+)
 def test_vmas_scenarios_with_several_groups_train(tmp_path, scenario, continuous, sees):
     task = {"scenario": scenario, "kwargs": {}, "continuous_actions": continuous, "success": None}
     config = tiny(task=task, algorithm=AlgorithmConfig(critic_sees=sees))

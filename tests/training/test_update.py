@@ -15,8 +15,6 @@ from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import N, clone_loss, make_batch, noisy_loss, our_actor, our_critic
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic
 
-MODES = ["graph", pytest.param("compile", marks=pytest.mark.slow)]
-
 
 def losses(share=True, kind="centralized", **options):
     return noisy_loss(our_actor(share), our_critic(share, kind), skip_done_states="fill", **options)
@@ -50,6 +48,9 @@ def test_all_modes_go_the_same_way(share, kind, mode):
             torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-5)
     for (name, value), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-5, msg=name)
+    batches[0]["next", "agents", "reward"][3] = torch.nan
+    with pytest.raises(NonFiniteError):
+        update(batches[0])
 
 
 def test_an_update_is_that_of_torchs_adam_and_torchrls_soft_update():
@@ -80,7 +81,7 @@ def test_it_writes_the_priorities_into_the_batch(mode):
     torch.testing.assert_close(batch["td_error"], expected["td_error"])
 
 
-@pytest.mark.parametrize("mode", ["eager", *MODES])
+@pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_nothing_is_applied_where_something_is_not_finite(mode):
     loss, batch = losses(), make_batch(batch=(16,))
     update = step(loss, mode)
@@ -97,7 +98,7 @@ def discrete_losses():
     return discrete_loss(our_discrete_actor(True), our_discrete_critic(True, "centralized"))
 
 
-@pytest.mark.parametrize("mode", ["eager", *MODES])
+@pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_the_first_batch_of_every_kind_is_checked(mode):
     update = step(discrete_losses(), mode)
     update(discrete_batch())
@@ -269,8 +270,7 @@ def test_target_critics_move_after_the_loss_was_moved():
     torch.testing.assert_close(target, before + 0.1)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_torchrls_tanh_normal_with_the_bounds_of_a_spec_goes_the_same_way(mode):
+def test_torchrls_tanh_normal_with_the_bounds_of_a_spec_goes_the_same_way():
     low, high = torch.tensor([-1.0, -2.0]).expand(N, 2), torch.tensor([1.0, 3.0]).expand(N, 2)
 
     def make():
@@ -281,7 +281,7 @@ def test_torchrls_tanh_normal_with_the_bounds_of_a_spec_goes_the_same_way(mode):
     first = make()
     second = clone_loss(make, first)
     batch, said = make_batch(batch=(16,)), []
-    for loss, how in ((first, "eager"), (second, mode)):
+    for loss, how in ((first, "eager"), (second, "graph")):
         torch.manual_seed(3)
         update = step(loss, how)
         said.append([update(batch.clone()) for _ in range(2)])
