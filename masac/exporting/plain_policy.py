@@ -15,8 +15,8 @@ from masac.envs.spaces import GroupSpaces
 from masac.errors import ConfigError
 from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork
+from masac.training.policies.direct_actions import read_network, squash
 from masac.training.policies.policy import Policy
-from masac.training.policies.tanh_normal import read_network, squash
 
 
 class PlainPolicy(nn.Module):

@@ -120,7 +120,7 @@ def test_the_policy_reaches_its_bounds_and_no_further(bounds, tmp_path):
     config = tiny()
     with Trainer(replace(config, task=boxes(bounds)), tmp_path, console=Console(quiet=True)) as trainer:
         (group,) = trainer.learning
-        actions = trainer.policy._plain[group.name]
+        actions = trainer.policy._direct[group.name]
         low, high = action_bounds(group.action_spec)
         for sign, bound in ((-1, low), (1, high)):
             actions.network.distribution_parameters = lambda out, sign=sign: (

@@ -16,8 +16,8 @@ from masac.errors import ConfigError
 from masac.group_signals import alive_agents
 from masac.groups import GroupSpec
 from masac.training.distributed.ranks import ALONE, Rank
+from masac.training.policies.direct_actions import direct_actions
 from masac.training.policies.normalization import RunningNormalizer
-from masac.training.policies.tanh_normal import TanhNormalActions
 
 
 class Policy(TensorDictModuleBase):
@@ -43,11 +43,10 @@ class Policy(TensorDictModuleBase):
         self.actors = nn.ModuleDict(dict(actors))
         self.normalizers = nn.ModuleDict(dict(normalizers))
         self.random_groups: frozenset[str] = frozenset()
-        self._plain = {
-            group.name: TanhNormalActions(actor, group)
+        self._direct = {
+            group.name: direct
             for group in groups
-            for name, actor in actors.items()
-            if name == group.name and TanhNormalActions.fits(actor)
+            if group.name in actors and (direct := direct_actions(actors[group.name], group)) is not None
         }
         masked = [group for group in groups if group.has_action_mask]
         self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -72,8 +71,9 @@ class Policy(TensorDictModuleBase):
     def _act(self, group: GroupSpec, seen: TensorDictBase) -> Tensor:
         """The action of the group's actor, with the exploration type of TorchRL's context."""
         how = exploration_type()
-        if group.name in self._plain and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
-            return self._plain[group.name](seen.get(group.observation_key), noisy=how == ExplorationType.RANDOM)
+        if group.name in self._direct and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
+            mask = seen.get((group.name, "action_mask")) if group.has_action_mask else None
+            return self._direct[group.name](seen.get(group.observation_key), mask, noisy=how == ExplorationType.RANDOM)
         return self.actors[group.name](seen).get((group.name, "action"))
 
     @property

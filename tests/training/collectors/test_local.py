@@ -23,6 +23,8 @@ TASKS = {
     "vmas, ends apart": TaskConfig(scenario="tests.envs.own_scenario:Scenario", num_envs=4, horizon=5),
     "several groups": TaskConfig(scenario="simple_tag", num_envs=4, horizon=3),
     "pettingzoo": TaskConfig(**SCRIPTED, factory="tests.envs.scripted:parallel_env", horizon=5),
+    "action masks": TaskConfig(**SCRIPTED, factory="tests.envs.scripted:parallel_env", kwargs={"action_mask": "info"}),
+    "several choices": TaskConfig(**SCRIPTED, factory="tests.envs.factories:masked_factors"),
     "workers": TaskConfig(**SCRIPTED, factory="tests.envs.scripted:parallel_env", horizon=5, num_workers=2),
 }
 

@@ -1,8 +1,8 @@
-"""Actions of masac's tanh-normal actors from plain tensors, without log-probabilities, which acting does not need."""
+"""Actions of masac's actors from plain tensors, without log-probabilities, which acting does not need."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -57,20 +57,50 @@ class TanhNormalActions:
             low, high = low[0], high[0]  # for any number of agents
         self.middle, self.half = (high + low) / 2, (high - low) / 2
 
-    @staticmethod
-    def fits(actor: object) -> bool:
-        """Whether an actor is a tanh-normal actor of masac."""
-        return isinstance(read_network(actor), TanhNormalNetwork)
-
-    def __call__(self, observation: Tensor, *, noisy: bool) -> Tensor:
+    def __call__(self, observation: Tensor, mask: Tensor | None = None, *, noisy: bool) -> Tensor:
         """``[*B, N, F]`` to actions ``[*B, N, d]``.
 
         Args:
             observation: the input of the network.
+            mask: unused, as continuous actions have none.
             noisy: draw the actions; otherwise tanh of the mean of the normal distribution.
         """
         mean, std = self.network(observation)
         return squash(mean + torch.randn_like(mean) * std if noisy else mean, self.middle, self.half)
+
+
+class CategoricalActions:
+    """The actions of a discrete actor, bit for bit.
+
+    Args:
+        actor: of the group.
+    """
+
+    def __init__(self, actor: ProbabilisticActor) -> None:
+        self.network = cast(ActorNetwork, read_network(actor))
+        last = cast(Any, actor[-1])
+        self.distribution, self.options = last.distribution_class, dict(last.distribution_kwargs)
+
+    def __call__(self, observation: Tensor, mask: Tensor | None = None, *, noisy: bool) -> Tensor:
+        """``[*B, N, F]`` to actions in the encoding of the group's action spec.
+
+        Args:
+            observation: the input of the network.
+            mask: the action mask, bool ``[*B, N, D]``, if the group has one.
+            noisy: draw the actions; otherwise the most likely ones.
+        """
+        options = self.options if mask is None else {**self.options, "mask": mask}
+        distribution = self.distribution(logits=self.network(observation), **options)
+        return distribution.sample() if noisy else distribution.mode
+
+
+def direct_actions(actor: object, group: GroupSpec) -> TanhNormalActions | CategoricalActions | None:
+    """Actions of an actor of masac without a TensorDict around network and distribution; None for another actor."""
+    network = read_network(actor)
+    if network is None:
+        return None
+    actor = cast(ProbabilisticActor, actor)
+    return TanhNormalActions(actor, group) if isinstance(network, TanhNormalNetwork) else CategoricalActions(actor)
 
 
 def squash(value: Tensor, middle: Tensor, half: Tensor) -> Tensor:
