@@ -218,7 +218,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file
     assert resumed.resumed_from.frames == 128
     said = console.export_text()
     assert f"warning: the checkpoint {newest.folder} cannot be used" in said
-    assert ("of another run: seed" in said) == (file == "foreign")
+    assert ("belongs to another run: seed" in said) == (file == "foreign")
     assert_same(learned(resumed), learned(train(config(), tmp_path / "straight")))
 
 
