@@ -24,7 +24,7 @@ class VmasVectorEnv(EnvBase):
     - The horizon truncates episodes; ``step_count`` counts steps as TorchRL's ``StepCounter`` does. (VMAS's own
       ``max_steps`` would be reported as a termination.)
     - Random numbers are independent of other environments in the process and of the process itself.
-    - Infos of scenarios are left out.
+    - Scenarios are not asked for infos.
     - Environments that end are reset jointly: initial states are drawn for all environments at once and used when
       needed. Where :func:`~masac.envs.vmas_resets.find_reset_state` finds that a scenario does not allow it, they are
       reset one by one, as VMAS does. Both have the same distribution, and both follow from the seed.
@@ -68,6 +68,7 @@ class VmasVectorEnv(EnvBase):
         self.random_stream = RandomStream()
         with self.random_stream.used_by_vmas():
             self.vmas = make(scenario, num_envs, device=self.device, max_steps=None, seed=seed)
+        self.vmas.scenario.info = lambda agent: {}  # not read, and some scenarios take long to compute them
         self._make_trial = lambda envs: make(scenario if isinstance(scenario, str) else type(scenario)(), envs)
         self.asked_joint_resets = joint_resets
         self._joint_resets = None if joint_resets else False
@@ -77,8 +78,8 @@ class VmasVectorEnv(EnvBase):
         self.group_map = vmas_groups([agent.name for agent in self.vmas.agents])
         self._set_specs()
         self.steps = torch.zeros(num_envs, 1, dtype=torch.int64, device=self.device)
-        self._state = TensorDict()  # what the next step begins with
-        self._fresh_state = TensorDict()  # what environments that are reset begin with
+        self._state: dict[str, Tensor] = {}  # what the next step begins with: flags, and observations by group
+        self._fresh_state: dict[str, Tensor] = {}  # what environments that are reset begin with
 
     @property
     def joint_resets(self) -> bool:
@@ -108,7 +109,7 @@ class VmasVectorEnv(EnvBase):
         ended = after.get("done")
         if ended.any():
             self._reset_some(ended)
-        return tensordict, self._state.copy()
+        return tensordict, self._as_tensordict(self._state)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         actions: dict[str, Tensor] = {}
@@ -120,16 +121,12 @@ class VmasVectorEnv(EnvBase):
             observations, rewards, terminated, _ = self.vmas.step(actions)
         self.steps = self.steps + 1
         self._state = self._read(observations, terminated, self.steps)
-        after = self._state.copy()
-        for group, names in self.group_map.items():
-            reward = torch.stack([rewards[name].reshape(-1) for name in names], 1).float()
-            after.set((group, "reward"), reward.unsqueeze(-1))
-        return after
+        return self._as_tensordict(self._state, rewards)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
         ended = None if tensordict is None else tensordict.get("_reset", None)
         self._reset_some(torch.ones_like(self.steps, dtype=torch.bool) if ended is None else ended)
-        return self._state.copy()
+        return self._as_tensordict(self._state)
 
     def _set_seed(self, seed: int | None) -> None:
         with self.random_stream.used_by_vmas():
@@ -148,10 +145,13 @@ class VmasVectorEnv(EnvBase):
                 self._reset_jointly(ended.squeeze(-1))
             else:
                 self._reset_one_by_one(ended.squeeze(-1))
-            self._state = self._fresh_state.where(ended.squeeze(-1), self._state)
-        self.steps = self._state.get("step_count")
+            self._state = {
+                name: torch.where(ended.view(-1, *[1] * (now.ndim - 1)), self._fresh_state[name], now)
+                for name, now in self._state.items()
+            }
+        self.steps = self._state["step_count"]
 
-    def _reset_all(self) -> TensorDict:
+    def _reset_all(self) -> dict[str, Tensor]:
         with self.random_stream.used_by_vmas():
             observations, terminated = self.vmas.reset(return_dones=True)
         return self._read(observations, terminated, torch.zeros_like(self.steps))
@@ -174,16 +174,25 @@ class VmasVectorEnv(EnvBase):
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
-    def _read(self, observations: dict[str, Tensor], terminated: Tensor, steps: Tensor) -> TensorDict:
-        """What VMAS returned, by group; ``terminated`` is ``[E]``."""
+    def _read(self, observations: dict[str, Tensor], terminated: Tensor, steps: Tensor) -> dict[str, Tensor]:
+        """Flags, and observations by group; ``terminated`` is ``[E]``."""
         terminated = terminated.unsqueeze(-1)
         truncated = steps >= self._horizon
         flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated, "step_count": steps}
-        out = TensorDict(flags, self.batch_size, device=self.device)
+        return flags | {group: self._stacked(observations, group) for group in self.group_map}
+
+    def _stacked(self, values: dict[str, Tensor], group: str) -> Tensor:
+        """The values of a group's agents, ``[E, N, ...]``."""
+        return torch.stack([values[name] for name in self.group_map[group]], 1).float()
+
+    def _as_tensordict(self, state: dict[str, Tensor], rewards: dict[str, Tensor] | None = None) -> TensorDict:
+        entries: dict[str, Any] = dict(state)
         for group, names in self.group_map.items():
-            entries = {"observation": torch.stack([observations[name] for name in names], 1).float()}
-            out.set(group, TensorDict(entries, [*self.batch_size, len(names)], device=self.device))
-        return out
+            inner = {"observation": state[group]}
+            if rewards is not None:
+                inner["reward"] = self._stacked(rewards, group).view(*self.batch_size, len(names), 1)
+            entries[group] = TensorDict(inner, [*self.batch_size, len(names)], device=self.device)
+        return TensorDict(entries, self.batch_size, device=self.device)
 
     def _set_specs(self) -> None:
         seen, acted = self.vmas.observation_space, self.vmas.action_space
