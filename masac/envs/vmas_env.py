@@ -74,6 +74,7 @@ class VmasVectorEnv(EnvBase):
         self._joint_resets = None if joint_resets else False
         self._reset_paths: list[Path] = []
         self._fresh: FreshStates | None = None
+        self._stepped = False
         self._horizon = horizon
         self.group_map = vmas_groups([agent.name for agent in self.vmas.agents])
         self._set_specs()
@@ -119,6 +120,7 @@ class VmasVectorEnv(EnvBase):
             actions.update(zip(names, action.unbind(1), strict=True))
         with self.random_stream.used_by_vmas():
             observations, rewards, terminated, _ = self.vmas.step(actions)
+        self._stepped = True
         self.steps = self.steps + 1
         self._state = self._read(observations, terminated, self.steps)
         return self._as_tensordict(self._state, rewards)
@@ -138,10 +140,11 @@ class VmasVectorEnv(EnvBase):
 
     def _reset_some(self, ended: Tensor) -> None:
         """Reset the environments that ended, bool ``[E, 1]``; the others stay as they are."""
-        if ended.all():
+        if ended.all() or not self._state:  # the first reset is of all
             self._state = self._reset_all()
         else:
-            if self.joint_resets:
+            # Before the first step VMAS's agents have no actions, which joint resets copy.
+            if self._stepped and self.joint_resets:
                 self._reset_jointly(ended.squeeze(-1))
             else:
                 self._reset_one_by_one(ended.squeeze(-1))
