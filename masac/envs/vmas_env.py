@@ -135,12 +135,13 @@ class VmasVectorEnv(EnvBase):
             self.vmas.seed(seed)
         if self._fresh is not None:
             self._fresh.discard()
+        self._state = {}
 
     # -- resets -------------------------------------------------------------------------------------------------------
 
     def _reset_some(self, ended: Tensor) -> None:
         """Reset the environments that ended, bool ``[E, 1]``; the others stay as they are."""
-        if ended.all() or not self._state:  # the first reset is of all
+        if ended.all() or not self._state:  # the first reset after seeding is of all
             self._state = self._reset_all()
         else:
             # Before the first step VMAS's agents have no actions, which joint resets copy.

@@ -254,7 +254,7 @@ def test_scenarios_that_do_not_allow_joint_resets_are_reset_one_by_one(scenario,
 def test_state_that_moves_after_the_trial_is_an_error_that_names_the_key():
     env = lean("balance")
     assert env.joint_resets
-    env.reset()
+    env.step(env.rand_action(env.reset()))
     del env.vmas.scenario.package
     with pytest.raises(RunFailedError, match=r"must keep its state .*task.joint_resets=false\.$"):
         env._reset_some(torch.arange(ENVS).unsqueeze(-1) == 0)
