@@ -36,7 +36,7 @@ def test_masked_mean_over_nobody_is_zero_with_zero_gradient():
         assert values.grad.tolist() == [0.0, 0.0]
 
 
-def test_a_weight_that_is_nan_where_masked_leaves_value_and_gradient_alone():
+def test_masked_nan_weights_change_no_value_or_gradient():
     values = torch.tensor([1.0, 5.0], requires_grad=True)
     mean = functional.masked_mean(values, torch.tensor([True, False]), torch.tensor([2.0, NAN]))
     mean.backward()
@@ -140,7 +140,7 @@ def test_discrete_actor_loss_is_minus_that_value():
     assert loss.item() == pytest.approx(-(5.0 + 0.5 * math.log(4) + 1.5 * math.log(4 / 3)))
 
 
-def test_the_gradient_of_the_discrete_actor_loss_leads_to_the_soft_optimum():
+def test_the_discrete_actor_gradient_leads_to_the_soft_optimum():
     # The minimum of Σ π (α log π - Q) is π ∝ exp(Q / α): at logits Q / α the gradient is 0.
     logits = torch.tensor([[1.0, 3.0, NAN]], dtype=torch.float64, requires_grad=True)
     legal = torch.tensor([[True, True, False]])
@@ -151,7 +151,7 @@ def test_the_gradient_of_the_discrete_actor_loss_leads_to_the_soft_optimum():
     assert logits.grad.abs().max().item() < 1e-12
 
 
-def test_a_policy_without_a_legal_action_is_uniform_and_has_no_gradient():
+def test_without_legal_actions_a_policy_is_uniform():
     logits = torch.full((1, 2), -math.inf, requires_grad=True)
     log_probs, probs, legal = functional.discrete_policy(logits, torch.tensor([[False, False]]), (2,))
     assert probs.tolist() == [[0.5, 0.5]]
@@ -161,7 +161,7 @@ def test_a_policy_without_a_legal_action_is_uniform_and_has_no_gradient():
     assert logits.grad.tolist() == [[0.0, 0.0]]
 
 
-def test_legal_actions_that_the_actor_rules_out_share_what_there_is():
+def test_legal_actions_ruled_out_by_the_actor_become_uniform():
     logits = torch.tensor([[-math.inf, -math.inf, 2.0]], requires_grad=True)
     _, probs, legal = functional.discrete_policy(logits, torch.tensor([[True, True, False]]), (3,))
     assert probs.tolist() == [[0.5, 0.5, 0.0]]

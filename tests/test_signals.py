@@ -90,7 +90,7 @@ def test_expanding_does_not_copy():
     assert expand_to_agents(agents, [4], 3).data_ptr() == agents.data_ptr()
 
 
-def test_the_batch_size_tells_the_team_from_the_agents_where_sizes_agree():
+def test_the_batch_size_tells_team_from_agents():
     signal = torch.tensor([[True, False], [False, False]])  # B == N == 2: rank says it is [B, N]
     assert expand_to_agents(signal, [2], 2).squeeze(-1).tolist() == signal.tolist()
     flags = torch.tensor([True, False])  # [B], not [N]
@@ -98,7 +98,7 @@ def test_the_batch_size_tells_the_team_from_the_agents_where_sizes_agree():
     assert expand_to_agents(flags, [], 2).squeeze(-1).tolist() == [True, False]  # batch []: [N]
 
 
-def test_over_no_living_agent_all_is_true_any_is_false_sum_and_mean_are_zero():
+def test_reductions_over_nobody_have_neutral_values():
     nobody = torch.zeros(1, 2, 1, dtype=torch.bool)
     flags, rewards = torch.tensor([[True, False]]), torch.tensor([[1.0, float("nan")]])
     assert reduce_over_agents(flags, [1], 2, "all", mask=nobody).item() is True
@@ -114,7 +114,7 @@ def test_what_a_masked_agent_holds_does_not_matter():
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 2), (4, 3, 2), (4, 1, 1), (3, 1), (3, 4, 1), (4, 3, 1, 1), ()])
-def test_a_wrong_shape_is_an_error_that_names_signal_shape_batch_and_group(shape):
+def test_a_wrong_shape_names_signal_shape_batch_and_group(shape):
     for call in (
         lambda x: expand_to_agents(x, [4], 3, name="done"),
         lambda x: reduce_over_agents(x, [4], 3, "sum", name="done"),
@@ -135,7 +135,7 @@ def test_a_reduction_that_does_not_fit_the_dtype_is_an_error(dtype, how):
         reduce_over_agents(torch.zeros(2, 3, dtype=dtype), [2], 3, how, name="reward")
 
 
-def test_an_unknown_reduction_a_float_mask_and_no_agents_are_errors():
+def test_unknown_reductions_float_masks_and_no_agents_fail():
     with pytest.raises(ValueError, match="must be 'any', 'all', 'sum' or 'mean'"):
         reduce_over_agents(torch.zeros(2, 3), [2], 3, "max")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="mask of signal must be bool"):

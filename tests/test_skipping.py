@@ -134,7 +134,7 @@ class PerAgentBuffer(nn.Module):
 @pytest.mark.parametrize(
     "network", [lambda: linear_head(Mixing()), PerAgentBuffer, lambda: linear_head(PerAgentWeights())]
 )
-def test_an_actor_that_only_looks_shared_is_run_on_rows_of_agents(network):
+def test_an_actor_that_only_looks_shared_runs_on_rows(network):
     module = network()
     losses = [
         GroupSACLoss(actor_of(module), our_critic(True, "centralized"), target_entropy=-2.0, skip_done_states=skip)
@@ -154,7 +154,7 @@ def test_an_actor_that_only_looks_shared_is_run_on_rows_of_agents(network):
     torch.testing.assert_close(actions[1][on], actions[0][on])
 
 
-def test_a_right_claim_about_a_module_with_an_agent_axis_inside_is_taken():
+def test_a_right_claim_about_an_inner_agent_axis_is_accepted():
     network = nn.Sequential(nn.Linear(F, 8), MultiAgentMLP(8, 2 * A, N, centralized=False, share_params=True))
     loss = GroupSACLoss(
         actor_of(linear_head(network)),
@@ -168,7 +168,7 @@ def test_a_right_claim_about_a_module_with_an_agent_axis_inside_is_taken():
 
 
 @pytest.mark.parametrize("network", [PerAgentWeights, PlaceMatters])
-def test_a_wrong_claim_about_an_unknown_network_is_an_error_not_wrong_numbers(network):
+def test_a_wrong_claim_about_a_network_is_an_error(network):
     actor = actor_of(linear_head(network()))
     loss = GroupSACLoss(
         actor, our_critic(True, "independent"), target_entropy=-2.0, actor_layout="shared", skip_done_states="drop"
@@ -219,17 +219,17 @@ def next_shapes(actor_network, **kwargs):
     return spy.shapes[-1]
 
 
-def test_dropping_runs_a_shared_actor_on_exactly_the_pairs_that_go_on():
+def test_drop_runs_shared_actors_on_surviving_pairs_only():
     on = int((~MIXED).sum())
     assert next_shapes(nn.Linear(F, 2 * A), skip_done_states="drop", actor_layout="shared") == (on, F)
 
 
-def test_dropping_repacks_pairs_for_a_shared_module_that_insists_on_an_agent_axis():
+def test_drop_repacks_pairs_for_modules_with_an_agent_axis():
     mlp = MultiAgentMLP(F, 2 * A, N, centralized=False, share_params=True)
     assert next_shapes(mlp, skip_done_states="drop") == (-(-int((~MIXED).sum()) // N), N, F)
 
 
-def test_dropping_runs_a_per_agent_actor_on_the_rows_in_which_any_agent_goes_on():
+def test_drop_runs_per_agent_actors_on_rows_with_a_survivor():
     rows = int((~MIXED).squeeze(-1).any(1).sum())
     assert rows == B - 1
     assert next_shapes(PerAgentWeights(), skip_done_states="drop") == (rows, N, F)
@@ -340,7 +340,7 @@ class MultiAgentWithState(nn.Module):
         return NormalParamExtractor()(self.network(torch.cat([observation, state], -1)))
 
 
-def test_a_module_with_an_agent_axis_that_reads_an_entry_of_the_row_is_run_on_rows_of_agents():
+def test_a_module_that_reads_row_entries_runs_on_rows():
     actor = actor_of(MultiAgentWithState(), read=("observation", ("state",)))
     kwargs = {"target_entropy": -2.0, "skip_done_states": "drop"}
     loss = GroupSACLoss(actor, our_critic(True, "independent"), **kwargs)

@@ -56,7 +56,7 @@ def test_train_help_explains_every_key(tmp_path):
     assert all(len(line.split()) > 1 for line in lines)
 
 
-def test_train_help_prints_the_values_of_the_run_that_is_asked_for(capsys):
+def test_train_help_prints_the_values_of_that_run(capsys):
     main(["train", "--help"])
     default = capsys.readouterr().out
     assert "algorithm.gamma=0.95 " in default  # of the preset, as most below
@@ -71,7 +71,7 @@ def test_train_help_prints_the_values_of_the_run_that_is_asked_for(capsys):
     assert ended.value.code == 2
 
 
-def test_the_summary_of_one_evaluation_episode_has_no_standard_deviation():
+def test_one_evaluation_episode_has_no_deviation():
     summary = {
         "wall_time_s": 1.0,
         "interrupted": False,
@@ -131,7 +131,7 @@ def test_a_sweep_gives_every_job_a_folder_of_its_own(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_does_not_stop_the_others_and_is_listed_with_its_log(tmp_path):
+def test_a_failed_job_is_listed_and_others_continue(tmp_path):
     done = masac("train", "-m", *TINY, "task.kwargs.n_agents=2,0,3", "run_dir=sweep", cwd=tmp_path)
     assert done.returncode == 1
     assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 2
@@ -297,7 +297,7 @@ def test_overrides_are_checked_against_the_keys_there_are():
         check_overrides(["+new.key=1"], defaults)
 
 
-def test_a_run_goes_on_with_other_collectors_though_the_default_config_could_not():
+def test_a_run_resumes_with_another_collector():
     collector = {"kind": "ray", "num_workers": 3, "address": "auto"}
     run = read_config({"task": {"num_envs": 63}, "collector": collector, "run_dir": "out"})
     after = changed(run, ["collector.num_workers=21"])
@@ -306,7 +306,7 @@ def test_a_run_goes_on_with_other_collectors_though_the_default_config_could_not
         changed(run, ["collector.num_workers=16"])
 
 
-def test_what_other_libraries_call_a_key_leads_to_keys_that_there_are():
+def test_names_from_other_libraries_suggest_existing_keys():
     from dataclasses import asdict
 
     from masac.cli.overrides import GROUPS, MEANINGS, OPEN

@@ -26,7 +26,7 @@ def make_config(total_frames):
         ),  # 480 of 608, of 1216
     ],
 )
-def test_learning_rates_change_with_the_frames_of_a_run_and_not_with_its_last_iteration(total_frames, said):
+def test_learning_rates_follow_frames_not_iterations(total_frames, said):
     config = make_config(total_frames)
     schedule = Schedule(config)
     resumed_from = SimpleNamespace(config={"training": {"total_frames": 600}})
@@ -37,6 +37,6 @@ def test_learning_rates_change_with_the_frames_of_a_run_and_not_with_its_last_it
     assert line is None if said is None else said in str(line)
 
 
-def test_a_run_without_updates_names_the_warm_up_that_took_its_frames():
+def test_a_run_without_updates_names_its_warm_up():
     assert "training.warmup_frames=100" in _few_updates(make_config(100), 0)
     assert "training.warmup_frames" not in _few_updates(make_config(100), 1)

@@ -40,7 +40,7 @@ def test_a_run_is_exported_either_way(tmp_path, capsys, caplog):
 
 
 @pytest.mark.slow
-def test_a_robot_needs_no_more_than_the_file_and_the_json_beside_it(tmp_path, capsys):
+def test_an_exported_file_and_its_json_suffice(tmp_path, capsys):
     run = save_run(tmp_path / "run", pettingzoo(factory="tests.envs.factories:parts"))
     main(["export", str(run), "-o", str(tmp_path / "robot.onnx"), "--per-agent"])
     about = json.loads((tmp_path / "robot.onnx.json").read_text())

@@ -66,7 +66,7 @@ def masac(tmp_path, monkeypatch, capsys):
     sys.modules.pop("flock", None)
 
 
-def test_an_environment_that_raises_is_one_line_and_the_run_goes_on_from_what_was_saved(tmp_path, masac):
+def test_an_environments_error_is_one_line_and_the_run_resumes(tmp_path, masac):
     code, _, err = masac("train", *SMALL, "task.factory=flock:failing", "task.kwargs.at=18", "run_dir=out")
     assert code == 1
     (line,) = err.splitlines()
@@ -82,7 +82,7 @@ def test_an_environment_that_raises_is_one_line_and_the_run_goes_on_from_what_wa
     assert not (tmp_path / "out" / "error.log").exists()
 
 
-def test_an_environment_that_returns_nonsense_in_the_middle_of_a_run_is_no_mistake_in_the_command_line(masac):
+def test_late_nonsense_of_an_environment_is_no_usage_error(masac):
     failing = ("train", *SMALL, "task.factory=flock:failing", "task.kwargs.error=false", "run_dir=out")
     code, _, err = masac(*failing, "task.kwargs.at=18")
     assert code == 1
@@ -93,7 +93,7 @@ def test_an_environment_that_returns_nonsense_in_the_middle_of_a_run_is_no_mista
 
 
 @pytest.mark.slow
-def test_a_folder_whose_run_failed_at_its_first_step_can_be_trained_into_and_resumed(tmp_path, masac):
+def test_a_folder_of_a_run_that_failed_at_once_can_be_reused(tmp_path, masac):
     failing = ("train", *SMALL, "task.factory=flock:failing", "task.kwargs.at=0", "run_dir=out")
     for _ in range(2):
         code, _, err = masac(*failing)

@@ -104,7 +104,7 @@ def test_any_key_gets_a_line_and_any_column_can_be_drawn(here, capsys):
     assert other[1] == "vmas/navigation isac 6 runs -1.000 [-1.000, -1.000] 200"
 
 
-def test_a_metric_of_several_groups_is_drawn_of_one_run_and_asks_which_for_several(here, capsys):
+def test_metrics_of_several_groups_need_one_run_or_a_choice(here, capsys):
     for name in "ab":
         write_run(here / name, groups=("wolf", "prey"), evaluations={100: {"wolf": 1.0, "prey": 3.0}})
     table = here / "a" / "metrics.csv"

@@ -33,7 +33,7 @@ def tasks(capsys, monkeypatch):
     return run
 
 
-def test_the_list_says_what_is_installed_and_what_installs_the_rest_without_torch():
+def test_the_task_list_needs_no_torch():
     code = "import sys, masac.cli.main; masac.cli.main.main(['tasks']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -103,7 +103,7 @@ def test_help(tasks):
     assert "masac tasks pettingzoo/simple_tag" in out
 
 
-def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):
+def test_a_missing_package_is_named_with_its_install_line(monkeypatch):
     gone = Family(package="mpe2", needs=("a_package_that_is_not_there",), install='pip install "masac[pettingzoo]"')
     monkeypatch.setattr("masac.envs.pettingzoo_names.FAMILIES", (gone, *FAMILIES[1:]))
     assert not any(module.startswith("mpe2.") for module in installed_modules())

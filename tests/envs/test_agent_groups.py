@@ -23,7 +23,7 @@ def vmas(scenario=NAMED, **kwargs):
 
 
 @pytest.mark.parametrize("name", ["keys", "next", "items", "training", "loss", "forward", "done", "eval", "index"])
-def test_agents_whose_group_would_be_taken_for_something_else_are_an_error_in_both_suites(name):
+def test_ambiguous_group_names_are_errors_in_both_suites(name):
     agents = [f"{name}_0", f"{name}_1"]
     message = f"agents must have names .* use '{name}' for .* got {name}_0, {name}_1. Rename .* example {name}_agent_0"
     with pytest.raises(ConfigError, match=message):
@@ -44,7 +44,7 @@ def test_every_name_that_is_let_through_can_be_that_of_a_module():
 
 
 @pytest.mark.parametrize("name", ["a.b", "a/b", "a\\b", ""])
-def test_a_group_of_a_torchrl_environment_may_have_no_dot_and_no_slash(name):
+def test_group_names_with_dots_or_slashes_are_refused(name):
     with pytest.raises(ConfigError, match="a group must have a name without dots and slashes"):
         check_group_name(name)
 
@@ -97,7 +97,7 @@ def test_vmas_agents_are_grouped_as_torchrl_groups_them(names, groups):
 
 @pytest.mark.parametrize(("differs", "what"), [("sight", "observations"), ("strength", "actions")])
 @pytest.mark.parametrize("names", [["agent_0", "agent_1"], ["alice", "bob"]])
-def test_agents_of_a_vmas_group_that_differ_are_an_error_that_says_what_to_call_them(differs, what, names):
+def test_unlike_agents_in_a_vmas_group_are_an_error(differs, what, names):
     with pytest.raises(ConfigError, match=f"got {what} of {names[0]} in .*, of {names[1]} in .*scout_0 and tank_0"):
         vmas(names=names, odd=names[1], differs=differs)
     groups = read_groups(vmas(names=["scout_0", "tank_0"], odd="tank_0", differs=differs))

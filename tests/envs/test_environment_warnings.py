@@ -37,7 +37,7 @@ def vmas(scenario, *, warns=True, **kwargs):
 # --- seeds
 
 
-def test_an_environment_that_ignores_its_seed_is_warned_of_in_both_suites():
+def test_an_ignored_seed_is_warned_of_in_both_suites():
     with pytest.warns(
         EnvironmentWarning, match=r"task.factory=.*:deaf ignores its seed: two episodes with the same seed began"
     ):
@@ -59,7 +59,7 @@ def test_looking_for_ignored_seeds_leaves_random_numbers_alone():
     assert state() == before
 
 
-def test_a_vmas_environment_begins_as_if_its_seed_had_not_been_looked_at():
+def test_the_seed_check_leaves_a_vmas_environment_unchanged():
     looked_at = make_vmas_env(TaskConfig(horizon=5), num_envs=3, seed=3, warns=True)
     plain = VmasVectorEnv("navigation", num_envs=3, horizon=5, seed=3)
     for env in (looked_at, plain):
@@ -153,7 +153,7 @@ def test_nothing_is_reset_to_look_for_faults_where_nobody_asked(monkeypatch):
 # --- long waits
 
 
-def test_an_environment_that_does_not_begin_is_named_with_what_to_change(monkeypatch, capsys):
+def test_an_environment_that_never_starts_is_named(monkeypatch, capsys):
     monkeypatch.setattr("masac.envs.slow_start_warning.SECONDS", 0.05)
     reset = Walkers.reset
 

@@ -28,7 +28,7 @@ def make(factory=None, *, scenario=None, num_envs=2, kwargs=None, horizon=None, 
 # --- observations and actions
 
 
-def test_a_nested_observation_becomes_one_vector_in_the_order_of_its_keys():
+def test_nested_observations_concatenate_in_key_order():
     env = make("nested")
     check_env_specs(env)
     observation = env.reset()["a", "observation"]
@@ -88,7 +88,7 @@ def test_masks_of_all_kinds_of_actions(actions, mask, sizes, legal):
     assert all(actions.contains(action) for got in raw.got for action in got.values())
 
 
-def test_agents_of_one_name_with_different_spaces_become_groups_of_their_own():
+def test_agents_with_different_spaces_become_separate_groups():
     env = make("differing")
     groups = [(group.name, group.n_agents, group.observation_dim) for group in read_groups(env)]
     assert groups == [("a1", 2, 2), ("a2", 1, 3), ("a3", 1, 2)]
@@ -129,7 +129,7 @@ def test_an_agent_that_possible_agents_does_not_list_is_an_error():
         make("stranger").reset()
 
 
-def test_an_observation_of_another_shape_than_its_space_is_an_error():
+def test_an_observation_of_the_wrong_shape_is_an_error():
     with pytest.raises(
         ConfigError, match=r"observation of agent 'a_0' must be in .*\(2,\).*; got ndarray of shape \[3\]"
     ):
@@ -168,7 +168,7 @@ def test_an_aec_environment_that_can_be_converted_is():
         ({"scenario": "pettingzoo.atari.pong_v3"}, r"needs the package 'multi_agent_ale_py'.*pip install \"pettingzoo"),
     ],
 )
-def test_an_environment_that_cannot_be_used_is_an_error_that_says_what_to_do(how, message):
+def test_an_unusable_environment_is_a_clear_error(how, message):
     with pytest.raises(ConfigError, match=message):
         make(**how)
 
@@ -181,7 +181,7 @@ def test_a_factory_without_a_module_is_an_error():
 # --- TorchRL environments
 
 
-def test_a_torchrl_environment_is_vectorised_and_its_observations_become_vectors():
+def test_torchrl_environments_become_vectorised_vectors():
     env = make("torch_env", num_envs=3, horizon=4)
     check_env_specs(env)
     (group,) = read_groups(env)
@@ -208,7 +208,7 @@ def test_a_factory_that_takes_num_envs_may_make_a_batch():
         ("torch_env", {"grouped": False}, r"must make a multi-agent environment, with actions \[N, ...\]"),
     ],
 )
-def test_a_torchrl_environment_without_groups_or_of_another_size_is_an_error(factory, kwargs, message):
+def test_torchrl_environments_without_groups_are_refused(factory, kwargs, message):
     with pytest.raises(ConfigError, match=message):
         make(factory, kwargs=kwargs)
 

@@ -48,7 +48,7 @@ OBSERVATIONS, REWARDS, TERMINATIONS, TRUNCATIONS, INFOS = range(5)
         (returns({"a_0": 1, "a_1": 1}, at=0), r"reset\(\) of the environment must return two dicts.*; got dict"),
     ],
 )
-def test_what_an_environment_leaves_out_is_an_error_that_names_agent_and_dict(spoil, message):
+def test_missing_entries_name_agent_and_dict(spoil, message):
     with pytest.raises(ConfigError, match=message) as error:
         play(Walkers(spoil=spoil))
     assert "\n" not in str(error.value)
@@ -108,7 +108,7 @@ def test_what_does_not_matter_may_be_missing():
     assert data["next", "a", "observation"][1, 1].tolist() == [0, 0]
 
 
-def test_numbers_may_be_tensors_and_dicts_may_tell_of_all_agents_as_for_rllib():
+def test_tensors_and_rllibs_all_entries_are_accepted():
     def spoil(env, t, out):
         if t:
             out[OBSERVATIONS]["a_0"] = torch.tensor([0.5, t], requires_grad=True)
@@ -126,7 +126,7 @@ def test_numbers_may_be_tensors_and_dicts_may_tell_of_all_agents_as_for_rllib():
     assert data["next", "a", "terminated"][:, 1, 0].tolist() == [False, True]
 
 
-def test_an_agent_that_leaves_without_a_word_has_terminated_and_one_that_comes_needs_no_reward():
+def test_silent_leavers_terminate_and_newcomers_need_no_reward():
     step = read_step(({"c": 1}, {}, {}, {}, {}), acted=["a"], agents=["c"], possible=["a", "c"])
     assert step.terminated == {"a": True, "c": False}
     assert step.rewards == {"a": 0.0, "c": 0.0}

@@ -91,7 +91,7 @@ def test_presets_pass_torchrls_checks_and_their_groups_are_read(name, groups):
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"continuous": True}, {"action_mask": "observation"}, {"action_mask": "info"}])
-def test_the_scripted_environment_is_a_pettingzoo_and_a_torchrl_one(kwargs):
+def test_the_scripted_environment_passes_both_libraries_checks(kwargs):
     parallel_api_test(ScriptedDeaths(**kwargs), 20)
     env = make(SCRIPTED, kwargs=kwargs)
     check_env_specs(env)
@@ -126,7 +126,7 @@ def test_a_scripted_death_and_time_limit_by_hand():
         assert data["next", flag][0, :, 0].int().tolist() == expected
 
 
-def test_a_horizon_truncates_every_agent_and_a_dead_one_stays_terminated():
+def test_the_horizon_truncates_but_the_dead_stay_terminated():
     data = rollout(make(SCRIPTED, horizon=3), 4)
     assert data["next", "a", "truncated"][0, 2, 1:].all()
     assert data["next", "a", "terminated"][0, 2, :, 0].tolist() == [True, False, False]
@@ -184,7 +184,7 @@ def test_an_mpe_time_limit_is_a_truncation():
     assert not data["next", "terminated"].any()
 
 
-def test_walkers_that_fall_terminate_and_those_that_last_are_truncated_at_the_horizon():
+def test_fallen_walkers_terminate_and_others_are_truncated():
     env = make(preset("multiwalker", horizon=20))
     still = rollout(env, 20, action=0.0)
     assert still["next", "walker", "truncated"][:, 19].all()
@@ -214,7 +214,7 @@ def test_masks_say_what_is_legal_and_random_actions_keep_to_them():
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_a_seed_decides_everything_and_environments_of_a_batch_differ(name):
+def test_seeds_repeat_and_environments_of_a_batch_differ(name):
     steps = 5 if name == "pursuit" else 40
     config = preset(name, **(DEADLY if name == "knights_archers_zombies" else {}))
     first = seen(make(config, seed=3), steps)

@@ -79,7 +79,7 @@ def test_torchrl_environments_say_what_their_specs_do():
     assert spaces.agents == ("agents_0", "agents_1")
 
 
-def test_actions_have_the_shape_and_the_lowest_choices_that_the_environment_has():
+def test_actions_have_the_environments_shape_and_lowest_choice():
     forms = {group: (s.action_shape, s.action_start) for group, s in read_spaces(factory("all_actions")).items()}
     assert forms == {
         "discrete": ((), (5,)),

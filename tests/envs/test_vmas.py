@@ -39,7 +39,7 @@ def test_every_scenario_builds_and_its_groups_are_read(scenario):
     assert all(group.discrete is None for group in groups)
 
 
-def test_navigation_passes_torchrls_checks_and_its_group_is_described():
+def test_navigation_passes_torchrls_checks():
     env = make(NAVIGATION)
     check_env_specs(env)
     (group,) = read_groups(env)
@@ -56,7 +56,7 @@ def test_the_horizon_is_a_truncation_not_a_termination():
     assert not rollout["next"][:, :-1]["truncated"].any()
 
 
-def test_some_environments_of_a_batch_are_reset_and_the_others_go_on():
+def test_partial_resets_leave_other_environments_alone():
     env = make(TaskConfig(scenario=OWN, horizon=100))
     data = env.reset()
     data["agents", "action"] = torch.ones(4, 2, 2)

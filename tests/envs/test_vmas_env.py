@@ -69,7 +69,7 @@ def assert_same(data, expected):
 
 @pytest.mark.parametrize("scenario", CASES)
 @pytest.mark.parametrize("spread", [False, True])
-def test_with_resets_one_by_one_all_data_are_those_of_torchrls_environment_and_step_counter(scenario, spread):
+def test_single_resets_equal_torchrls_environment(scenario, spread):
     data, state = play(lean(scenario, joint_resets=False), 40, spread=spread)
     expected, expected_state = play(torchrls(scenario), 40, spread=spread)
     assert_same(data, expected)
@@ -80,14 +80,14 @@ def test_with_resets_one_by_one_all_data_are_those_of_torchrls_environment_and_s
 
 
 @pytest.mark.parametrize("scenario", ["balance", "navigation", "own"])
-def test_with_resets_together_an_environment_does_the_same_up_to_its_first_end(scenario):
+def test_joint_resets_agree_up_to_the_first_end(scenario):
     data, _ = play(lean(scenario), 40)
     expected, _ = play(lean(scenario, joint_resets=False), 40)
     ended_before = expected["next", "done"].cumsum(1).squeeze(-1) - expected["next", "done"].squeeze(-1).long() > 0
     assert_same(data[~ended_before], expected[~ended_before])
 
 
-def test_a_step_ends_in_the_true_last_state_and_the_next_one_begins_in_a_fresh_one():
+def test_a_step_keeps_the_true_last_state_before_the_reset():
     data, _ = play(lean("balance"), 80, spread=True)
     ends = data["next", "done"].squeeze(-1)
     assert ends[:, :-1].sum() > ENVS
@@ -101,7 +101,7 @@ def test_a_step_ends_in_the_true_last_state_and_the_next_one_begins_in_a_fresh_o
         assert torch.equal(data[:, 1:][on][key], data["next"][:, :-1][on][key])
 
 
-def test_environments_reset_together_go_on_as_if_all_had_been_reset():
+def test_joint_resets_continue_as_after_a_full_reset():
     some, whole = lean("balance", horizon=10**9), lean("balance", horizon=10**9)
     state = some.reset()
     while True:  # until some fall
@@ -124,7 +124,7 @@ def test_environments_reset_together_go_on_as_if_all_had_been_reset():
         assert torch.equal(a["next"][ended]["agents", "observation"], b["next"][ended]["agents", "observation"])
 
 
-def test_states_are_drawn_once_for_many_resets_and_never_used_twice(monkeypatch):
+def test_prepared_states_are_never_used_twice(monkeypatch):
     env, draws = lean("balance"), []
     draw = FreshStates.draw
     monkeypatch.setattr(FreshStates, "draw", lambda self, reset: (draws.append(1), draw(self, reset))[1])
@@ -147,7 +147,7 @@ def test_seeds_decide_over_partial_resets_too():
     )
 
 
-def test_random_numbers_of_the_process_are_neither_used_nor_moved():
+def test_global_random_numbers_are_neither_used_nor_moved():
     def numbers():
         return torch.rand(2).tolist(), np.random.rand(2).tolist(), random.random()
 
@@ -238,7 +238,7 @@ class HidesState(Scenario):
         (HidesState, "must continue as if"),
     ],
 )
-def test_scenarios_that_do_not_allow_joint_resets_are_reset_one_by_one(scenario, message):
+def test_scenarios_unfit_for_joint_resets_reset_one_by_one(scenario, message):
     env = VmasVectorEnv(scenario(), num_envs=ENVS, horizon=20, seed=0)
     with pytest.raises(IrregularStateError, match=message):
         find_reset_state(env._make_trial)
@@ -251,7 +251,7 @@ def test_scenarios_that_do_not_allow_joint_resets_are_reset_one_by_one(scenario,
     assert_same(data, expected)
 
 
-def test_state_that_moves_after_the_trial_is_an_error_that_names_the_key():
+def test_state_that_moves_after_the_trial_names_the_key():
     env = lean("balance")
     assert env.joint_resets
     env.step(env.rand_action(env.reset()))

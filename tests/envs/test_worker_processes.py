@@ -80,7 +80,7 @@ def test_workers_step_torchrl_environments_too():
 
 
 @pytest.mark.slow
-def test_fewer_workers_share_a_number_of_environments_they_do_not_divide():
+def test_workers_share_environments_unevenly():
     env = make_env(task(scenario="tests.envs.scripted", num_workers=2), num_envs=1, seed=0)
     assert env.batch_size == (1,)
     assert len(pids_of(env)) == 1
@@ -88,7 +88,7 @@ def test_fewer_workers_share_a_number_of_environments_they_do_not_divide():
 
 
 @pytest.mark.slow
-def test_an_exception_in_a_worker_is_raised_here_with_its_traceback(capfd):
+def test_a_workers_exception_is_raised_with_its_traceback(capfd):
     config = task(factory="tests.envs.factories:crashing", num_envs=2, num_workers=2)
     env = make_env(config, num_envs=2, seed=0)
     pids = pids_of(env)

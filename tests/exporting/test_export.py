@@ -215,7 +215,7 @@ def test_the_policy_of_one_agent_acts_as_that_agent_of_the_group(saved, group):
 
 
 @pytest.mark.slow
-def test_agents_that_act_alike_share_a_file_and_others_have_one_each(saved, tmp_path):
+def test_agents_with_shared_weights_share_an_exported_file(saved, tmp_path):
     files = export_policy(saved, SPACES, tmp_path / "p.pt2", per_agent=True)
     ours = ["per_agent_0", "per_agent_1", "with_ids_0", "with_ids_1", "discrete", "masked_0", "masked_1", "one_hot"]
     assert [file.name for file in files] == [f"p.{name}.pt2" for name in ("shared", *ours, "factors")]
@@ -230,7 +230,7 @@ def test_agents_that_act_alike_share_a_file_and_others_have_one_each(saved, tmp_
     torch.testing.assert_close(program(observation), expected[:, 1])
 
 
-def test_the_description_says_what_goes_in_and_out_and_where_a_policy_comes_from(saved, tmp_path):
+def test_the_description_names_inputs_outputs_and_origin(saved, tmp_path):
     group = GROUPS[4][0]
     saved = replace(saved, policy=Policy([group], {"masked": saved.policy.actors["masked"]}, {}))
     spaces = replace(SPACES["masked"], feature_names=("x", "y", "vx", "vy"))
@@ -246,7 +246,7 @@ def test_the_description_says_what_goes_in_and_out_and_where_a_policy_comes_from
     assert about["inputs"]["observation"] == seen
 
 
-def test_names_that_no_file_may_have_are_written_otherwise_and_stay_apart(saved, tmp_path):
+def test_names_unfit_for_files_are_escaped_and_stay_distinct(saved, tmp_path):
     names = ["red/uav", "red_uav", "Red\\uav", "läufer 1"]
     groups = [replace(GROUPS[0][0], name=name) for name in names]
     policy = Policy(groups, dict.fromkeys(names, saved.policy.actors["shared"]), {})

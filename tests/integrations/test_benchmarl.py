@@ -113,7 +113,7 @@ def test_hydra_overrides_our_fields(tmp_path):
     ],
     ids=lambda value: None if isinstance(value, str) else ",".join(value),
 )
-def test_what_no_loss_takes_is_refused_when_the_algorithm_is_made(values, message, tmp_path):
+def test_settings_that_no_loss_takes_are_refused(values, message, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         experiment(changed(GroupMasacConfig, **values), settings(tmp_path))
 
@@ -264,7 +264,7 @@ def test_dead_agents_entries_do_not_matter(config, tmp_path):
     torch.testing.assert_close(*(result["loss_actor"] for result in results))
 
 
-def test_independent_critics_have_the_loss_of_benchmarls_where_nothing_follows(tmp_path):
+def test_independent_critics_match_benchmarls_at_terminal_rows(tmp_path):
     ours, theirs = (
         experiment(config, settings(tmp_path))
         for config in (GroupIsacConfig.get_from_yaml(), IsacConfig.get_from_yaml())
@@ -278,7 +278,7 @@ def test_independent_critics_have_the_loss_of_benchmarls_where_nothing_follows(t
     assert ours.losses["agents"].target_entropy == theirs.losses["agents"].target_entropy == -2
 
 
-def test_agents_have_values_of_their_own_rewards_and_a_team_one_of_their_mean(tmp_path):
+def test_values_are_of_own_rewards_or_of_the_teams_mean(tmp_path):
     for values in ({}, TEAM):
         made = experiment(changed(GroupMasacConfig, **values), settings(tmp_path))
         data = rows(made)
@@ -355,7 +355,7 @@ def test_own_gradients_are_those_of_one_backward_pass_an_agent(critic_and_data):
     torch.testing.assert_close(*gradients)
 
 
-def test_values_of_discrete_actions_depend_on_the_teammates_actions_only(tmp_path):
+def test_discrete_values_depend_on_teammates_actions_only(tmp_path):
     algorithm = changed(GroupMasacConfig, coupled_discrete_values=False)
     made = experiment(algorithm, settings(tmp_path, continuous=False))
     critic, data = made.algorithm.get_discrete_value_module_decoupled("agents"), rows(made).select("agents")

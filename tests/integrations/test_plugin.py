@@ -14,7 +14,7 @@ print(len(path.get_path()), [name for name in ("torch", "torchrl", "benchmarl", 
 """
 
 
-def test_an_application_without_benchmarl_or_torchrl_is_left_alone_and_imports_nothing_for_it():
+def test_the_hydra_plugin_imports_nothing_for_other_programs():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout == "0 []\n"
 

@@ -156,7 +156,7 @@ def has_the_multi_agent_trainer():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not has_the_multi_agent_trainer(), reason="needs TorchRL 0.14.1")
-def test_a_recipe_of_torchrls_trainer_trains_vmas_with_two_words_on_the_command_line(tmp_path):
+def test_a_recipe_of_torchrls_trainer_trains_vmas(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     said = run("train.py", "loss=group_sac", "loss.skip_done_states=drop", cwd=tmp_path)
@@ -165,7 +165,7 @@ def test_a_recipe_of_torchrls_trainer_trains_vmas_with_two_words_on_the_command_
 
 
 @pytest.mark.slow
-def test_fields_of_torchrls_losses_stay_fields_and_what_a_loss_does_not_take_is_named(tmp_path):
+def test_torchrls_fields_work_and_unknown_ones_are_named(tmp_path):
     said = run("-c", CHOICES, cwd=tmp_path).splitlines()
     assert said[:2] == ["GroupDiscreteSACLoss categorical ('agents',) 0.322"] * 2  # 0.2 ln 5
     assert "GroupSACLoss has no argument 'validate_actions'" in "".join(said[2:])

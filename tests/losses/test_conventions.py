@@ -50,7 +50,7 @@ SPECS = {
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
-def test_auto_target_entropy_is_minus_the_dimensions_of_one_agents_action(spec):
+def test_auto_target_entropy_is_minus_the_action_dimensions(spec):
     assert auto_target_entropy(spec, (GROUP, "action"), N) == -A
     assert make(action_spec=spec).target_entropy.item() == -A
 
@@ -276,7 +276,7 @@ def test_an_actor_without_a_distribution_is_an_error():
         GroupSACLoss(our_critic(True, "team"), our_critic(True, "team"))  # pyright: ignore[reportArgumentType]
 
 
-def test_a_temperature_an_agent_needs_the_size_of_the_group():
+def test_a_temperature_per_agent_needs_the_group_size():
     from torch import nn
 
     from tests.losses.common import actor_of, linear_head
@@ -291,7 +291,7 @@ def test_a_wrong_number_of_agents_is_an_error():
         make(n_agents=N + 1, action_spec=action_spec())(make_batch())
 
 
-def test_a_distribution_that_does_not_sum_over_an_actions_dimensions_is_an_error():
+def test_a_log_prob_per_action_dimension_is_an_error():
     from torch import nn
     from torch.distributions import Normal
 

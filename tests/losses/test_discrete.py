@@ -110,7 +110,7 @@ def reference_targets(loss, batch, sizes=(D,)):
 @pytest.mark.usefixtures("float64", "likeliest")
 @pytest.mark.parametrize("skip", ["fill", "drop"])
 @pytest.mark.parametrize(("torchrl", "share", "kind", "ends", "nan"), GRID)
-def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(torchrl, share, kind, ends, nan, skip):
+def test_skipping_follows_the_equations(torchrl, share, kind, ends, nan, skip):
     if torchrl:
         actor, critic = torchrl_discrete_actor(share), torchrl_discrete_critic(share, kind)
     else:
@@ -130,7 +130,7 @@ def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(torchrl, 
 @pytest.mark.usefixtures("float64", "likeliest")
 @pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
 @pytest.mark.parametrize("encoding", ["categorical", "multi-discrete"])
-def test_masked_and_multi_discrete_targets_are_those_of_the_equations(share, kind, encoding):
+def test_masked_multi_discrete_targets_follow_the_equations(share, kind, encoding):
     batch = grid_batch("mixed", True, make=discrete_batch, encoding=encoding, action_mask=True)
     sizes = SIZES if encoding == "multi-discrete" else (D,)
     expected = None
@@ -144,7 +144,7 @@ def test_masked_and_multi_discrete_targets_are_those_of_the_equations(share, kin
 @pytest.mark.usefixtures("float64", "likeliest")
 @pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
 @pytest.mark.parametrize("encoding", ["categorical", "multi-discrete"])
-def test_all_modes_give_the_same_losses_where_observations_are_finite(share, kind, encoding):
+def test_skip_modes_agree_where_observations_are_finite(share, kind, encoding):
     batch = grid_batch("mixed", False, make=discrete_batch, encoding=encoding, action_mask=True)
     first = loss_of(share, kind, encoding=encoding, masked=True)
     expected = first(batch.clone())
@@ -202,7 +202,7 @@ def test_what_a_dead_pair_holds_changes_no_loss_and_no_gradient(share, kind, ski
             assert value.isfinite().all()
 
 
-def test_truncated_agents_bootstrap_and_terminated_ones_get_the_reward():
+def test_truncated_agents_bootstrap_and_terminated_do_not():
     loss = loss_of(True, "independent", gamma=0.9)
     flags = torch.zeros(B, N, 1, dtype=torch.bool)
     flags[0, 0] = True
@@ -213,7 +213,7 @@ def test_truncated_agents_bootstrap_and_terminated_ones_get_the_reward():
     torch.testing.assert_close(ended[1:], plain[1:])
 
 
-def test_a_posthumous_value_is_that_of_the_first_action_without_entropy():
+def test_a_posthumous_value_uses_the_first_action_only():
     kwargs = {"terminated_reduction": "all", "posthumous": True, "reward_reduction": "mean"}
     loss = loss_of(True, "independent", gamma=0.5, **kwargs)
     mask = torch.ones(B, N, 1, dtype=torch.bool)
@@ -256,7 +256,7 @@ def test_priorities_are_the_largest_error_of_the_living():
 
 @pytest.mark.usefixtures("float64", "likeliest")
 @pytest.mark.parametrize("kind", ["independent", "centralized", "pooled"])
-def test_indices_with_and_without_a_last_dimension_and_one_hot_vectors_give_the_same_losses(kind):
+def test_action_encodings_give_the_same_losses(kind):
     loss = loss_of(True, kind)
     one_hot = GroupDiscreteSACLoss(our_discrete_actor(True), our_discrete_critic(True, kind), num_actions=D)
     one_hot.load_state_dict(loss.state_dict())
@@ -272,7 +272,7 @@ def test_indices_with_and_without_a_last_dimension_and_one_hot_vectors_give_the_
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("neg_inf", [-math.inf, -1e4, -3.0])
-def test_illegal_actions_count_for_nothing_whatever_the_distribution_gives_them(neg_inf):
+def test_illegal_actions_never_count(neg_inf):
     def masked(logits, mask):
         return MaskedCategorical(logits=logits, mask=mask, neg_inf=neg_inf)
 
@@ -303,7 +303,7 @@ def test_an_infinite_value_of_an_illegal_action_changes_nothing():
     assert value.item() == 3.5  # 0.25 * 2 + 0.75 * 4
 
 
-def test_a_living_agent_without_a_legal_action_is_an_error_that_names_row_and_agent():
+def test_no_legal_action_is_an_error_that_names_row_and_agent():
     batch = discrete_batch(action_mask=True)
     batch[GROUP, "action_mask"][2, 1] = False
     with pytest.raises(ValueError, match=r"agent 1 of group 'agents' must have a legal action in row 2"):
@@ -319,14 +319,14 @@ def test_a_living_agent_without_a_legal_action_is_an_error_that_names_row_and_ag
     loss_of(True, "independent", masked=True)(batch)  # it is dead
 
 
-def test_an_action_out_of_range_is_an_error_that_names_row_and_agent():
+def test_an_action_out_of_range_names_row_and_agent():
     batch = discrete_batch()
     batch[GROUP, "action"][4, 2] = D
     with pytest.raises(ValueError, match=r"agent 2 .* must have taken one of the \[4\] actions in row 4; got 4"):
         loss_of(True, "independent")(batch)
 
 
-def test_the_temperature_aims_at_a_share_of_the_entropy_of_the_legal_actions():
+def test_target_entropy_is_a_share_of_legal_actions_entropy():
     loss = loss_of(True, "independent", masked=True, target_entropy_weight=0.5)
     batch = discrete_batch(action_mask=True)
     policy = loss._act(batch)
@@ -353,7 +353,7 @@ def test_log_probabilities_and_entropies_of_factors_add():
 
 @pytest.mark.parametrize("kind", ["centralized", "pooled"])
 @pytest.mark.parametrize("share", [True, False])
-def test_a_value_depends_on_the_teammates_actions_and_not_on_the_own_one(share, kind):
+def test_values_of_all_own_actions_see_teammates_actions(share, kind):
     network = our_discrete_critic(share, kind).module
     observation, alive = torch.randn(B, N, F), torch.ones(B, N, 1)
     action = torch.randn(B, N, D, requires_grad=True)
@@ -364,7 +364,7 @@ def test_a_value_depends_on_the_teammates_actions_and_not_on_the_own_one(share, 
     assert (gradient[:, 1:] != 0).all()
 
 
-def test_the_critic_sees_executed_actions_and_the_actor_ones_drawn_from_the_policies():
+def test_critics_see_executed_actions_and_actors_drawn_ones():
     seen = []
     loss = loss_of(True, "centralized")
     stacked = loss.qvalue_network.stacked_values
@@ -427,12 +427,12 @@ def test_team_critics_are_refused_with_the_reason():
         ({"action_space": Categorical(D, shape=(N,)), "num_actions": 3}, r"num_actions must be \(4,\)"),
     ],
 )
-def test_a_wrong_action_space_is_an_error_that_says_what_must_hold(kwargs, message):
+def test_a_wrong_action_space_is_a_clear_error(kwargs, message):
     with pytest.raises(ValueError, match=message):
         GroupDiscreteSACLoss(our_discrete_actor(True), our_discrete_critic(True, "independent"), **kwargs)
 
 
-def test_the_number_of_actions_is_found_in_the_logits_where_no_entropy_needs_it():
+def test_the_number_of_actions_is_read_from_the_logits():
     loss = GroupDiscreteSACLoss(
         our_discrete_actor(True),
         our_discrete_critic(True, "independent"),
@@ -507,7 +507,7 @@ def test_importance_weights_and_steps_are_one_a_row():
     torch.testing.assert_close(loss.target_value(steps) - reward, (loss.target_value(batch) - reward) / 4)
 
 
-def test_a_temperature_an_agent():
+def test_one_temperature_per_agent():
     loss = loss_of(True, "independent", alpha_per_agent=True, n_agents=N)
     total(loss(discrete_batch())).backward()
     assert loss.log_alpha.grad.shape == (N,)
@@ -528,7 +528,7 @@ def test_the_policies_learn_the_better_action():
 # -- found in review ---------------------------------------------------------------------------------------------------
 
 
-def test_an_infinite_value_of_an_action_not_taken_changes_nothing():
+def test_infinite_values_of_untaken_actions_change_nothing():
     class Masked(nn.Module):
         def __init__(self):
             super().__init__()
@@ -587,7 +587,7 @@ def test_weights_weigh_rows_in_every_term():
         torch.testing.assert_close(both[name], (3 * alone[0][name] + alone[1][name]) / 4)
 
 
-def test_every_agent_has_the_entropy_bonus_of_its_own_temperature():
+def test_each_agent_has_the_bonus_of_its_own_temperature():
     loss = loss_of(True, "independent", alpha_per_agent=True, n_agents=N, gamma=0.5)
     batch = discrete_batch()
     before = loss.target_value(batch), loss(batch.clone())
@@ -601,7 +601,7 @@ def test_every_agent_has_the_entropy_bonus_of_its_own_temperature():
     torch.testing.assert_close(moved, -(math.e - 1) * entropy / N)
 
 
-def test_the_dead_are_looked_up_at_their_first_action_whatever_the_encoding():
+def test_the_dead_are_looked_up_at_their_first_action():
     kwargs = {"terminated_reduction": "all", "posthumous": True, "reward_reduction": "mean"}
     loss = loss_of(True, "independent", encoding="one-hot", **kwargs)
     mask = torch.ones(B, N, 1, dtype=torch.bool)

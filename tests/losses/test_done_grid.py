@@ -57,7 +57,7 @@ def reference_targets(loss, batch):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("skip", ["fill", "drop"])
 @pytest.mark.parametrize(("torchrl", "share", "kind", "ends", "nan"), GRID)
-def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(torchrl, share, kind, ends, nan, skip):
+def test_skipping_follows_the_equations(torchrl, share, kind, ends, nan, skip):
     loss = noisy_loss(
         noisy_actor(share, torchrl=torchrl), critic_of(torchrl, share, kind), gamma=GAMMA, skip_done_states=skip
     )
@@ -75,7 +75,7 @@ def test_skipping_gives_finite_losses_and_the_targets_of_the_equations(torchrl, 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("share", "kind"), SHARE_AND_CRITIC)
 @pytest.mark.parametrize("ends", ["joint", "mixed"])
-def test_all_modes_give_the_same_losses_where_observations_are_finite(share, kind, ends):
+def test_skip_modes_agree_where_observations_are_finite(share, kind, ends):
     first = noisy_loss(noisy_actor(share), critic_of(False, share, kind))
     batch = grid_batch(ends, nan=False)
     expected = first(batch.clone())

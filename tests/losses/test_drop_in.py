@@ -197,7 +197,7 @@ def test_skip_done_states_can_be_set_later():
         loss.skip_done_states = "yes"
 
 
-def test_unreduced_losses_say_alpha_and_entropy_as_non_tensors_if_asked():
+def test_unreduced_losses_give_non_tensors_if_asked():
     out = make(reduction="none", scalar_output_mode="non_tensor", alpha_init=0.5)(make_batch())
     assert out.batch_size == (B,)
     assert out["alpha"].item() == pytest.approx(0.5)
@@ -311,7 +311,7 @@ def test_a_state_brings_a_target_entropy_that_was_not_known():
     "estimator",
     [ValueEstimators.TD0, "TD0", "td0", TD0Estimator, TD0Estimator(gamma=0.5, value_network=None)],  # pyright: ignore
 )
-def test_an_estimator_is_named_by_its_member_its_name_its_class_or_an_instance(estimator):
+def test_an_estimator_is_named_in_any_of_four_ways(estimator):
     loss = make()
     hyperparams = {} if isinstance(estimator, TD0Estimator) else {"gamma": 0.5}
     assert loss.make_value_estimator(estimator, **hyperparams) is loss

@@ -171,7 +171,7 @@ def test_each_group_has_an_updater_of_its_targets(recwarn):
     assert not [warning for warning in recwarn if "target network updater" in str(warning.message)]
 
 
-def test_it_has_every_parameter_once_and_its_state_makes_the_round_trip():
+def test_parameters_appear_once_and_the_state_round_trips():
     loss, other = both("all_groups"), both("all_groups")
     names = [name for name, _ in loss.named_parameters()]
     assert len(names) == len(set(names)) == sum(len(list(one.parameters())) for one in loss.losses.values())
@@ -245,7 +245,7 @@ def wolves_that_see_cats():
     return GroupSACLoss(actor, make_critic("centralized", **shared, action_dim=2, others=[seen]), group="wolves")
 
 
-def test_no_gradient_reaches_the_actions_of_another_continuous_group():
+def test_no_gradient_reaches_another_groups_actions():
     loss = MultiGroupLoss([wolves_that_see_cats(), cats_loss()], critic_sees="all_groups")
     batch = make_batch()
     for state in (batch, batch["next"]):
@@ -258,7 +258,7 @@ def test_no_gradient_reaches_the_actions_of_another_continuous_group():
     assert all(p.grad is None or (p.grad == 0).all() for p in loss.losses["cats"].parameters())
 
 
-def test_every_agents_value_depends_on_every_entry_of_the_other_group():
+def test_every_value_depends_on_all_of_the_other_group():
     network = wolves_loss(sees_sheep=True).qvalue_network.module
     context = torch.randn(B, SEEN_SHEEP.features, requires_grad=True)
     values = network(torch.randn(B, 3, 4), torch.randn(B, 3, 2), torch.ones(B, 3, 1), context)
@@ -299,7 +299,7 @@ def test_a_reminder_stays_for_targets_that_nothing_updates():
         loss(make_batch())
 
 
-def test_an_ended_agent_is_not_there_to_others_whatever_its_own_critic_sees():
+def test_ended_agents_are_absent_to_other_agents_critics():
     terminated = {"wolves": torch.zeros(B, 3, 1, dtype=torch.bool), "sheep": torch.zeros(B, 2, 1, dtype=torch.bool)}
     terminated["sheep"][:, 0] = True
     batch = make_batch(terminated=terminated)
@@ -311,7 +311,7 @@ def test_an_ended_agent_is_not_there_to_others_whatever_its_own_critic_sees():
     assert not following.acts[:, 0].any()
 
 
-def test_what_other_groups_do_now_is_what_their_policies_do_and_what_they_did_is_in_the_data():
+def test_other_groups_act_now_by_policy_and_then_by_data():
     batch = make_batch()
     loss = both("all_groups")
     (wolves, _) = loss._views(batch)

@@ -44,7 +44,7 @@ def driven_critic():
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_value_driven_by_a_teammate_leaves_the_teammates_actor_alone():
+def test_a_value_gives_no_gradient_to_teammates_actors():
     own, joint = actor_gradients(driven_critic(), "own"), actor_gradients(driven_critic(), "joint")
     for name, grad in own.items():
         assert grad.shape[0] == N  # weights per agent
@@ -55,7 +55,7 @@ def test_a_value_driven_by_a_teammate_leaves_the_teammates_actor_alone():
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", ["centralized", "pooled"])
 @pytest.mark.parametrize("share", [True, False])
-def test_our_critics_own_gradient_is_the_one_of_a_backward_pass_an_agent(share, kind):
+def test_own_gradient_equals_one_backward_pass_per_agent(share, kind):
     # The same critic, once as ours (teammates detached in the input), once as a foreign module (N backward passes).
     critic = our_critic(share, kind)
     foreign = TensorDictModule(critic.module, in_keys=critic.in_keys, out_keys=critic.out_keys)

@@ -58,7 +58,7 @@ def test_truncated_data_equals_torchrls_too(share, kind):
 
 
 @pytest.mark.usefixtures("float64")
-def test_own_and_joint_gradients_are_the_same_for_independent_critics():
+def test_own_and_joint_gradients_agree_for_independent_critics():
     theirs, ours = both(False, "independent")
     ours.actor_gradient = "own"
     assert_equal_losses_and_gradients(theirs, ours, make_batch(), rtol=1e-9, atol=1e-9)

@@ -74,7 +74,7 @@ def prioritized_buffer():
     )
 
 
-def test_a_prioritized_buffer_draws_the_rows_the_critics_are_most_wrong_about():
+def test_a_prioritized_buffer_draws_rows_of_large_error():
     buffer = prioritized_buffer()
     rows = make_batch(batch=(50,))
     rows["next", GROUP, "reward"][7] = 1000.0  # far from any value

@@ -225,7 +225,7 @@ def test_they_equal_torchrls_where_nobody_is_dead():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_lambda_returns_train_with_finite_gradients_and_give_priorities():
+def test_lambda_returns_give_finite_gradients_and_priorities():
     batch = make_batch(batch=(4, 5))
     batch["next", GROUP, "done"][:, 2] = batch["next", GROUP, "terminated"][:, 2] = True
     batch["next", GROUP, "observation"][:, 2] = NAN

@@ -65,7 +65,7 @@ def test_terminated_wins_where_both_flags_are_set(skip):
 
 
 @pytest.mark.parametrize("skip", SKIPS)
-def test_a_time_limit_that_turns_the_next_mask_false_still_bootstraps(skip):
+def test_a_time_limit_bootstraps_though_the_next_mask_is_false(skip):
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), skip_done_states=skip)
     everybody = torch.ones(B, N, 1, dtype=torch.bool)
     batch = make_batch(truncated=everybody, mask=everybody)
@@ -105,7 +105,7 @@ def test_what_a_dead_pair_holds_changes_no_loss_and_no_gradient(torchrl, share, 
 
 
 @pytest.mark.usefixtures("float64")
-def test_with_independent_critics_the_loss_is_that_of_the_batch_without_the_dead():
+def test_independent_critics_ignore_the_dead():
     mask = alive_mask()
     terminated = flags((1, 0), (3, 2))
     batch = make_batch(mask=mask, terminated=terminated)
@@ -131,7 +131,7 @@ def test_with_independent_critics_the_loss_is_that_of_the_batch_without_the_dead
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_centralized_critic_sees_zeros_and_a_flag_for_those_who_do_not_act():
+def test_a_centralized_critic_sees_zeros_for_the_inactive():
     mask = alive_mask()
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"))
     batch = make_batch(mask=mask, terminated=flags((1, 0)))
@@ -187,7 +187,7 @@ def test_all_with_a_value_an_agent_is_refused_without_posthumous():
         loss(make_batch())
 
 
-def test_posthumous_without_all_and_without_a_team_reward_is_refused():
+def test_posthumous_needs_all_and_a_team_reward():
     networks = noisy_actor(True), our_critic(True, "centralized")
     with pytest.raises(ValueError, match="must come with terminated_reduction='all'"):
         noisy_loss(*networks, posthumous=True)
@@ -236,7 +236,7 @@ def test_a_team_target_is_that_of_the_equation(skip, how, reward):
 
 
 @pytest.mark.parametrize("how", ["any", "all"])
-def test_a_dead_agents_stale_flag_ends_no_team_and_keeps_none_going(how):
+def test_stale_flags_of_the_dead_do_not_affect_the_team(how):
     mask = torch.ones(B, N, 1, dtype=torch.bool)
     mask[0, 1] = mask[1, 1] = False
     # row 0: the dead one's flag is set, nobody else's; row 1: the living ended, the dead one's flag is not set
@@ -290,7 +290,7 @@ def test_a_team_critic_must_be_told_how_to_reduce():
 
 
 @pytest.mark.usefixtures("float64")
-def test_the_gradient_of_a_teams_entropy_does_not_shrink_with_its_size():
+def test_the_team_entropy_gradient_is_independent_of_size():
     # Copies of one agent, a critic that is flat: only the entropy term moves the actor. Each agent adds its own share,
     # so the gradient of the shared actor grows with N; a mean over agents would keep it as it is.
     sizes = {}
@@ -370,7 +370,7 @@ def test_a_weight_of_a_row_of_the_dead_may_be_nan(reduction):
     assert all(grad.isfinite().all() for grad in gradients(loss).values())
 
 
-def test_no_reduction_gives_a_value_an_agent_and_zero_for_the_dead():
+def test_reduction_none_keeps_agents_with_zero_for_the_dead():
     mask = alive_mask()
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), reduction="none")
     losses = loss(make_batch(mask=mask))
@@ -383,7 +383,7 @@ def test_no_reduction_gives_a_value_an_agent_and_zero_for_the_dead():
         torch.testing.assert_close(losses[name].sum() / mask.sum(), means[name])
 
 
-def test_a_temperature_an_agent():
+def test_one_temperature_per_agent():
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), alpha_per_agent=True, n_agents=N)
     assert loss.log_alpha.shape == (N,)
     mask = torch.ones(B, N, 1, dtype=torch.bool)

@@ -71,7 +71,7 @@ def test_shared_centralized_critics_tell_agents_apart(kind):
     assert (values[:, 0] != values[:, 1]).all()
 
 
-def test_an_agent_sees_itself_first_and_then_the_others_round_the_group():
+def test_an_agent_sees_itself_first_then_the_others():
     from masac.networks.critics import _ego_first
 
     features = torch.arange(3.0).reshape(1, 3, 1)
@@ -79,7 +79,7 @@ def test_an_agent_sees_itself_first_and_then_the_others_round_the_group():
 
 
 @pytest.mark.parametrize("kind", ["centralized", "pooled"])
-def test_with_own_gradient_a_value_reaches_its_agents_action_alone(kind):
+def test_own_gradient_reaches_only_the_agents_action(kind):
     network = our_critic(False, kind).module
     action = torch.randn(B, N, A, requires_grad=True)
     observation, alive = torch.randn(B, N, F), torch.ones(B, N, 1)

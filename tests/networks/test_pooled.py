@@ -106,7 +106,7 @@ def test_the_mean_over_the_others_by_hand():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_agents", [2, 3, 50])
-def test_taking_an_agent_out_of_the_sum_costs_no_more_than_the_sums_rounding(n_agents, dtype):
+def test_leaving_an_agent_out_of_the_sum_only_rounds(n_agents, dtype):
     # One agent a thousand times as large as the others: what is left of the sum without it is small.
     values = torch.rand(n_agents, 40, 7, dtype=dtype)
     values[0] *= 1000
@@ -164,7 +164,7 @@ def test_with_weights_an_agent_a_teammate_is_known_by_its_place():
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("share", [True, False])
-def test_what_a_dead_teammate_holds_changes_no_value_and_no_gradient(share):
+def test_entries_of_dead_teammates_change_nothing(share):
     network = pooled(share)
     observation, action, alive = entries(alive=1.0)
     alive[:, 1] = False
@@ -200,7 +200,7 @@ def test_a_row_in_which_nobody_lives_sees_zeros(share):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("share", [True, False])
-def test_without_own_gradient_a_value_reaches_its_living_teammates_actions_too(share):
+def test_joint_gradient_reaches_living_teammates_actions(share):
     network = pooled(share)
     observation, action, alive = entries(alive=1.0)
     alive[:, 2] = False

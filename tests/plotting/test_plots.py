@@ -117,7 +117,7 @@ def curve(*pairs):
     return Curve(*np.array(pairs, dtype=float).T)
 
 
-def test_curves_are_linear_between_their_points_and_nothing_outside():
+def test_curves_are_linear_between_points_and_empty_outside():
     given = curve((1, 0), (3, 4))
     assert given.at(np.array([1.0, 1.5, 3.0])).tolist() == [0, 1, 4]
     assert np.isnan(given.at(np.array([0.9, 3.1]))).all()
@@ -142,7 +142,7 @@ def test_curves_with_points_at_the_same_x_make_one_piece():
     assert (piece.high > piece.mean).all()
 
 
-def test_where_a_run_ends_the_mean_goes_on_without_it_as_a_new_piece():
+def test_the_mean_continues_without_an_ended_run():
     first, second = aggregate(
         [curve((0, 0), (2, 4)), curve((0, 2), (1, 2), (4, 8)), curve((0, 1), (1, 2), (2, 4), (4, 8))]
     )
@@ -154,7 +154,7 @@ def test_where_a_run_ends_the_mean_goes_on_without_it_as_a_new_piece():
     assert second.high is None
 
 
-def test_runs_apart_leave_a_gap_and_a_run_of_one_point_is_a_piece():
+def test_separate_runs_leave_a_gap_and_one_point_is_a_piece():
     pieces = aggregate([curve((0, 1), (1, 2)), curve((5, 7))])
     assert [(piece.x.tolist(), piece.mean.tolist()) for piece in pieces] == [([0, 1], [1, 2]), ([5], [7])]
     (alone,) = aggregate([curve((5, 7)), curve((5, 9))])
@@ -306,7 +306,7 @@ def test_the_export_has_the_layout_of_marl_eval(tmp_path):
     assert json.loads(json.dumps(data)) == data
 
 
-def test_the_export_of_a_group_and_of_tasks_with_different_groups(tmp_path):
+def test_tasks_with_different_groups_are_exported(tmp_path):
     returns = {100: {"wolf": 1.0, "prey": 3.0}}
     write_run(tmp_path / "a", groups=("wolf", "prey"), evaluations=returns)
     steps = marl_eval_data(find_runs([tmp_path]), group="prey")["vmas"]["navigation"]["isac"]["seed_0"]

@@ -43,7 +43,7 @@ def test_the_interval_is_made_of_quantiles_of_the_means_of_draws():
     assert [float(end) for end in bootstrap_interval([3.0, 3.0, 3.0])] == [3.0, 3.0]
 
 
-def test_draws_are_the_same_for_the_same_seed_and_for_all_columns():
+def test_bootstrap_draws_are_seeded_and_shared_by_columns():
     runs = np.random.default_rng(1).normal(size=5)
     low, high = bootstrap_interval(np.stack([runs, runs + 10, 2 * runs], axis=1))
     assert low.shape == high.shape == (3,)
@@ -61,7 +61,7 @@ def test_one_run_has_no_interval():
         bootstrap_interval([1.0])
 
 
-def test_one_value_has_no_standard_deviation_and_two_have_no_interval():
+def test_one_value_has_no_deviation_and_two_no_interval():
     assert of_sample([0.31]) == {"mean": 0.31, "std": None, "low": None, "high": None}
     assert of_sample([1.0, 3.0]) == {"mean": 2.0, "std": 1.0, "low": None, "high": None}
     three = of_sample([1.0, 2.0, 3.0])

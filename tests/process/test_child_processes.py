@@ -21,7 +21,7 @@ def leave_a_worker():
     ready.wait()
 
 
-def test_a_process_that_does_not_close_its_workers_ends_all_the_same():
+def test_a_process_with_open_workers_still_ends():
     parent = FORKED.Process(target=leave_a_worker)
     parent.start()
     parent.join(20)

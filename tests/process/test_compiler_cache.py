@@ -49,7 +49,7 @@ def test_a_library_from_the_future_is_not_waited_for(cache, monkeypatch):
     assert [file.name for file in cache.rglob("*.so")] == ["whole.main.so"]
 
 
-def test_all_libraries_together_are_waited_for_no_longer_than_one(cache, monkeypatch):
+def test_loggers_close_together_within_one_timeout(cache, monkeypatch):
     now = [0.0]
 
     def sleep(seconds):

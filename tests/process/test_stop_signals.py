@@ -34,7 +34,7 @@ def wait_for(condition, seconds=10.0):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_a_request_that_is_said_and_the_second_one_ends_what_may_be_cut(number):
+def test_the_first_signal_requests_and_the_second_interrupts(number):
     said = []
     with stop_on_signals(said.append) as stop:
         assert not stop.requested
@@ -62,7 +62,7 @@ def test_what_may_not_be_cut_goes_on_until_the_third_signal():
     assert stopped.value.number == signal.SIGTERM  # the first one counts
 
 
-def test_what_takes_too_long_after_a_signal_is_cut_and_the_next_thing_goes_on(monkeypatch):
+def test_slow_work_after_a_signal_is_cut(monkeypatch):
     monkeypatch.setattr(stop_signals, "PATIENCE_S", 0.3)
     said, after = [], False
     with stop_on_signals(said.append) as stop:
@@ -75,7 +75,7 @@ def test_what_takes_too_long_after_a_signal_is_cut_and_the_next_thing_goes_on(mo
     assert said[-1] == "the current rollout takes longer than 0 s: stopping at once"
 
 
-def test_what_was_cut_because_it_took_too_long_was_not_asked_for_twice(monkeypatch):
+def test_a_timeout_is_not_a_second_signal(monkeypatch):
     monkeypatch.setattr(stop_signals, "PATIENCE_S", 0.1)
     with stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -128,7 +128,7 @@ STUCK = """
 
 
 @pytest.mark.parametrize("call", ["time.sleep(60)", "ctypes.CDLL(None).usleep(60 * 10**6)"])
-def test_a_call_that_does_not_return_or_swallows_the_signal_ends_with_the_process(call):
+def test_a_hanging_call_ends_with_the_process(call):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(STUCK.format(call=call))], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -169,7 +169,7 @@ def test_afterwards_signals_do_what_they_did_before(handlers, error):
 
 
 @pytest.mark.parametrize("error", [RankLostError, OtherRankFailedError])
-def test_a_rank_that_ends_because_another_did_may_say_so_before_torchrun_ends_it(handlers, error):
+def test_a_rank_reports_before_torchrun_ends_it(handlers, error):
     with pytest.raises(error), stop_on_signals(ended_by_others=(RankLostError, OtherRankFailedError)):
         raise error
     os.kill(os.getpid(), signal.SIGTERM)  # would end the tests

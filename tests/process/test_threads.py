@@ -24,7 +24,7 @@ def eight_cores(monkeypatch):
 
 
 @pytest.mark.usefixtures("eight_cores")
-def test_auto_takes_one_thread_for_small_networks_and_up_to_one_a_core_for_large_ones():
+def test_auto_threads_follow_the_size_of_the_networks():
     assert [choose_threads("auto", operations) for operations in (0, 2.5e8, 1.4e9)] == [1, 1, 1]
     assert [choose_threads("auto", operations) for operations in (2.2e9, 7e9, 1e12)] == [2, 7, 8]
     assert choose_threads("auto", 1e12, sharing=4) == 2
@@ -33,7 +33,7 @@ def test_auto_takes_one_thread_for_small_networks_and_up_to_one_a_core_for_large
 
 
 @pytest.mark.usefixtures("eight_cores")
-def test_omp_num_threads_is_the_users_word_but_not_in_a_process_that_a_launcher_started(monkeypatch):
+def test_omp_num_threads_counts_unless_a_launcher_set_it(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     assert choose_threads("auto", 0) == 8
     assert choose_threads("2", 0) == 2
@@ -52,7 +52,7 @@ def test_threads_wait_passively_unless_the_user_said_how(monkeypatch):
 
 
 @pytest.mark.slow
-def test_pytorch_is_imported_after_the_command_said_how_threads_wait():
+def test_thread_waiting_is_set_before_pytorch_is_imported():
     """What GNU's OpenMP says of itself when it is loaded with PyTorch."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")
@@ -71,7 +71,7 @@ def test_pytorch_is_imported_after_the_command_said_how_threads_wait():
 
 
 @pytest.mark.slow
-def test_a_run_computes_with_the_threads_it_is_told_and_leaves_them_as_they_were(tmp_path):
+def test_a_run_uses_its_threads_and_restores_them(tmp_path):
     before = torch.get_num_threads()
     with Trainer(tiny(training={"threads": "3"}), tmp_path, console=QUIET) as trainer:
         assert torch.get_num_threads() == 3

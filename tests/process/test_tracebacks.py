@@ -15,7 +15,7 @@ def raised_by(function, *arguments):
     return report_of(raised.value)
 
 
-def test_what_a_users_code_raises_is_the_environments_also_where_a_library_raised_it():
+def test_errors_under_user_code_count_as_the_environments():
     report = raised_by(lambda: {}["sheep"])
     assert report.what == "KeyError: 'sheep'"
     assert report.where.startswith("tests/process/test_tracebacks.py:")

@@ -153,7 +153,7 @@ main(["render", sys.argv[1], "-o", sys.argv[1] + "/x.gif"])
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere windows need no EGL")
-def test_without_the_libraries_training_goes_on_and_drawing_names_the_packages(tmp_path):
+def test_missing_libraries_stop_drawing_not_training(tmp_path):
     save_run(tmp_path, NAVIGATION)
     done = run(WITHOUT_LIBRARIES, str(tmp_path), "libEGL libGLU")
     assert done.stdout == "stepped\n"

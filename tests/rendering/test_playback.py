@@ -47,7 +47,7 @@ def test_returns_are_those_of_an_evaluation():
     assert played.returns["agent"] == pytest.approx([evaluated.returns["agent"].mean().item()])
 
 
-def test_a_seed_decides_everything_and_noise_is_off_unless_asked_for():
+def test_seeds_repeat_and_noise_is_off_by_default():
     policy, _ = untrained(SPREAD)
 
     def returns(**options):

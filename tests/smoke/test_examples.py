@@ -62,7 +62,7 @@ def test_an_example_runs_and_prints_its_results(name, tmp_path):
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
-def test_the_docstring_of_an_example_calls_it_with_arguments_it_has(file):
+def test_docstrings_of_examples_use_existing_arguments(file):
     text = file.read_text()
     docstring = text.split('"""')[1]
     calls = re.findall(rf"python examples/{re.escape(file.name)}([^#\n]*)", docstring)

@@ -67,7 +67,7 @@ def built(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_wheel_and_sdist_hold_the_package_and_nothing_of_the_checkout_around_it(built):
+def test_wheel_and_sdist_hold_the_package_only(built):
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     packages = re.findall(r'"(\w+)"', re.findall(r"^packages = (\[.*\])", PYPROJECT, re.MULTILINE)[0])
     code = {

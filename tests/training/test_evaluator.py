@@ -53,7 +53,7 @@ def test_evaluating_twice_gives_the_same():
     assert not torch.equal(other.returns["agents"], first.returns["agents"])
 
 
-def test_drawn_actions_are_those_of_the_seed_and_leave_the_training_alone():
+def test_evaluation_noise_is_seeded_and_leaves_training_alone():
     env = make_vmas_env(TaskConfig(horizon=20), num_envs=8, seed=0)
     (group,) = read_groups(env)
     policy = Policy([group], {"agents": make_actor(group, AlgorithmConfig(), SMALL)}, {})

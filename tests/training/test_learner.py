@@ -10,7 +10,7 @@ from tests.losses.common import make_batch
 from tests.training.common import small_loss
 
 
-def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_critic_loss():
+def test_an_update_moves_all_parameters_and_lowers_the_loss():
     loss = small_loss()
     learner = Learner(loss, TrainingConfig(max_grad_norm=1.0), tau=0.01, mode="graph")
     batch = make_batch(batch=(64,))
@@ -23,7 +23,7 @@ def test_an_update_moves_actor_critics_temperature_and_targets_and_lowers_the_cr
     assert set(logged[0]) == {f"agents/{name}" for name in metrics.LOGGED} - {"agents/fraction_skipped"}
 
 
-def test_learning_rates_stay_and_then_fall_over_the_last_part_of_a_run():
+def test_learning_rates_fall_over_the_last_part_of_a_run():
     loss = small_loss()
     training = TrainingConfig(actor_lr=1.0, lr_decay_fraction=0.5, final_lr_factor=0.2)
     learner = Learner(loss, training, tau=0.01, mode="graph")

@@ -31,7 +31,7 @@ def follow(spread, rewards, *, done, alive=None):
     spread.merge(*spread.follow(rewards, alive, done))
 
 
-def test_the_factor_is_one_over_the_standard_deviation_of_discounted_returns():
+def test_the_factor_is_one_over_the_deviation_of_returns():
     spread = ReturnSpread(1, 1, 0.5)
     assert spread.factor == 1.0
     # G = 4, 4/2 + 2 = 4, 4/2 - 2 = 0; a new episode begins: 8. The batch ends within it: 8/2 + 0 = 4.
@@ -50,7 +50,7 @@ def test_a_restart_forgets_the_return_so_far():
     assert not spread.spreads["agents"].running.any()
 
 
-def test_the_dead_do_not_count_and_rewards_that_are_not_finite_count_as_nothing():
+def test_the_dead_and_non_finite_rewards_do_not_count():
     spread = ReturnSpread(1, 1, 1.0)
     follow(spread, [1.0, math.nan, 2.0, math.inf], done=[False] * 4)  # G = 1, 1, 3, 3
     follow(spread, [0.0, 0.0], done=[False] * 2, alive=[False, False])
@@ -63,7 +63,7 @@ def test_a_reward_that_was_hardly_ever_found_becomes_at_most_20():
     assert spread.factor == pytest.approx(20 / 5)
 
 
-def test_rewards_are_scaled_in_the_batch_and_the_collected_ones_are_not():
+def test_rewards_are_scaled_in_batches_not_in_the_buffer():
     scaling = RewardScaling([GROUP], num_envs=1, gamma=0.0, scale=3.0, normalize=True)
     reward = torch.tensor([[[[-2.0], [2.0]]]])
     done = torch.zeros(1, 1, 1, dtype=torch.bool)
@@ -77,7 +77,7 @@ def test_rewards_are_scaled_in_the_batch_and_the_collected_ones_are_not():
 
 @pytest.mark.parametrize("place", ["each agent", "root"])
 @pytest.mark.parametrize("reduction", [None, "sum", "mean"])
-def test_the_rewards_that_are_followed_are_those_that_the_losses_take(reduction, place):
+def test_reward_statistics_follow_the_rewards_of_the_losses(reduction, place):
     scaling = RewardScaling([GROUP], num_envs=4, gamma=0.0, scale=1.0, normalize=True, reduction=reduction)
     torch.manual_seed(0)
     shape, mask = (4, 3), torch.rand(4, 3, 2) < 0.6  # some are dead
@@ -96,7 +96,7 @@ def test_the_rewards_that_are_followed_are_those_that_the_losses_take(reduction,
     assert scaling.factors["agents"] == pytest.approx(1 / taken.std(unbiased=False).item(), rel=1e-5)
 
 
-def test_groups_that_share_the_reward_at_the_root_share_a_factor_and_the_metrics_say_it():
+def test_groups_with_a_root_reward_share_one_logged_factor():
     groups = [GROUP, replace(GROUP, name="others")]
     scaling = RewardScaling(groups, num_envs=2, gamma=0.0, scale=1.0, normalize=True)
     mask = torch.tensor([[[True, True]], [[False, False]]])  # the others see one of the two rewards, of spread 0
@@ -110,7 +110,7 @@ def test_groups_that_share_the_reward_at_the_root_share_a_factor_and_the_metrics
 
 
 @pytest.mark.slow
-def test_rewards_eight_times_as_large_give_the_same_run_to_the_bit(tmp_path):
+def test_rewards_eight_times_as_large_give_an_equal_run(tmp_path):
     tables = []
     for scenario in ("navigation", TIMES_EIGHT):
         run(tiny(task={"scenario": scenario}), tmp_path / str(len(tables)))

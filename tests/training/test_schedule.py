@@ -17,7 +17,7 @@ def evaluated(every_frames):
     return [frames for frames in range(32, 289, 32) if schedule.evaluation_due(frames)]
 
 
-def test_a_run_evaluates_after_every_so_many_frames_and_at_its_end():
+def test_a_run_evaluates_periodically_and_at_its_end():
     assert evaluated(100) == [128, 224, 256, 288]
     assert evaluated(128) == [128, 256, 288]
     assert evaluated(0) == [256, 288]

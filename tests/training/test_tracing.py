@@ -15,7 +15,7 @@ def batch(rows=4):
 
 
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_graph_returns_what_its_function_does_with_gradients_inside(compile):
+def test_a_graph_equals_its_function_with_gradients_inside(compile):
     linear = nn.Linear(3, 2)
 
     def function(data):
@@ -45,7 +45,7 @@ def test_parameters_are_read_anew_in_every_call():
 
 
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_random_numbers_are_those_of_the_seed_and_new_in_every_call(compile):
+def test_random_numbers_are_seeded_and_new_in_every_call(compile):
     graph = TracedFunction(lambda data: {"out": data["x"] + torch.randn(4, 3)}, compile=compile)
     data = batch()
     torch.manual_seed(5)
@@ -76,7 +76,7 @@ def test_other_strides_are_another_kind_of_batch():
         assert torch.equal(graph(data)["out"], data["x"].reshape(-1) * torch.arange(12))
 
 
-def test_what_python_decides_by_values_holds_as_long_as_it_decides_the_same_and_is_an_error_then():
+def test_a_changed_python_branch_in_a_graph_is_an_error():
     graph = TracedFunction(lambda data: {"out": data["x"] if data["x"].sum() > 0 else -data["x"]}, compile=False)
     for sign in (1, 1):
         data = batch()
@@ -164,7 +164,7 @@ def test_an_index_of_numbers_is_a_graph():
     assert torch.equal(graph(data)["out"], data["x"][:2].flip(0))
 
 
-def test_an_error_of_pytorch_that_the_function_has_without_a_graph_is_its_own():
+def test_errors_of_the_function_itself_are_not_graph_errors():
     graph = TracedFunction(lambda data: {"out": data["x"] @ data["x"]}, compile=False)
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
         graph(batch())
@@ -179,7 +179,7 @@ def test_an_error_of_pytorch_that_the_function_has_without_a_graph_is_its_own():
         (TanhDelta, {}),
     ],
 )
-def test_distributions_of_torchrl_with_tensors_for_bounds_are_graphs(distribution, kwargs):
+def test_torchrl_distributions_with_tensor_bounds_are_traced(distribution, kwargs):
     bounds = {"low": torch.tensor([-1.0, -2.0, 0.0]), "high": torch.tensor([1.0, 2.0, 5.0])}
     scale = () if distribution is TanhDelta else (torch.ones(3),)
 

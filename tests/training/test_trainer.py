@@ -147,7 +147,7 @@ def test_groups_that_do_not_learn_act_at_random(tmp_path):
     assert json.loads(torch.load(tmp_path / "policy.pt", weights_only=True)["about"])["groups"][1]["learned"] is False
 
 
-def test_an_unknown_learning_group_is_refused_with_the_names_there_are(tmp_path):
+def test_an_unknown_learning_group_lists_the_known_ones(tmp_path):
     with pytest.raises(ConfigError, match=r"must name groups of the task; got 'wolves'. There are: agents."):
         Trainer(tiny(training={"learning_groups": ("wolves",)}), tmp_path, console=QUIET)
 
@@ -170,7 +170,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == before
 
 
-def test_an_environment_that_fails_ends_the_run_with_the_policy_saved(tmp_path):
+def test_a_failing_environment_ends_with_the_policy_saved(tmp_path):
     trainer = Trainer(tiny(), tmp_path, console=QUIET)
     observe = trainer._observe
 
@@ -186,7 +186,7 @@ def test_an_environment_that_fails_ends_the_run_with_the_policy_saved(tmp_path):
     assert len(rows(tmp_path)) == 2
 
 
-def test_an_interrupt_ends_the_run_after_the_iteration_with_everything_written(tmp_path):
+def test_an_interrupt_ends_the_run_with_everything_written(tmp_path):
     trainer = Trainer(tiny(training={"total_frames": 100_000}), tmp_path, console=QUIET)
     observe = trainer._observe
 
@@ -204,7 +204,7 @@ def test_an_interrupt_ends_the_run_after_the_iteration_with_everything_written(t
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_rewards_are_scaled_in_the_losses_and_not_in_what_is_reported(tmp_path):
+def test_rewards_are_scaled_in_losses_not_in_reports(tmp_path):
     trainer = Trainer(tiny(training={"reward_scale": 10.0}), tmp_path, console=QUIET)
     batch = trainer.replay._transitions(trainer.collector.env.rollout(2).reshape(-1))
     before = batch["next", "agents", "reward"].clone()
@@ -213,7 +213,7 @@ def test_rewards_are_scaled_in_the_losses_and_not_in_what_is_reported(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_pettingzoo_environments_train_in_this_process_and_in_others(tmp_path, workers):
+def test_pettingzoo_trains_with_and_without_workers(tmp_path, workers):
     task = {"suite": "pettingzoo", "scenario": None, "factory": "tests.envs.scripted:parallel_env", "kwargs": {}}
     config = tiny(task={**task, "horizon": None, "num_envs": 4, "num_workers": workers, "success": None})
     with Trainer(config, tmp_path, console=QUIET) as trainer:

@@ -53,7 +53,7 @@ def test_all_modes_go_the_same_way(share, kind, mode):
         update(batches[0])
 
 
-def test_an_update_is_that_of_torchs_adam_and_torchrls_soft_update():
+def test_an_update_equals_torchs_adam_and_soft_update():
     first = losses()
     second = clone_loss(losses, first)
     batch = make_batch(batch=(16,))
@@ -162,7 +162,7 @@ class Scaled(nn.Module):
         return values / 2 if values.abs().max() > 1e3 else values
 
 
-def test_what_changes_its_mind_goes_on_without_a_graph_and_warns_once():
+def test_untraceable_functions_run_eagerly_and_warn_once():
     actor = our_actor(True)
     actor[0].module.mlp.register_forward_pre_hook(lambda _, inputs: (Scaled()(inputs[0]),))
     loss = noisy_loss(actor, our_critic(True, "independent"), skip_done_states="fill")
@@ -242,7 +242,7 @@ def test_what_is_frozen_may_be_in_the_optimizer_or_not():
         UpdateStep(loss, torch.optim.Adam(parameters), tau=0.1, mode="eager")(make_batch(batch=(16,)))
 
 
-def test_parameters_that_were_replaced_or_frozen_since_are_an_error():
+def test_replaced_or_frozen_parameters_are_an_error():
     loss = losses()
     update = step(loss, "graph")
     update(make_batch(batch=(16,)))
@@ -270,7 +270,7 @@ def test_target_critics_move_after_the_loss_was_moved():
     torch.testing.assert_close(target, before + 0.1)
 
 
-def test_torchrls_tanh_normal_with_the_bounds_of_a_spec_goes_the_same_way():
+def test_torchrls_tanh_normal_with_spec_bounds_is_equal():
     low, high = torch.tensor([-1.0, -2.0]).expand(N, 2), torch.tensor([1.0, 3.0]).expand(N, 2)
 
     def make():
@@ -294,7 +294,7 @@ def test_an_unknown_mode_is_an_error():
         step(losses(), "fast")
 
 
-def test_a_loop_restored_as_the_page_says_goes_on_as_one_that_never_stopped():
+def test_a_restored_loop_continues_exactly():
     batch = make_batch(batch=(16,))
     loss, other = losses(), losses()
     update, restored = step(loss, "eager"), step(other, "eager")

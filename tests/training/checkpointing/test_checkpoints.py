@@ -91,7 +91,7 @@ def test_a_resumed_run_is_to_the_bit_the_one_that_did_not_stop(tmp_path, kind):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_of_pettingzoo_is_the_one_that_did_not_stop(tmp_path):
+def test_a_resumed_pettingzoo_run_equals_an_unbroken_one(tmp_path):
     kind = {**vars(config()), "task": SCRIPTED}
     same = type(config())(**kind)
     straight = train(same, tmp_path / "straight")
@@ -111,7 +111,7 @@ def test_without_resets_a_resumed_run_goes_on_with_all_it_had(tmp_path):
     assert times == sorted(times)
 
 
-def test_signals_in_the_middle_of_the_first_update_wait_until_it_is_applied(tmp_path, monkeypatch):
+def test_signals_wait_until_the_first_update_is_applied(tmp_path, monkeypatch):
     step = torch.optim.Adam.step
 
     def asked_twice(*arguments, **keywords):
@@ -151,7 +151,7 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     assert [int(row["frames"]) for row in rows(tmp_path)] == list(range(32, 257, 32))
 
 
-def test_the_metrics_of_a_run_without_a_checkpoint_are_kept_when_another_begins_in_its_folder(tmp_path):
+def test_metrics_without_a_checkpoint_survive_a_new_run(tmp_path):
     files, said = RunFiles(tmp_path), []
     for updates in (8, 0, 9, 0):
         with files.open_metrics(["frames", "updates"], frames=0, warn=said.append) as table:
@@ -166,7 +166,7 @@ def test_the_metrics_of_a_run_without_a_checkpoint_are_kept_when_another_begins_
     ("frames", "refilled"),
     [(512, 64), (544, 64), (928, 64), (960, 32), (992, 0)],  # a warm-up is 64 of 1024 frames, an iteration 32
 )
-def test_a_buffer_is_filled_again_before_updates_and_the_updates_of_these_frames_are_dropped(frames, refilled):
+def test_a_refilled_buffer_postpones_updates(frames, refilled):
     schedule = Schedule(config(training={"total_frames": 1024}))
     taken = 56  # those of 512 frames; from there on the run was interrupted again and again
     schedule.fill_buffer_first(frames, taken)
@@ -178,7 +178,7 @@ def test_a_buffer_is_filled_again_before_updates_and_the_updates_of_these_frames
 
 
 @pytest.mark.slow
-def test_a_run_resumed_without_its_buffer_collects_a_warm_up_with_the_policy_it_has_before_it_learns(tmp_path):
+def test_resuming_without_a_buffer_refills_it_with_the_policy(tmp_path):
     lean = config(checkpoint={"buffer": False})
     train(lean, tmp_path, until=224)
     assert not (tmp_path / "checkpoints" / "buffer").exists()
@@ -198,7 +198,7 @@ def test_a_run_resumed_without_its_buffer_collects_a_warm_up_with_the_policy_it_
         *("checkpoint.json", "policy.pt", "segment", "missing", "foreign"),
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file):
+def test_a_damaged_checkpoint_is_named_and_skipped(tmp_path, file):
     train(config(), tmp_path, until=224)
     newest = newest_of(tmp_path)
     assert newest is not None
@@ -239,7 +239,7 @@ def test_where_all_are_damaged_nothing_is_begun_anew(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == before
 
 
-def test_a_checkpoint_with_code_in_it_is_refused_and_does_not_run(tmp_path):
+def test_a_checkpoint_with_code_is_refused_unexecuted(tmp_path):
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
@@ -256,7 +256,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_does_not_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_newest_and_the_best_are_kept_and_rows_that_none_needs_are_deleted(tmp_path):
+def test_newest_and_best_checkpoints_are_kept(tmp_path):
     small = config(100, checkpoint={"keep": 2}, training={"buffer_size": 64, "checkpoint_every": "32"})
     with Trainer(small, tmp_path, console=QUIET) as trainer:
         returns = iter([5.0, 1.0, 2.0])
@@ -299,7 +299,7 @@ def test_what_killed_processes_left_is_deleted(tmp_path):
     assert not [path for path in (tmp_path / "checkpoints").rglob("*") if path.name.startswith(".")]
 
 
-def test_a_finished_run_without_its_checkpoints_is_not_begun_again(tmp_path):
+def test_a_finished_run_without_checkpoints_does_not_restart(tmp_path):
     train(config(), tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
     before = (tmp_path / "metrics.csv").read_text()
@@ -388,7 +388,7 @@ def poisoned(trainer, *, from_frame=96):
     return trainer
 
 
-def test_a_loss_that_is_not_finite_is_not_applied_and_ends_the_run_with_all_before_it_saved(tmp_path):
+def test_a_non_finite_loss_ends_the_run_with_a_checkpoint(tmp_path):
     with poisoned(Trainer(config(), tmp_path, console=QUIET)) as trainer:
         with pytest.raises(
             RunFailedError, match=r"agents/loss/qvalue.*at update \d+ \(iteration 3, frame 96\)"
@@ -406,7 +406,7 @@ def test_a_loss_that_is_not_finite_is_not_applied_and_ends_the_run_with_all_befo
 
 
 @pytest.mark.slow
-def test_updates_that_are_not_finite_may_be_skipped_up_to_a_limit(tmp_path):
+def test_non_finite_updates_are_skipped_up_to_a_limit(tmp_path):
     skipping = {"on_nonfinite": "skip", "nonfinite_limit": 1000}
     with poisoned(Trainer(config(training=skipping), tmp_path / "a", console=QUIET)) as trainer:
         summary = trainer.run()
@@ -421,7 +421,7 @@ def test_updates_that_are_not_finite_may_be_skipped_up_to_a_limit(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_environment_that_fails_leaves_a_checkpoint_of_all_before(tmp_path):
+def test_a_failing_environment_leaves_a_checkpoint(tmp_path):
     with Trainer(config(training={"checkpoint_every": None}), tmp_path, console=QUIET) as trainer:
         step = trainer.env._step
 

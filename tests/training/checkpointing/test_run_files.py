@@ -7,7 +7,7 @@ from masac.training.checkpointing.run_files import RunFiles
 from masac.training.config import ExperimentConfig
 
 
-def test_the_first_evaluation_that_solves_the_task_is_found_in_the_metrics(tmp_path):
+def test_the_first_solving_evaluation_is_found(tmp_path):
     files = RunFiles(tmp_path)
     assert files.first_success(0.5) == {"solved_frames": None, "solved_s": None}
     with files.open_metrics(["frames", "wall_time_s", "eval/success_rate"], frames=0) as table:

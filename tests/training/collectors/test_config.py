@@ -65,7 +65,7 @@ def test_without_ray_the_error_says_how_to_get_it(tmp_path, monkeypatch):
         ("Failed to connect to GCS", "none answers at '127.0.0.1:1'. Start one with ray start --head --port=1"),
     ],
 )
-def test_a_cluster_that_does_not_let_a_run_in_is_an_error_that_says_why(monkeypatch, answer, message):
+def test_a_cluster_that_refuses_the_run_is_a_clear_error(monkeypatch, answer, message):
     pytest.importorskip("ray")
     monkeypatch.setattr("masac.training.collectors.ray_workers._fault", lambda address: answer)
     with pytest.raises(ConfigError, match=message):

@@ -53,7 +53,7 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.parametrize("task", [pytest.param(t, marks=pytest.mark.slow) if t == "workers" else t for t in TASKS])
-def test_all_data_are_those_of_torchrls_collector_over_several_episodes(task):
+def test_all_data_equal_torchrls_collectors(task):
     task = TASKS[task]
     env, policy = make(task)
     again, same_policy = make(task)
@@ -81,7 +81,7 @@ def test_all_data_are_those_of_torchrls_collector_over_several_episodes(task):
     ours.close()
 
 
-def test_vmas_data_are_those_of_torchrls_collector_environment_and_step_counter():
+def test_vmas_data_equal_torchrls_collectors():
     task = TASKS["vmas"]
     env, policy = make(task)
     their_env = VmasEnv("navigation", num_envs=4, seed=1, scenario_kwargs=dict(task.kwargs))
@@ -115,7 +115,7 @@ def test_batches_follow_one_another_and_do_not_share_memory():
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "workers"])  # who steps, the policy does not see
 @pytest.mark.parametrize("kind", [ExplorationType.RANDOM, ExplorationType.DETERMINISTIC])
 @torch.no_grad()
-def test_a_policy_acts_as_its_actors_do_to_the_bit_and_draws_as_many_numbers(task, kind):
+def test_a_policy_equals_its_actors_bit_for_bit(task, kind):
     env, policy = make(TASKS[task])
     state = env.reset()
     with set_exploration_type(kind):

@@ -91,7 +91,7 @@ def test_a_batch_is_behind_by_so_many_pushes_and_no_more(fields, expected):
     assert engine.published == (5 if "push_every" not in fields else 3)
 
 
-def test_weights_are_pushed_only_where_they_changed_and_random_groups_at_once():
+def test_weights_are_pushed_only_where_they_changed():
     collector, engine, policy = remote(max_lag=0, push_every=100)
     policy.random_groups = policy.group_names
     lags(collector, 3, updates=0)
@@ -103,7 +103,7 @@ def test_weights_are_pushed_only_where_they_changed_and_random_groups_at_once():
     assert asked == [policy.group_names] * 3 + [frozenset()] * 2
 
 
-def test_workers_and_those_in_their_places_have_random_numbers_of_their_own():
+def test_workers_and_replacements_have_own_random_numbers():
     seeds = [worker_seed(3, worker, incarnation) for worker in range(4) for incarnation in range(4)]
     assert len(set(seeds)) == 16
     assert seeds[0] == 3
@@ -113,7 +113,7 @@ def test_workers_and_those_in_their_places_have_random_numbers_of_their_own():
     assert not torch.equal(collected["agents", "action"][:2], collected["agents", "action"][2:])
 
 
-def test_a_reset_begins_new_episodes_that_follow_from_the_seed_with_the_newest_weights():
+def test_a_reset_begins_seeded_episodes_with_newest_weights():
     batches = []
     for _ in range(2):
         collector, _, policy = remote(max_lag=1, push_every=10)
@@ -131,7 +131,7 @@ def test_a_reset_begins_new_episodes_that_follow_from_the_seed_with_the_newest_w
 
 @pytest.mark.parametrize("max_lag", [0, 1])
 @pytest.mark.parametrize("dies_at", [0, 2])
-def test_what_a_dead_worker_did_not_deliver_comes_from_another_once_and_its_environments_begin_anew(max_lag, dies_at):
+def test_lost_parts_are_recollected_exactly_once(max_lag, dies_at):
     said = []
     collector, engine, _ = remote(max_lag=max_lag, deaths=[None, dies_at], warn=said.append)
     for turn in range(4):

@@ -65,7 +65,7 @@ def rows(path):
     ("task", "kind"),
     [(NAVIGATION, "processes"), (SCRIPTED, "processes"), pytest.param(SCRIPTED, "ray", marks=WITH_RAY)],
 )
-def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind, task):
+def test_one_worker_without_lag_collects_bit_equal_data(kind, task):
     config = experiment(task, kind, workers=1, max_lag=0)
     env, policy = groups_and_policy(config)
     before = {name: value.clone() for name, value in policy.state_dict().items()}
@@ -108,7 +108,7 @@ def test_one_worker_without_lag_collects_what_this_process_would_to_the_bit(kind
 
 
 @pytest.mark.slow
-def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_without(tmp_path):
+def test_one_worker_without_lag_counts_like_a_local_run(tmp_path):
     tables = []
     for name in ("local", "processes"):
         more = {} if name == "local" else {"max_lag": 0}
@@ -124,7 +124,7 @@ def test_a_run_with_one_worker_without_lag_has_the_frames_and_updates_of_one_wit
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "max_lag"), [("processes", 1), pytest.param("ray", 0, marks=WITH_RAY)])
-def test_a_worker_that_is_killed_is_replaced_and_no_transition_is_lost_halved_or_there_twice(tmp_path, kind, max_lag):
+def test_a_killed_worker_is_replaced_without_lost_transitions(tmp_path, kind, max_lag):
     killed = []
 
     def kill(trainer):
@@ -164,7 +164,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_transition_is_lost_halved_or
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_exception_in_an_environment_ends_the_run_with_its_traceback(tmp_path, kind, capfd):
+def test_an_environments_exception_ends_the_run_with_traceback(tmp_path, kind, capfd):
     task = TaskConfig(
         suite="pettingzoo",
         scenario=None,
@@ -198,7 +198,7 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_and_goes_on_is_the_same_with_workers_too(tmp_path):
+def test_a_resumed_run_with_workers_equals_an_unbroken_one(tmp_path):
     checkpoint = CheckpointConfig(reset_environments=True)
 
     def config(total):

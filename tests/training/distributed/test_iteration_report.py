@@ -29,12 +29,12 @@ def test_what_one_rank_reports_holds_for_all_and_rows_add_up():
     assert together(replace(QUIET, checkpoint=True), QUIET).checkpoint
 
 
-def test_a_signal_to_one_rank_stops_all_of_them_with_a_checkpoint():
+def test_a_signal_to_one_rank_stops_all_of_them():
     found = together(QUIET, replace(QUIET, stop=15))
     assert (found.stop, found.checkpoint, found.failed) == (15, True, False)
 
 
-def test_the_finished_episodes_of_the_other_ranks_are_handed_over():
+def test_finished_episodes_of_other_ranks_are_gathered():
     mine, theirs = (FinishedEpisode(returns={}, length=length) for length in (3, 4))
     found = together(replace(QUIET, finished=[mine]), replace(QUIET, finished=[theirs]))
     assert [one.length for one in found.finished] == [4, 4]

@@ -21,7 +21,7 @@ from tests.training.distributed.ranked import all_cases, alone, in_ranks, thread
 
 
 @pytest.mark.slow
-def test_ranks_with_a_part_of_the_batch_each_learn_what_one_learns_from_all_of_it(tmp_path, float64):
+def test_ranks_learn_what_one_process_learns(tmp_path, float64):
     first, second = in_ranks(all_cases, tmp_path)
     for case, (expected, expected_said) in alone().items():
         learned, said = first[case]
@@ -46,7 +46,7 @@ def test_what_is_wrong_on_one_rank_is_an_error_on_all(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux")
-def test_a_process_ends_its_connection_before_the_interpreter_goes(tmp_path):
+def test_a_process_closes_its_connection_before_it_exits(tmp_path):
     # A thread of gloo that is left then aborts the process, once in a while.
     for before, after in in_ranks(threads_at_exit, tmp_path):
         assert before
@@ -73,7 +73,7 @@ def test_what_ranks_cannot_divide_is_an_error(wrong, message):
         rank_config(ExperimentConfig(**wrong), Rank(index=1, world_size=2))
 
 
-def test_a_rank_has_its_part_of_environments_batch_and_buffer_and_all_frames():
+def test_a_rank_has_its_part_of_environments_batch_and_buffer():
     config = ExperimentConfig()
     own = rank_config(config, Rank(index=1, world_size=4))
     assert 4 * own.task.num_envs == config.task.num_envs
@@ -119,7 +119,7 @@ def test_a_new_buffer_overwrites_no_file_of_an_earlier_one(tmp_path):
 
 
 @pytest.mark.usefixtures("float64")
-def test_processes_that_hold_unlike_many_masked_rows_find_what_one_finds():
+def test_ranks_with_uneven_masked_rows_equal_one_process():
     loss = noisy_loss(noisy_actor(True), our_critic(True, "centralized"), skip_done_states="fill")
     optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
     alone, ranked = (UpdateStep(loss, optimizer, tau=0.1, mode="eager", rank=Rank(world_size=size)) for size in (1, 2))

@@ -87,7 +87,7 @@ def test_a_run_resumes_with_other_numbers_of_ranks(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_ends_the_others_and_the_run_goes_on(tmp_path):
+def test_a_killed_rank_ends_the_others_and_the_run_resumes(tmp_path):
     run_dir = tmp_path / "run"
     process = start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000")
     wait_for_a_checkpoint(process, run_dir)
@@ -99,7 +99,7 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_ends_all_ranks_after_the_same_iteration_with_a_checkpoint(tmp_path):
+def test_a_signal_ends_all_ranks_after_one_iteration(tmp_path):
     run_dir = tmp_path / "run"
     process = start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000")
     wait_for_a_checkpoint(process, run_dir)
@@ -110,7 +110,7 @@ def test_a_signal_ends_all_ranks_after_the_same_iteration_with_a_checkpoint(tmp_
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_on_one_rank_says_why_and_leaves_a_checkpoint(tmp_path):
+def test_a_failing_rank_reports_and_leaves_a_checkpoint(tmp_path):
     run_dir = tmp_path / "run"
     settings = [word for word in SETTINGS if not word.startswith(("task.horizon", "task.kwargs", "task="))]
     task = ("task=vmas/custom", "task.scenario=tests.envs.failing_scenario:Scenario")

@@ -59,7 +59,7 @@ def test_what_is_wanted_first_comes_first_and_losses_last(clock):
     )
 
 
-def test_the_live_line_of_a_narrow_terminal_is_cut_behind_a_whole_number(clock):
+def test_a_narrow_live_line_is_cut_after_a_whole_number(clock):
     with display("live", terminal=True) as made:
         clock.now = 30.0
         made.show(ROW, evaluation=EVALUATION)
@@ -84,7 +84,7 @@ def test_every_group_has_its_returns_and_none_its_losses(clock):
     assert lines(made) == [f"0%  ? left  {parts}"]
 
 
-def test_that_collecting_takes_nearly_all_of_the_time_is_said_once(clock):
+def test_slow_collecting_is_reported_once(clock):
     with display("plain", done_frames=59_000) as made:
         for updates in range(1, 6):
             made.show({**ROW, "updates": updates}, evaluation={})
@@ -93,7 +93,7 @@ def test_that_collecting_takes_nearly_all_of_the_time_is_said_once(clock):
 
 
 @pytest.mark.parametrize("times", [{"time/update_s": 5.0}, {"time/update_s": 0.0, "updates": 0}])
-def test_nothing_is_said_of_a_run_that_learns_or_has_not_begun_to(clock, times):
+def test_a_learning_run_gets_no_advice(clock, times):
     with display("plain") as made:
         for updates in range(1, 6):
             made.show({**ROW, "updates": updates, **times}, evaluation={})

@@ -73,7 +73,7 @@ OWN = TaskConfig(
 )
 
 
-def test_a_runs_environment_is_given_back_and_own_ones_are_found_in_the_working_directory(tmp_path, monkeypatch):
+def test_load_env_returns_the_runs_environment(tmp_path, monkeypatch):
     (tmp_path / "my_own.py").write_text(
         "from tests.envs.scripted import ScriptedDeaths\n\n"
         "def make(n_agents):\n    assert n_agents == 2\n    return ScriptedDeaths()\n"
@@ -110,7 +110,7 @@ def test_a_policy_of_another_version_is_refused(tmp_path):
         masac.load_env(tmp_path)
 
 
-def test_a_policy_of_agents_that_are_alike_acts_for_any_number_of_them(tmp_path):
+def test_a_shared_policy_acts_for_any_number_of_agents(tmp_path):
     save_run(tmp_path, NAVIGATION)
     policy = masac.load_policy(tmp_path)
     env = make_env(replace(NAVIGATION, kwargs={"n_agents": 5}), num_envs=3, seed=0)

@@ -8,7 +8,7 @@ from tests.losses.common import A, N, make_batch
 from tests.training.common import GROUP
 
 
-def test_the_buffer_keeps_what_the_losses_read_and_no_rows_of_the_dead():
+def test_the_buffer_keeps_what_losses_read_but_no_dead_rows():
     replay = Replay([GROUP], size=10, batch_size=64, device="cpu")
     mask = torch.ones(2, 2, N, 1, dtype=torch.bool)
     mask[0, 0] = False
@@ -62,7 +62,7 @@ def test_a_buffer_says_what_a_row_takes():
 
 
 @pytest.mark.parametrize("held", [7, 10])
-def test_a_restored_buffer_holds_every_row_where_it_was_and_goes_on_there(held):
+def test_a_restored_buffer_holds_every_row_in_its_place(held):
     made, restored = (Replay([GROUP], size=10, batch_size=2, device="cpu") for _ in range(2))
     for number in range(17 if held == 10 else 7):
         made.extend(make_batch(seed=number, batch=(1,)).unsqueeze(0))
