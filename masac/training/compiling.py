@@ -50,7 +50,7 @@ def choose_mode(
         return "graph", None
     if updates * len(losses) < MIN_GROUP_UPDATES or not compiler:
         return "graph", None
-    return "compile", f"the update is compiled, as the run takes {updates:,} (training.compile=false to only trace it)"
+    return "compile", f"the update is compiled, as the run takes {updates:,} of them (training.compile=false to only trace it)"
 
 
 def _has_compiler(device: str) -> bool:
