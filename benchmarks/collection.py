@@ -32,8 +32,8 @@ from benchmarks.interleaved_timing import time_interleaved
 from benchmarks.report import print_table, spread, summary, write_json
 from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
-from masac.envs.vmas import make_vmas_env
-from masac.envs.vmas_env import VmasVectorEnv
+from masac.envs.vmas.environment import VmasVectorEnv
+from masac.envs.vmas.make import make_vmas_env
 from masac.groups import read_groups
 from masac.training.collectors.local import LocalCollector
 from masac.training.policies.policy import Policy

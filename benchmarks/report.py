@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from masac.files.versions import installed_version
+from masac.files.package_versions import installed_version
 
 RESULTS = Path(__file__).parent / "results"
 """The recorded results. README.md and docs quote them, and ``benchmarks.guard`` compares with them."""

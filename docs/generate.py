@@ -18,9 +18,9 @@ from typing import Any
 
 import masac
 from masac.cli.composing import composed_experiment
-from masac.cli.help import RUN_DIR, as_yaml, train_help
 from masac.cli.main import COMMANDS, HELP
 from masac.cli.presets import presets as preset_names
+from masac.cli.train_help import RUN_DIR, as_yaml, train_help
 from masac.docstrings import argument_texts
 from masac.envs.suites import SUITES
 from masac.settings import Setting, settings_of

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["masac.cli.experiment", "masac.envs.vmas", "hydra.main", "matplotlib.figure"])
+FORKED.set_forkserver_preload(["masac.cli.experiment", "masac.envs.vmas.make", "hydra.main", "matplotlib.figure"])
 
 
 class Command:

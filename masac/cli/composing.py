@@ -17,8 +17,8 @@ def composed_experiment(overrides: Sequence[str] = ()) -> ExperimentConfig:
     """
     from hydra import compose, initialize_config_module  # imported when needed: PyTorch
 
-    from masac.cli.arguments import hydra_arguments
     from masac.cli.presets import register_presets
+    from masac.cli.train_arguments import hydra_arguments
     from masac.training.config import read_config
 
     register_presets()

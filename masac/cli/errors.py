@@ -13,8 +13,8 @@ from pathlib import Path
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from masac.cli.multi_process import rank_of, signed
 from masac.cli.presets import explain_missing
+from masac.cli.ranks import rank_of, signed
 from masac.errors import ConfigError, RunFailedError
 from masac.files.atomic_write import disk_is_full
 from masac.process.stop_signals import StoppedBySignal, stop_on_signals

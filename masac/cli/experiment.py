@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from masac.cli.arguments import hydra_arguments
-from masac.cli.failures import failures_explained
+from masac.cli.run_failures import failures_explained
+from masac.cli.train_arguments import hydra_arguments
 from masac.dotted_keys import flatten, nest
 from masac.envs.suites import suite_named
 from masac.errors import ConfigError

@@ -25,7 +25,7 @@ def export(arguments: Sequence[str]) -> None:
     """Run ``masac export`` with its arguments; exits with 2 for a mistake in them."""
     options = parser().parse_args(list(arguments))
     with errors_as_lines("masac export", options.run_dir):
-        from masac.envs.spaces import read_spaces  # imported here, as PyTorch is slow to import
+        from masac.envs.space_meanings import read_spaces  # imported here, as PyTorch is slow to import
         from masac.exporting.export import check_export_file, export_policy
 
         check_export_file(options.output)

@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 
 import masac
-from masac.cli.notices import environment_warnings_as_lines
-from masac.envs.import_path import look_in_working_directory
+from masac.cli.warning_lines import environment_warnings_as_lines
 from masac.process.threads import wait_passively
+from masac.process.working_directory import look_in_working_directory
 
 HELP = """\
 masac: Soft Actor-Critic for groups of agents

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
-from masac.cli.multi_process import among_ranks
+from masac.cli.ranks import among_ranks
 from masac.envs.config import task_name
 from masac.envs.suites import SUITES, suite_named
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from masac.cli.arguments import MULTIRUN, hydra_arguments, split_resume, sweep_folder
 from masac.cli.errors import ERROR_LOG, errors_as_lines, explained
-from masac.cli.help import train_help
-from masac.cli.multi_process import are_several
 from masac.cli.presets import register_presets
+from masac.cli.ranks import are_several
+from masac.cli.train_arguments import MULTIRUN, hydra_arguments, split_resume, sweep_folder
+from masac.cli.train_help import train_help
 from masac.errors import ConfigError, RunFailedError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, cast
 
-SUITES = {"vmas": "masac.envs.vmas_suite", "pettingzoo": "masac.envs.pettingzoo_suite"}
+SUITES = {"vmas": "masac.envs.vmas.suite", "pettingzoo": "masac.envs.pettingzoo.suite"}
 """The module of each suite. It imports what it needs when it needs it, as either suite may be missing."""
 
 
@@ -50,7 +50,7 @@ class Suite(ABC):
 
     @abstractmethod
     def read_spaces(self, task: Any) -> dict[str, Any]:
-        """The :class:`~masac.envs.spaces.GroupSpaces` of a task, by group."""
+        """The :class:`~masac.envs.space_meanings.GroupSpaces` of a task, by group."""
 
     def drawn(self, task: Any) -> Any:
         """The task whose environments can be drawn."""

@@ -14,7 +14,7 @@ from torchrl.data import Composite, Unbounded
 from torchrl.envs import ActionMask, EnvBase
 
 from masac.envs.episode import STEP_COUNT, Episode
-from masac.envs.pettingzoo_encoding import ACTION_MASK
+from masac.envs.pettingzoo.encoding import ACTION_MASK
 from masac.envs.single_environment import EnvironmentSpecs, Key, SingleEnvironment, leaves, numpy_dtype
 
 NO_SEED = -1

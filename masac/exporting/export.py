@@ -20,7 +20,7 @@ from torch import Tensor
 from torchrl.data import Bounded
 
 from masac import __version__
-from masac.envs.spaces import GroupSpaces, ObservationPart
+from masac.envs.space_meanings import GroupSpaces, ObservationPart
 from masac.errors import ConfigError
 from masac.exporting.plain_policy import PlainPolicy, acts_alike, make_plain_policy
 from masac.files.atomic_write import write_atomically
@@ -141,7 +141,7 @@ def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
 
     ``inputs.observation.parts`` explains the features of an agent: their place in the environment's observation
     (``path``) and in the vector (``offset``, ``size``), and their encoding (``encoding``, ``divide_by``; see
-    :class:`~masac.envs.spaces.ObservationPart`).
+    :class:`~masac.envs.space_meanings.ObservationPart`).
     """
     group, lead = export.group, ["batch", *export.lead]
     observation: dict[str, Any] = {"shape": [*lead, group.observation_dim], "dtype": "float32"}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchrl.data import Bounded
 
 from masac.actions.discrete import DiscreteActions
-from masac.envs.spaces import GroupSpaces
+from masac.envs.space_meanings import GroupSpaces
 from masac.errors import ConfigError
 from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork

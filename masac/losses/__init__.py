@@ -1,1 +1,1 @@
-"""Group-aware losses in TorchRL's form."""
+"""Group-aware losses in TorchRL's form. The equations are in :mod:`masac.functional`."""

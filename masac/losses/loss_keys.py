@@ -10,7 +10,7 @@ from tensordict import NestedKey
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
 
 from masac.keys import as_path, in_group
-from masac.losses.row_mask import RowMaskedLoss
+from masac.losses.padded_rows import RowMaskedLoss
 from masac.losses.value_estimators import is_lambda_return
 
 LOSS_OUT_KEYS = ["loss_actor", "loss_qvalue", "loss_alpha"]

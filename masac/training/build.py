@@ -21,7 +21,6 @@ from masac.training.checkpointing.run_files import RunFiles
 from masac.training.checkpointing.run_state import RunState
 from masac.training.collectors.base import Collector
 from masac.training.collectors.make import make_collector, make_environments
-from masac.training.compiling import choose_mode
 from masac.training.config import ExperimentConfig, resolve_device
 from masac.training.distributed.rank_config import rank_config
 from masac.training.distributed.ranks import Rank
@@ -36,6 +35,7 @@ from masac.training.replay.batches import Batches
 from masac.training.replay.buffer import Replay
 from masac.training.reward_scaling import RewardScaling
 from masac.training.schedule import Schedule
+from masac.training.update_mode import choose_mode
 from masac.training.update_round import UpdateRound
 
 

@@ -1,4 +1,4 @@
-"""One update: losses, gradients, optimizer, target critics."""
+"""The optimizer of a run, its learning rates, and its state in checkpoints; an update is update.py's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from masac.losses.multi_group import MultiGroupLoss
 from masac.training.config import TrainingConfig
 from masac.training.distributed.ranks import ALONE, Rank
 from masac.training.distributed.replica_check import check_same
-from masac.training.tracing import Results
+from masac.training.traced_function import Results
 from masac.training.update import UpdateMode, UpdateStep
 
 

@@ -11,10 +11,10 @@ from tensordict import TensorDictBase
 from masac.errors import ConfigError, RunFailedError
 from masac.process.stop_signals import StopRequest, stop_on_signals
 from masac.training.build import build
-from masac.training.collectors.synchronized import collect_synchronized
 from masac.training.config import ExperimentConfig
 from masac.training.distributed.iteration_report import Report, sync_report
 from masac.training.distributed.ranks import OtherRankFailedError, RankLostError, current_rank
+from masac.training.distributed.rollout import collect_synchronized
 from masac.training.episodes import FinishedEpisode
 from masac.training.evaluator import Evaluation
 from masac.training.logging.metrics import Row, evaluation_numbers

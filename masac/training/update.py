@@ -24,7 +24,7 @@ from masac.losses.base import GroupLoss
 from masac.losses.multi_group import MultiGroupLoss
 from masac.training.distributed.gradient_sum import Gradients, GradientSum
 from masac.training.distributed.ranks import ALONE, Rank
-from masac.training.tracing import CompileError, GraphError, Results, TracedFunction
+from masac.training.traced_function import CompileError, GraphError, Results, TracedFunction
 
 UpdateMode = Literal["eager", "graph", "compile"]
 

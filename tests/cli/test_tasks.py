@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from masac.cli.main import main
 from masac.envs.config import task_name
-from masac.envs.pettingzoo_names import FAMILIES, Family, hint, installed_modules
+from masac.envs.pettingzoo.names import FAMILIES, Family, hint, installed_modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,7 +105,7 @@ def test_help(tasks):
 
 def test_a_missing_package_is_named_with_its_install_line(monkeypatch):
     gone = Family(package="mpe2", needs=("a_package_that_is_not_there",), install='pip install "masac[pettingzoo]"')
-    monkeypatch.setattr("masac.envs.pettingzoo_names.FAMILIES", (gone, *FAMILIES[1:]))
+    monkeypatch.setattr("masac.envs.pettingzoo.names.FAMILIES", (gone, *FAMILIES[1:]))
     assert not any(module.startswith("mpe2.") for module in installed_modules())
     said = hint("mpe2.simple_push_v3")
     assert said == 'Not installed: a_package_that_is_not_there. pip install "masac[pettingzoo]"'

@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from packaging.requirements import Requirement
 
-from masac.cli.arguments import hydra_arguments, split_resume
 from masac.cli.presets import register_presets
+from masac.cli.train_arguments import hydra_arguments, split_resume
 from masac.training.config import read_config
 from tests.docs.pages import ROOT
 

@@ -10,9 +10,9 @@ import masac
 from docs.generate import GENERATED, MARK, budgets, commands, config_keys, examples, filled
 from docs.hooks import with_breaks, with_equations, with_whole_options
 from masac.cli.composing import composed_experiment
-from masac.cli.help import as_yaml
 from masac.cli.main import COMMANDS
 from masac.cli.overrides import OPEN
+from masac.cli.train_help import as_yaml
 from masac.dotted_keys import flatten
 from masac.training.checkpointing.resume import by_key
 from masac.training.config import ExperimentConfig

@@ -1,6 +1,6 @@
 """Environments for tests of environments."""
 
-from masac.envs.pettingzoo_env import PettingZooEnvironment
+from masac.envs.pettingzoo.environment import PettingZooEnvironment
 from masac.envs.vector_env import VectorEnv
 
 

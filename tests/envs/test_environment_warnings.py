@@ -11,8 +11,8 @@ from masac.envs.config import TaskConfig
 from masac.envs.environment_warnings import warn_of_ignored_seed, warn_of_wrappers
 from masac.envs.registry import make_env
 from masac.envs.unused_keywords import unused_message, watched
-from masac.envs.vmas import make_vmas_env
-from masac.envs.vmas_env import VmasVectorEnv
+from masac.envs.vmas.environment import VmasVectorEnv
+from masac.envs.vmas.make import make_vmas_env
 from masac.errors import ConfigError, EnvironmentWarning
 from tests.envs.common import wrap
 from tests.envs.misbehaving import Walkers

@@ -10,7 +10,7 @@ from masac.cli.tasks import tasks
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.envs.suites import SUITES, suite_named
-from masac.envs.vmas_suite import VmasSuite
+from masac.envs.vmas.suite import VmasSuite
 from masac.errors import ConfigError
 from masac.rendering.drawing import can_draw
 

@@ -19,7 +19,7 @@ from torchrl.modules import ProbabilisticActor, TanhNormal
 from masac.actions.discrete import read_discrete_actions
 from masac.algorithm import AlgorithmConfig, make_actor
 from masac.envs.config import TaskConfig
-from masac.envs.spaces import GroupSpaces, ObservationPart
+from masac.envs.space_meanings import GroupSpaces, ObservationPart
 from masac.errors import ConfigError
 from masac.exporting import export
 from masac.exporting.export import export_policy

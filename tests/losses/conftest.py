@@ -13,7 +13,7 @@ from torch import Tensor
 
 from masac import GroupDiscreteSACLoss, GroupSACLoss, MultiGroupLoss
 from masac.losses.base import GroupLoss
-from masac.training.tracing import Results, TracedFunction
+from masac.training.traced_function import Results, TracedFunction
 from masac.training.update import unchecked
 
 Forward = Callable[..., Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from masac.envs.vmas_drawing import GL_PACKAGES
+from masac.envs.vmas.drawing import GL_PACKAGES
 from masac.errors import ConfigError, RunFailedError
 from masac.rendering.drawing import can_draw, make_drawn_env
 from tests.envs.egl import needs_egl
@@ -143,7 +143,7 @@ def refuse(name):
     return load(name)
 ctypes.cdll.LoadLibrary = refuse
 
-from masac.envs.vmas import make_vmas_env
+from masac.envs.vmas.make import make_vmas_env
 from tests.training.policies.common import NAVIGATION
 make_vmas_env(NAVIGATION, num_envs=2, seed=0).rollout(3)
 print("stepped")

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box
 from rich.console import Console
 
 from masac.envs.config import TaskConfig
-from masac.envs.vmas_names import vmas_scenarios
+from masac.envs.vmas.names import vmas_scenarios
 from masac.errors import ConfigError
 from masac.groups import action_bounds
 from masac.training.config import EvaluationConfig

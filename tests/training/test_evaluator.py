@@ -4,7 +4,7 @@ import torch
 
 from masac.algorithm import AlgorithmConfig, make_actor
 from masac.envs.config import TaskConfig
-from masac.envs.vmas import make_vmas_env
+from masac.envs.vmas.make import make_vmas_env
 from masac.groups import read_groups
 from masac.plotting.statistics import wilson_interval
 from masac.training.evaluator import evaluate

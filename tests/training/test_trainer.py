@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from masac.algorithm import AlgorithmConfig, make_actor
-from masac.envs.vmas import make_vmas_env
+from masac.envs.vmas.make import make_vmas_env
 from masac.errors import ConfigError
 from masac.groups import read_groups
 from masac.training.policies.policy import Policy

@@ -9,8 +9,8 @@ from torch import nn
 from torchrl.objectives import SoftUpdate
 
 from masac import MultiGroupLoss
-from masac.training import tracing
-from masac.training.tracing import TracedFunction
+from masac.training import traced_function as tracing
+from masac.training.traced_function import TracedFunction
 from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import N, clone_loss, make_batch, noisy_loss, our_actor, our_critic
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic

@@ -24,7 +24,7 @@ from tensordict import TensorDictBase
 
 from masac.errors import ConfigError, RunFailedError
 from masac.files.atomic_write import disk_is_full, flush_names, write_atomically
-from masac.files.versions import installed_version
+from masac.files.package_versions import installed_version
 from masac.keys import as_path
 from masac.plotting.plots import plot_learning_curve
 from masac.training.checkpointing.checkpoints import FOLDER, found_in

@@ -8,15 +8,10 @@ from dataclasses import asdict
 
 from torch import Tensor
 
+from masac.files.integrity import DamagedError
 from masac.training.checkpointing.checkpoints import Checkpoint, Checkpoints
-from masac.training.checkpointing.random_state import seed_everything
-from masac.training.checkpointing.resume import (
-    load_newest,
-    random_states,
-    set_random_state_from,
-    set_state,
-    state_of,
-)
+from masac.training.checkpointing.random_state import random_state, seed_everything, set_random_state
+from masac.training.checkpointing.resume import load_newest
 from masac.training.checkpointing.run_files import installed_versions
 from masac.training.collectors.base import Collector
 from masac.training.config import ExperimentConfig
@@ -159,3 +154,59 @@ class RunState:
                 for name, value in state_of(self.learner, self.policy, self.rewards, self.episodes).items()
             }
             set_state(self.rank.broadcast(state), self.learner, self.policy, self.rewards, self.episodes)
+
+
+def state_of(learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker) -> dict[str, Tensor]:
+    """The state that learning depends on besides the replay buffer, as tensors by name."""
+    parts = {
+        "learner": learner.state(),
+        "normalizers": dict(policy.normalizers.state_dict()),
+        "rewards": rewards.state(),
+        "episodes": episodes.state(),
+        _random_of(learner.rank.index): random_state(),
+    }
+    return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+
+def set_state(
+    state: Mapping[str, Tensor], learner: Learner, policy: Policy, rewards: RewardScaling, episodes: EpisodeTracker
+) -> None:
+    """Restore :func:`state_of`, except for the random state, which :func:`set_random_state_from` restores last.
+
+    Raises:
+        DamagedError: if the state is that of other networks.
+    """
+    try:
+        learner.set_state(_part(state, "learner"))
+        policy.normalizers.load_state_dict(_part(state, "normalizers"))
+        rewards.set_state(_part(state, "rewards"))
+        episodes.set_state(_part(state, "episodes"))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise DamagedError(f"its state does not fit this run ({str(error).splitlines()[-1].strip()})") from None
+
+
+def random_states(rank: Rank) -> dict[str, Tensor]:
+    """The random states of all other ranks, as tensors by name, for the checkpoint that rank 0 writes."""
+    states = rank.all_gather(random_state())
+    return {
+        f"{_random_of(index)}/{name}": value
+        for index, state in enumerate(states)
+        if index != rank.index
+        for name, value in state.items()
+    }
+
+
+def set_random_state_from(state: Mapping[str, Tensor], rank: Rank) -> bool:
+    """Restore the random state of a rank; returns whether the checkpoint has one."""
+    mine = _part(state, _random_of(rank.index))
+    if mine:
+        set_random_state(mine)
+    return bool(mine)
+
+
+def _random_of(index: int) -> str:
+    return f"random{index}" if index else "random"
+
+
+def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")}

@@ -9,9 +9,9 @@ import torch
 from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
-from masac.envs.import_path import look_in_working_directory
 from masac.envs.registry import make_env
 from masac.errors import ConfigError
+from masac.process.working_directory import look_in_working_directory
 from masac.training.checkpointing.resume import read_run_config
 from masac.training.policies.saved_policy import find_policy, read_saved_config
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from masac.algorithm import make_actor
-from masac.envs.import_path import look_in_working_directory
 from masac.envs.registry import make_env
 from masac.errors import ConfigError
 from masac.files.atomic_write import write_atomically
 from masac.groups import GroupSpec, read_groups
+from masac.process.working_directory import look_in_working_directory
 from masac.training.checkpointing.checkpoints import FOLDER, best_of, newest_of
 from masac.training.config import ExperimentConfig, read_config
 from masac.training.policies.normalization import RunningNormalizer

@@ -57,7 +57,7 @@ def train(config, path, *, resumes=False, until=None, console=QUIET):
 
 def learned(trainer):
     """All that was learned, and the random numbers to come."""
-    from masac.training.checkpointing.resume import state_of
+    from masac.training.checkpointing.run_state import state_of
 
     return state_of(trainer.learner, trainer.policy, trainer.rewards, trainer.episodes)
 

@@ -5,8 +5,8 @@ import importlib.util
 import pytest
 from hydra import compose, initialize_config_module
 
-from masac.cli.help import train_help
 from masac.cli.presets import register_presets
+from masac.cli.train_help import train_help
 from masac.errors import ConfigError
 from masac.training.collectors.config import CollectorConfig
 from masac.training.collectors.ray_workers import check_cluster

@@ -7,7 +7,7 @@ from typing import Any
 
 from masac.envs.config import TaskConfig
 from masac.envs.suites import Suite
-from masac.envs.vmas_names import close_names, vmas_scenarios
+from masac.envs.vmas.names import close_names, vmas_scenarios
 from masac.errors import check
 
 
@@ -32,7 +32,7 @@ class VmasSuite(Suite):
 
     def make(self, task: TaskConfig, *, num_envs: int, seed: int, device: str, one_episode: bool, warns: bool) -> Any:
         """Make environments, which step as one batch and so never rest after one episode."""
-        from masac.envs.vmas import make_vmas_env
+        from masac.envs.vmas.make import make_vmas_env
 
         return make_vmas_env(task, num_envs=num_envs, seed=seed, device=device, warns=warns)
 
@@ -51,13 +51,13 @@ class VmasSuite(Suite):
 
     def read_spaces(self, task: TaskConfig) -> dict[str, Any]:
         """With VMAS's controls for discrete actions."""
-        from masac.envs.vmas_spaces import read_vmas_spaces
+        from masac.envs.vmas.space_meanings import read_vmas_spaces
 
         return read_vmas_spaces(task)
 
     def drawer(self, env: Any, task: TaskConfig) -> tuple[Callable[[], Any], Mapping[str, Any]]:
         """VMAS says nothing about frames per second."""
-        from masac.envs.vmas_drawing import vmas_drawer
+        from masac.envs.vmas.drawing import vmas_drawer
 
         return vmas_drawer(env.vmas), {}
 

@@ -13,8 +13,7 @@ from torchrl.data import Categorical, Composite, Unbounded
 
 from masac.envs.agent_groups import read_agent_groups
 from masac.envs.environment_warnings import warn_of_agents_kept_after_termination
-from masac.envs.parallel_api import Step, read_agents, read_reset, read_step
-from masac.envs.pettingzoo_encoding import (
+from masac.envs.pettingzoo.encoding import (
     ACTION_MASK,
     ObservationVector,
     action_reader,
@@ -22,6 +21,7 @@ from masac.envs.pettingzoo_encoding import (
     factors,
     read_action_mask,
 )
+from masac.envs.pettingzoo.returned_values import Step, read_agents, read_reset, read_step
 from masac.envs.single_environment import EnvironmentSpecs, Row
 from masac.errors import ConfigError
 
@@ -50,7 +50,7 @@ class PettingZooEnvironment:
     - ``(group, "action_mask")`` exists where observations or infos have masks of discrete actions; all True for
       agents that are gone. Other infos are not read.
 
-    What ``reset`` and ``step`` return is checked as :mod:`masac.envs.parallel_api` describes.
+    What ``reset`` and ``step`` return is checked as :mod:`masac.envs.pettingzoo.returned_values` describes.
 
     Args:
         raw: an environment that lists its ``possible_agents``. It is reset once, to see whether its infos have action

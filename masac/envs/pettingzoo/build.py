@@ -18,8 +18,8 @@ from pettingzoo.utils.conversions import aec_to_parallel
 from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo_fixes import repair
-from masac.envs.pettingzoo_names import hint, install_hint
+from masac.envs.pettingzoo.fixes import repair
+from masac.envs.pettingzoo.names import hint, install_hint
 from masac.errors import ConfigError
 from masac.process.tracebacks import construction_error
 

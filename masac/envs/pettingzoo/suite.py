@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo_names import FAMILIES, hint, short_name, short_names
+from masac.envs.pettingzoo.names import FAMILIES, hint, short_name, short_names
 from masac.envs.suites import Suite
 from masac.errors import ConfigError, check
 
@@ -46,7 +46,7 @@ class PettingZooSuite(Suite):
 
     def make(self, task: TaskConfig, *, num_envs: int, seed: int, device: str, one_episode: bool, warns: bool) -> Any:
         """Make environments, in this process or in ``task.num_workers`` others."""
-        from masac.envs.pettingzoo import make_pettingzoo_env
+        from masac.envs.pettingzoo.make import make_pettingzoo_env
 
         return make_pettingzoo_env(
             task, num_envs=num_envs, seed=seed, device=device, one_episode=one_episode, warns=warns
@@ -75,19 +75,19 @@ class PettingZooSuite(Suite):
 
     def read_spaces(self, task: TaskConfig) -> dict[str, Any]:
         """With the environment's own names and the lowest choices of discrete actions."""
-        from masac.envs.pettingzoo_spaces import read_pettingzoo_spaces
+        from masac.envs.pettingzoo.space_meanings import read_pettingzoo_spaces
 
         return read_pettingzoo_spaces(task)
 
     def drawn(self, task: TaskConfig) -> TaskConfig:
         """With ``render_mode``, in this process."""
-        from masac.envs.pettingzoo_build import with_render_mode
+        from masac.envs.pettingzoo.build import with_render_mode
 
         return with_render_mode(replace(task, num_workers=0))
 
     def drawer(self, env: Any, task: TaskConfig) -> tuple[Callable[[], Any], Mapping[str, Any]]:
         """A factory may also make VMAS environments."""
-        from masac.envs.pettingzoo_drawing import pettingzoo_drawer
+        from masac.envs.pettingzoo.drawing import pettingzoo_drawer
 
         return pettingzoo_drawer(env, task)
 

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from gymnasium.spaces.utils import flatten, flatten_space
 from torchrl.data import Bounded, Categorical, MultiCategorical, TensorSpec
 
-from masac.envs.parallel_api import read_observation
+from masac.envs.pettingzoo.returned_values import read_observation
 from masac.errors import ConfigError
 
 ACTION_MASK = "action_mask"

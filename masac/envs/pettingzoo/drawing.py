@@ -29,7 +29,7 @@ def pettingzoo_drawer(env: EnvBase, task: TaskConfig) -> tuple[Callable[[], Pict
     """
     raw = env.raw if isinstance(env, VectorEnv) else env
     if isinstance(raw, VmasEnv):
-        from masac.envs.vmas_drawing import vmas_drawer
+        from masac.envs.vmas.drawing import vmas_drawer
 
         return vmas_drawer(cast(Any, raw)._env), {}
     name = f"task.scenario={task.scenario}" if task.factory is None else f"task.factory={task.factory}"

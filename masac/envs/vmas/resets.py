@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from vmas.simulator.environment import Environment
 
-from masac.envs.vmas_private import RandomStream, contents, times_written
+from masac.envs.vmas.private import RandomStream, contents, times_written
 from masac.errors import RunFailedError
 
 Path = tuple[Any, ...]

@@ -11,7 +11,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import step_mdp
 
 from masac.envs.single_environment import EnvironmentSpecs, Row, leaves
-from masac.envs.vector_observations import with_vectors
+from masac.envs.torchrl_observations import with_vectors
 
 
 class TorchRLEnvironment:

@@ -14,7 +14,7 @@ from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives import common as torchrl_common
 
 from masac import GroupSACLoss, MultiGroupLoss, UpdateStep, make_critic, make_tanh_normal_actor
-from masac.losses.row_mask import AUTO_ROW_MASKS
+from masac.losses.padded_rows import AUTO_ROW_MASKS
 from tests.losses import two_groups
 from tests.losses.common import (
     GROUP,

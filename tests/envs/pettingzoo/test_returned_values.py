@@ -6,7 +6,7 @@ import torch
 from gymnasium.spaces import Box
 
 from masac.envs.config import TaskConfig
-from masac.envs.parallel_api import read_step
+from masac.envs.pettingzoo.returned_values import read_step
 from masac.envs.registry import make_env
 from masac.errors import ConfigError, EnvironmentWarning
 from masac.groups import read_groups

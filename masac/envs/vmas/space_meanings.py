@@ -9,9 +9,9 @@ from torchrl.data import TensorSpec
 
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
-from masac.envs.spaces import GroupSpaces, end_of, observation_names, spaces_of_specs
-from masac.envs.vmas_env import VmasVectorEnv
-from masac.envs.vmas_private import discrete_controls
+from masac.envs.space_meanings import GroupSpaces, end_of, observation_names, spaces_of_specs
+from masac.envs.vmas.environment import VmasVectorEnv
+from masac.envs.vmas.private import discrete_controls
 
 
 def read_vmas_spaces(task: TaskConfig) -> dict[str, GroupSpaces]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from masac.cli.multi_process import rank_of
+from masac.cli.ranks import rank_of
 from masac.errors import EnvironmentWarning
 
 

@@ -6,8 +6,8 @@ from tensordict import TensorDict
 from torch import nn
 from torchrl.modules import TanhDelta, TanhNormal, TruncatedNormal
 
-from masac.training import tracing
-from masac.training.tracing import CompileError, GraphError, TracedFunction
+from masac.training import traced_function as tracing
+from masac.training.traced_function import CompileError, GraphError, TracedFunction
 
 
 def batch(rows=4):

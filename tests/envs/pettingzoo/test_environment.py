@@ -13,7 +13,7 @@ from torchrl.envs.utils import check_env_specs
 
 import masac
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo_build import build
+from masac.envs.pettingzoo.build import build
 from masac.envs.registry import make_env
 from masac.groups import read_groups
 from tests.envs.scripted import ScriptedDeaths

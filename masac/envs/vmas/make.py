@@ -15,8 +15,8 @@ from vmas.simulator.scenario import BaseScenario
 from masac.envs.config import TaskConfig
 from masac.envs.environment_warnings import in_main_process, warn_of_ignored_seed, warn_of_unused_keywords
 from masac.envs.unused_keywords import unused_keywords, watched
-from masac.envs.vmas_env import VmasVectorEnv
-from masac.envs.vmas_names import close_names, vmas_scenarios
+from masac.envs.vmas.environment import VmasVectorEnv
+from masac.envs.vmas.names import close_names, vmas_scenarios
 from masac.errors import ConfigError
 from masac.process.tracebacks import construction_error
 

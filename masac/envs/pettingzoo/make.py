@@ -16,14 +16,14 @@ from masac.envs.environment_warnings import (
     warn_of_unused_keywords,
     warn_of_wrappers,
 )
-from masac.envs.pettingzoo_build import build, find, name_of
-from masac.envs.pettingzoo_encoding import ACTION_MASK
-from masac.envs.pettingzoo_env import PettingZooEnvironment
+from masac.envs.pettingzoo.build import build, find, name_of
+from masac.envs.pettingzoo.encoding import ACTION_MASK
+from masac.envs.pettingzoo.environment import PettingZooEnvironment
 from masac.envs.single_environment import SingleEnvironment
-from masac.envs.torchrl_env import TorchRLEnvironment
+from masac.envs.torchrl_environment import TorchRLEnvironment
+from masac.envs.torchrl_observations import check_groups, check_size, with_vectors
 from masac.envs.unused_keywords import watched
 from masac.envs.vector_env import VectorEnv
-from masac.envs.vector_observations import check_groups, check_size, with_vectors
 from masac.envs.worker_processes import WorkerProcesses
 from masac.errors import ConfigError
 

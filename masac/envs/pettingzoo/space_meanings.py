@@ -11,10 +11,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from gymnasium.spaces.utils import flatdim
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo import make_single
-from masac.envs.pettingzoo_encoding import ObservationVector, image_divisor
-from masac.envs.pettingzoo_env import PettingZooEnvironment
-from masac.envs.spaces import GroupSpaces, ObservationPart, Path, end_of, observation_names, spaces_of_specs
+from masac.envs.pettingzoo.encoding import ObservationVector, image_divisor
+from masac.envs.pettingzoo.environment import PettingZooEnvironment
+from masac.envs.pettingzoo.make import make_single
+from masac.envs.space_meanings import GroupSpaces, ObservationPart, Path, end_of, observation_names, spaces_of_specs
 
 
 def read_pettingzoo_spaces(task: TaskConfig) -> dict[str, GroupSpaces]:

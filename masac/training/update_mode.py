@@ -50,7 +50,10 @@ def choose_mode(
         return "graph", None
     if updates * len(losses) < MIN_GROUP_UPDATES or not compiler:
         return "graph", None
-    return "compile", f"the update is compiled, as the run takes {updates:,} of them (training.compile=false to only trace it)"
+    return (
+        "compile",
+        f"compiling the update, as the run has {updates:,} of them (training.compile=false only traces it)",
+    )
 
 
 def _has_compiler(device: str) -> bool:

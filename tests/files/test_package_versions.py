@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import torchrl
 
-from masac.files.versions import installed_version
+from masac.files.package_versions import installed_version
 
 
 def test_a_nightly_build_under_another_name_has_its_version(tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from masac.envs.config import TaskConfig
-from masac.envs.vmas import make_vmas_env
-from masac.envs.vmas_names import vmas_scenarios
+from masac.envs.vmas.make import make_vmas_env
+from masac.envs.vmas.names import vmas_scenarios
 from masac.errors import ConfigError
 from masac.groups import read_groups
 

@@ -12,7 +12,7 @@ from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
 from masac.envs.suites import suite_named
-from masac.envs.vector_observations import VectorObservations
+from masac.envs.torchrl_observations import VectorObservations
 from masac.errors import ConfigError
 
 Path = tuple[str | int, ...]

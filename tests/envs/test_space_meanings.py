@@ -8,9 +8,9 @@ import torch
 from gymnasium.spaces import Dict
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo_build import build
+from masac.envs.pettingzoo.build import build
 from masac.envs.registry import make_env
-from masac.envs.spaces import read_spaces
+from masac.envs.space_meanings import read_spaces
 from masac.errors import ConfigError
 from tests.envs.factories import NESTED, NESTED_VALUE, PICTURED_VALUE
 

@@ -14,8 +14,8 @@ from vmas import make_env
 from vmas.simulator.scenario import BaseScenario
 
 from masac.envs.agent_groups import check_alike, vmas_groups
-from masac.envs.vmas_private import RandomStream
-from masac.envs.vmas_resets import FreshStates, IrregularStateError, Path, find_reset_state
+from masac.envs.vmas.private import RandomStream
+from masac.envs.vmas.resets import FreshStates, IrregularStateError, Path, find_reset_state
 
 
 class VmasVectorEnv(EnvBase):
@@ -26,7 +26,7 @@ class VmasVectorEnv(EnvBase):
     - Random numbers are independent of other environments in the process and of the process itself.
     - Scenarios are not asked for infos.
     - Environments that end are reset jointly: initial states are drawn for all environments at once and used when
-      needed. Where :func:`~masac.envs.vmas_resets.find_reset_state` finds that a scenario does not allow it, they are
+      needed. Where :func:`~masac.envs.vmas.resets.find_reset_state` finds that a scenario does not allow it, they are
       reset one by one, as VMAS does. Both have the same distribution, and both follow from the seed.
 
     Args:

@@ -11,8 +11,8 @@ from torchrl.envs.libs.vmas import VmasEnv
 from torchrl.envs.utils import check_env_specs
 from vmas.simulator.environment import Environment
 
-from masac.envs.vmas_env import VmasVectorEnv
-from masac.envs.vmas_resets import FreshStates, IrregularStateError, find_reset_state
+from masac.envs.vmas.environment import VmasVectorEnv
+from masac.envs.vmas.resets import FreshStates, IrregularStateError, find_reset_state
 from masac.errors import RunFailedError
 from tests.envs.own_scenario import Scenario
 

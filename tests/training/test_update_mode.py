@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from masac.errors import ConfigError
-from masac.training.compiling import MIN_GROUP_UPDATES, choose_mode
 from masac.training.config import TrainingConfig
+from masac.training.update_mode import MIN_GROUP_UPDATES, choose_mode
 from tests.losses.common import noisy_loss, our_actor, our_critic
 
 
@@ -17,7 +17,7 @@ def choose(compile, *, updates=1_000_000, skip="fill", groups=1):
 
 def test_auto_compiles_a_run_of_many_updates_and_prints_it():
     message = (
-        f"the update is compiled, as the run takes {MIN_GROUP_UPDATES:,} of them (training.compile=false to only trace it)"
+        f"compiling the update, as the run has {MIN_GROUP_UPDATES:,} of them (training.compile=false only traces it)"
     )
     assert choose("auto", updates=MIN_GROUP_UPDATES) == ("compile", message)
     assert choose("auto", updates=MIN_GROUP_UPDATES // 2, groups=2)[0] == "compile"
