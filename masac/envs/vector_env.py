@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -104,19 +105,25 @@ class EpisodeStepper:
         for index, episode in enumerate(self.episodes, start=self._first):
             self._arrays.over[index] = over = episode.step()
             if over and resets:
-                episode.begin()
+                self._begin(index, episode)
 
     def begin(self) -> None:
         """Begin episodes where that is asked for."""
         for index, episode in enumerate(self.episodes, start=self._first):
             if self._arrays.begins[index]:
-                seed = int(self._arrays.seeds[index])
-                episode.begin(None if seed == NO_SEED else seed)
+                self._begin(index, episode)
 
     def close(self) -> None:
         """Close the environments."""
-        for episode in self.episodes:
-            episode.environment.close()
+        episodes, self.episodes = self.episodes, []
+        with ExitStack() as stack:  # all of them, also if one raises
+            for episode in episodes:
+                stack.callback(episode.environment.close)
+
+    def _begin(self, index: int, episode: Episode) -> None:
+        """Begin an episode, with a new seed if one was set since the last one."""
+        seed, self._arrays.seeds[index] = int(self._arrays.seeds[index]), NO_SEED
+        episode.begin(None if seed == NO_SEED else seed)
 
 
 class VectorEnv(EnvBase):
@@ -167,6 +174,7 @@ class VectorEnv(EnvBase):
         self.reward_spec, self.done_spec = batched["reward"], batched["done"]
         self._state = _Tree.of(batched["observation"], batched["done"])
         self._returned = _Tree.of(batched["observation"], batched["reward"], batched["done"])
+        self._stepped = False  # since `current` was complete
         self._masks = {
             group: (group, ACTION_MASK)
             for group, _ in arrays.actions
@@ -206,7 +214,7 @@ class VectorEnv(EnvBase):
         """A step of all environments, and the first states of those whose episode is over."""
         returned = self._advance(tensordict, resets=True)
         tensordict.set("next", self._returned.fill(returned))
-        return tensordict, self._state.fill(self._current(returned) if self._arrays.over.any() else returned)
+        return tensordict, self._state.fill(self._current() if self._arrays.over.any() else returned)
 
     def rand_action(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
         """Random actions, legal ones where ``tensordict`` has action masks."""
@@ -229,15 +237,14 @@ class VectorEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         returned = self._advance(tensordict, resets=False)
-        for key, current in self._arrays.current.items():
-            np.copyto(current, self._arrays.following[key])
+        self._arrays.over[:] = False  # none has begun another episode
         return self._returned.fill(returned)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
         which = None if tensordict is None else tensordict.get("_reset", None)
         self._arrays.begins[:] = True if which is None else which.flatten(1).any(-1).cpu().numpy()
+        self._refresh_current()
         self.stepper.begin()
-        self._arrays.seeds[:] = np.where(self._arrays.begins, NO_SEED, self._arrays.seeds)
         return self._state.fill(self._as_tensors(self._arrays.current))
 
     def _set_seed(self, seed: int | None) -> None:
@@ -252,14 +259,21 @@ class VectorEnv(EnvBase):
         for key, array in self._arrays.actions.items():
             np.copyto(array, tensordict.get(key).detach().cpu().numpy())
         self.stepper.step(resets=resets)
+        self._stepped = True
         return self._as_tensors(self._arrays.following)
 
-    def _current(self, returned: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    def _current(self) -> dict[Key, Tensor]:
         """What the next step begins with where some environments have begun an episode."""
-        goes_on = ~self._arrays.over
-        for key, current in self._arrays.current.items():
-            current[goes_on] = self._arrays.following[key][goes_on]
+        self._refresh_current()
         return self._as_tensors(self._arrays.current)
+
+    def _refresh_current(self) -> None:
+        """Copy what the last step returned to where the next one begins, except where an episode has begun since."""
+        if self._stepped:
+            goes_on = ~self._arrays.over
+            for key, current in self._arrays.current.items():
+                current[goes_on] = self._arrays.following[key][goes_on]
+            self._stepped = False
 
     def _as_tensors(self, arrays: Mapping[Key, np.ndarray[Any, Any]]) -> dict[Key, Tensor]:
         """Copies, as the arrays are written to again."""

@@ -62,6 +62,7 @@ class WorkerProcesses:
         self.arrays = Arrays(specs, num_envs, counts_steps=horizon is not None, memory=memory)
         self.processes: list[Any] = []
         self._connections: list[Connection] = []
+        self._unanswered: list[int] = []  # requests, per worker
         each = num_envs // num_workers
         for index in range(num_workers):
             near, far = context.Pipe()
@@ -72,6 +73,7 @@ class WorkerProcesses:
             far.close()
             self.processes.append(process)
             self._connections.append(near)
+            self._unanswered.append(1)  # it reports when its environments are made
         self._wait()
 
     def step(self, *, resets: bool) -> None:
@@ -97,9 +99,13 @@ class WorkerProcesses:
         self._connections = []
 
     def _request(self, request: bytes) -> None:
-        for connection in self._connections:
+        if not self._connections:
+            raise RunFailedError("environments must be open to be stepped; got ones that were closed. Make others.")
+        self._wait()  # for what an interrupt left unanswered
+        for index, connection in enumerate(self._connections):
             with suppress(OSError):  # it is gone, as the answer will say
                 connection.send_bytes(request)
+            self._unanswered[index] += 1
         self._wait()
 
     def _wait(self) -> None:
@@ -108,8 +114,12 @@ class WorkerProcesses:
         Raises:
             RunFailedError: for an exception in a worker, or a worker that is gone.
         """
-        reports = [self._answer(index) for index in range(len(self.processes))]
-        failed = [report for report in reports if report is not None]
+        failed: list[RunFailedError] = []
+        for index in range(len(self.processes)):
+            while self._unanswered[index]:
+                report = self._answer(index)
+                self._unanswered[index] = self._unanswered[index] - 1 if report is None else 0
+                failed += [] if report is None else [report]
         if failed:
             self.close()
             raise failed[0]
@@ -122,7 +132,8 @@ class WorkerProcesses:
             process.join(SECONDS_TO_CLOSE)
             return RunFailedError(
                 f"environments must not fail; a worker process ended with exit code {process.exitcode} and no "
-                f"error message (out of memory, or a crash in a library?). {HINT}"
+                f"error message (out of memory, a crash in a library, or a script "
+                f"without 'if __name__ == \"__main__\":'?). {HINT}"
             )
         return answer.as_error("in a worker process", HINT) if isinstance(answer, ErrorReport) else None
 
@@ -144,9 +155,9 @@ def _serve(
     try:
         arrays = Arrays(specs, num_envs, counts_steps=counts_steps, memory=memory)
         episodes: list[Episode] = []
+        stepper = EpisodeStepper(arrays, episodes, first=first)  # closes what was made if one cannot be
         for index in range(first, first + number):
             episodes.append(arrays.episode(index, make(), horizon=horizon, rests=rests))
-        stepper = EpisodeStepper(arrays, episodes, first=first)
         connection.send(None)
         while (request := connection.recv_bytes()) != CLOSE:
             if request == BEGIN:

@@ -19,6 +19,7 @@ class Schedule:
         total_frames: frames of the run, rounded up to whole iterations.
         updates_per_frame: updates for each frame after the warm-up.
         learns_from: frames from which on updates are due.
+        dropped_updates: updates of frames that filled an empty replay buffer, which are never taken.
         refill_frames: frames that a run resumed with an empty replay buffer collects before its next update; else 0.
     """
 
@@ -31,7 +32,7 @@ class Schedule:
         self.learns_from = self.warmup_frames
         self.refill_frames = 0
         self.evaluate_every = config.evaluation.every_frames
-        self._dropped = 0
+        self.dropped_updates = 0
 
     def whole_iterations(self, frames: int) -> int:
         """Round frames up to whole iterations."""
@@ -52,7 +53,7 @@ class Schedule:
             frames: so far.
             taken: updates so far.
         """
-        return self.updates_by(frames) - self._dropped - taken if frames >= self.learns_from else 0
+        return self.updates_by(frames) - self.dropped_updates - taken if frames >= self.learns_from else 0
 
     def evaluation_due(self, frames: int) -> bool:
         """Whether an evaluation is due: at multiples of ``evaluation.every_frames``, and at the end."""
@@ -71,5 +72,17 @@ class Schedule:
         """
         last = self.total_frames - self.frames_per_iteration
         self.learns_from = max(min(frames + self.warmup_frames, last), frames)
-        self._dropped = self.updates_by(self.learns_from) - taken
+        self.dropped_updates = self.updates_by(self.learns_from) - taken
         self.refill_frames = self.learns_from - frames
+
+    def continue_after_refill(self, frames: int, learns_from: int, dropped_updates: int) -> None:
+        """Go on with a buffer that was filled again, or still is: its dropped updates are not due either.
+
+        Args:
+            frames: so far.
+            learns_from: of the run that is resumed.
+            dropped_updates: of the run that is resumed.
+        """
+        self.learns_from = max(self.warmup_frames, learns_from)
+        self.dropped_updates = dropped_updates
+        self.refill_frames = max(learns_from - frames, 0)

@@ -220,9 +220,11 @@ class UpdateStep:
         recorded: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in self._groups}
         for prefix, loss in self._groups.items():
             loss.denominators = recorded[prefix]
-        found = self._compute_gradients(batch)
-        for loss in self._groups.values():
-            loss.denominators = None
+        try:
+            found = self._compute_gradients(batch)
+        finally:
+            for loss in self._groups.values():
+                loss.denominators = None
         denominators = {f"{prefix}{name}": n for prefix, means in recorded.items() for name, n in means.items()}
         share = self._gradient_sum.pack(found, denominators)
         return {"packed": share, "priority": batch.get(as_path(self.loss.tensor_keys.priority))}

@@ -145,7 +145,9 @@ def test_python_must_not_decide_by_what_changes(look):
     with torch.no_grad():
         WEIGHT.add_(1)
     try:
-        with pytest.raises(GraphError, match=r"must not let Python decide by the values .* in .*test_traced_function.py"):
+        with pytest.raises(
+            GraphError, match=r"must not let Python decide by the values .* in .*test_traced_function.py"
+        ):
             graph(batch().apply(lambda value: value.abs() + 1))
     finally:
         WEIGHT.data.zero_()

@@ -65,7 +65,7 @@ class VmasVectorEnv(EnvBase):
         def make(scenario: str | BaseScenario, num_envs: int, **options: Any) -> Any:
             return make_env(scenario, num_envs, **kwargs, **options, **(scenario_kwargs or {}))
 
-        self.random_stream = RandomStream()
+        self.random_stream = RandomStream(seed or 0)
         with self.random_stream.used_by_vmas():
             self.vmas = make(scenario, num_envs, device=self.device, max_steps=None, seed=seed)
         self.vmas.scenario.info = lambda agent: {}  # not read, and some scenarios take long to compute them
@@ -127,6 +127,8 @@ class VmasVectorEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
         ended = None if tensordict is None else tensordict.get("_reset", None)
+        if ended is not None and not self._state:  # the first reset after seeding is of all, also to TorchRL
+            ended[:] = True
         self._reset_some(torch.ones_like(self.steps, dtype=torch.bool) if ended is None else ended)
         return self._as_tensordict(self._state)
 

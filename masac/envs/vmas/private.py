@@ -21,10 +21,18 @@ class RandomStream:
 
     Public methods of ``Environment`` draw from the list ``Environment.vmas_random_state``, so evaluation would change
     what training sees. A generator for each environment in VMAS would replace this.
+
+    Args:
+        seed: of the first numbers, which do not depend on what the process has drawn before.
     """
 
-    def __init__(self) -> None:
-        self.state = list(Environment.vmas_random_state)
+    def __init__(self, seed: int = 0) -> None:
+        numpy_seed = seed % 2**32  # NumPy takes no others
+        self.state: list[Any] = [
+            torch.Generator().manual_seed(seed).get_state(),
+            np.random.RandomState(numpy_seed).get_state(),
+            random.Random(seed).getstate(),
+        ]
 
     @contextmanager
     def used_by_vmas(self) -> Iterator[None]:

@@ -158,7 +158,7 @@ def find_reset_state(make: Callable[[int], Environment]) -> list[Path]:
             return make(TRIAL_ENVS)
 
     try:
-        with RandomStream().used_by_vmas():
+        with torch.inference_mode(False), RandomStream().used_by_vmas():
             return _try_resets(make_alike)
     except Exception as error:  # scenarios may not expect to be used in this way
         raise IrregularStateError(str(error)) from error

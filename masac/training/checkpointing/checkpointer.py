@@ -100,8 +100,12 @@ class Checkpointer:
             self.files.check_barely_begun()
             return None
         checkpoint, tensors = found
-        if not checkpoint.has_buffers_of(self.state.rank.world_size):
+        if checkpoint.has_buffers_of(self.state.rank.world_size):
+            self.schedule.continue_after_refill(checkpoint.frames, checkpoint.learns_from, checkpoint.dropped)
+        else:
             self.schedule.fill_buffer_first(checkpoint.frames, checkpoint.updates + checkpoint.skipped)
+        self.state.dropped_updates = self.schedule.dropped_updates
+        self.state.learns_from = self.schedule.learns_from if self.schedule.dropped_updates else 0
         self.state.begin_episodes(tensors)
         self._remember()
         if not (self.files.run_dir / "metrics.csv").is_file():

@@ -41,6 +41,8 @@ class Checkpoint:
         frames: environment frames collected.
         updates: applied updates.
         skipped: updates that were skipped because something in them was not finite.
+        dropped: updates that will never be taken, as their frames filled an empty replay buffer.
+        learns_from: frames from which on updates are due after that; 0 if the buffer never had to be filled again.
         wall_time_s: duration of the run so far.
         eval_return: mean evaluation return at these frames; None if there was no evaluation.
         config: of the run.
@@ -54,6 +56,8 @@ class Checkpoint:
     frames: int
     updates: int
     skipped: int
+    dropped: int
+    learns_from: int
     wall_time_s: float
     eval_return: float | None
     config: Mapping[str, Any]

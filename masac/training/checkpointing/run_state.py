@@ -43,6 +43,8 @@ class RunState:
     Attributes:
         frames: collected so far, by all ranks.
         skipped_updates: not applied so far.
+        dropped_updates: never to be taken, see :meth:`~masac.training.schedule.Schedule.fill_buffer_first`.
+        learns_from: frames from which on updates are due after that, 0 otherwise.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class RunState:
         self.learner, self.policy, self.rewards = learner, policy, rewards
         self.episodes, self.replay, self.collector = episodes, replay, collector
         self.checkpoints = checkpoints
-        self.frames = self.skipped_updates = 0
+        self.frames = self.skipped_updates = self.dropped_updates = self.learns_from = 0
         self._seconds_before = 0.0
         self.start_clock()
 
@@ -101,6 +103,8 @@ class RunState:
                     replays,
                     about={
                         **asdict(self.counters),
+                        "dropped": self.dropped_updates,
+                        "learns_from": self.learns_from,
                         "eval_return": eval_return,
                         "config": asdict(self.config),
                         "versions": installed_versions(),

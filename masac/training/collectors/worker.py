@@ -57,6 +57,8 @@ class CollectorWorker:
             weights: of its version, if the worker :meth:`needs` them.
         """
         try:
+            if request.seed is not None:
+                seed_everything(request.seed)
             collector = self._collector = self._collector or self._make()
             if weights is not None:
                 set_weights(collector.policy, weights)

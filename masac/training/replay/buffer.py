@@ -71,7 +71,15 @@ class Replay:
             written: rows that were stored in all.
         """
         self.buffer.empty()
+        self.written = 0  # in case a part cannot be read
+        try:
+            self._restore(parts, written)
+        except BaseException:
+            self.buffer.empty()
+            raise
         self.written = written
+
+    def _restore(self, parts: Iterable[TensorDictBase], written: int) -> None:
         places_before = written % self.size if written > self.size else 0  # that of the oldest row
         for rows in parts:
             while places_before:  # any rows fill them: the newest rows overwrite them at the end
