@@ -187,7 +187,7 @@ def test_a_failing_environment_ends_with_the_policy_saved(tmp_path):
 
 
 def test_an_interrupt_ends_the_run_with_everything_written(tmp_path):
-    trainer = Trainer(tiny(training={"total_frames": 100_000}), tmp_path, console=QUIET)
+    trainer = Trainer(tiny(training={"total_frames": 100_000, "compile": "false"}), tmp_path, console=QUIET)
     observe = trainer._observe
 
     def interrupt(collected):
