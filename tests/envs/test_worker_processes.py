@@ -13,6 +13,7 @@ import torch
 
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
+from masac.envs.worker_processes import STEP
 from masac.errors import ConfigError, RunFailedError
 from masac.groups import read_groups
 
@@ -80,6 +81,22 @@ def test_workers_step_torchrl_environments_too():
 
 
 @pytest.mark.slow
+def test_answers_to_an_interrupted_request_are_not_taken_for_the_next_one():
+    here, there = (make_env(task(scenario="tests.envs.scripted", num_workers=w), num_envs=2, seed=0) for w in (0, 2))
+    for env in (here, there):
+        env.reset()
+    for index, connection in enumerate(there.stepper._connections):  # as after Ctrl-C while it waits
+        connection.send_bytes(STEP)
+        there.stepper._unanswered[index] += 1
+    for env in (here, there):
+        env.set_seed(7)
+    assert (rollout(here, 4) == rollout(there, 4)).all()
+    there.close()
+    with pytest.raises(RunFailedError, match="environments must be open to be stepped"):
+        there.reset()
+
+
+@pytest.mark.slow
 def test_workers_share_environments_unevenly():
     env = make_env(task(scenario="tests.envs.scripted", num_workers=2), num_envs=1, seed=0)
     assert env.batch_size == (1,)
@@ -124,6 +141,7 @@ def test_what_cannot_be_built_is_said_before_any_worker_starts():
 STEPPING = """
     from masac.envs.config import TaskConfig
     from masac.envs.registry import make_env
+from masac.envs.worker_processes import STEP
     from masac.process.stop_signals import stop_on_signals
 
     if __name__ == "__main__":
