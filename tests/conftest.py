@@ -1,10 +1,12 @@
 import logging
 import os
+import random
 from collections.abc import Iterator
 
 # Before PyTorch is imported, and for the processes that tests start: tests run side by side, a core each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -16,6 +18,8 @@ settings.load_profile("masac")
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)  # TorchRL's prioritized sampler draws with NumPy
 
 
 @pytest.fixture(autouse=True)

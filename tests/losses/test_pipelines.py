@@ -80,6 +80,9 @@ def test_a_prioritized_buffer_draws_rows_of_large_error():
     rows["next", GROUP, "reward"][7] = 1000.0  # far from any value
     buffer.extend(rows)
     loss = make()
+    every_row = buffer[:]  # so that no row is left with the priority of a new one
+    loss(every_row)
+    buffer.update_priority(torch.arange(50), every_row["td_error"])
     for _ in range(3):
         batch = buffer.sample()
         assert batch["priority_weight"].shape == (200,)
