@@ -1,169 +1,192 @@
-"""Returns of the PettingZoo presets: python -m benchmarks.pettingzoo_learning [--tasks NAME] [--json FILE].
+"""Returns of the PettingZoo presets beside published ones: python -m benchmarks.pettingzoo_learning [--tasks NAME].
 
-Trains every task with several seeds, each run in its own process with one thread. The random policy, the untrained
-policy and the final policy are evaluated on the same episodes. The last column is the gain: final minus random, paired
-by evaluation episode, the mean over training seeds with its 95% interval (Student's t). Groups that play against each
-other are each evaluated against random opponents.
+Runs ``masac train`` for every task and seed, each run with one thread, then ``masac evaluate`` on 100 episodes. The run
+folders stay in ``--folder``: the same command continues an interrupted table, and resumes a run that was cut.
+
+A return is the mean per agent and episode. "random" acts uniformly at random in the same episodes. The intervals are
+those of the mean over training seeds, 95%, Student's t. Groups that play against each other are evaluated against each
+other; ``masac crossplay`` compares them with other opponents.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import os
 import statistics
 import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import print_table, write_json
 
-TASKS: dict[str, list[str]] = {
-    "simple_spread, continuous": ["task=pettingzoo/simple_spread"],
-    "simple_spread, discrete": ["task=pettingzoo/simple_spread", "task.kwargs.continuous_actions=false"],
-    "simple_speaker_listener": ["task=pettingzoo/simple_speaker_listener"],
-    "simple_tag, random prey": ["task=pettingzoo/simple_tag", "training.learning_groups=[adversary]"],
-    "simple_tag, both learn": ["task=pettingzoo/simple_tag"],
-    "knights_archers_zombies": ["task=pettingzoo/knights_archers_zombies"],
-    "multiwalker": ["task=pettingzoo/multiwalker", "training.total_frames=12000"],
+EPISODES = 100
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of the table.
+
+    Args:
+        overrides: of ``masac train``.
+        reference: published returns per agent, and their frames.
+        source: of the reference.
+    """
+
+    overrides: Sequence[str]
+    reference: str = "none found"
+    source: str = ""
+
+
+ZOO = "maddpg-zoo-torch, one run"
+HARL = "HARL, arXiv 2304.09870, read off its figures"
+SHARED = "Terry et al. 2020, arXiv 2005.13625, recorded runs"
+
+TASKS: dict[str, Task] = {
+    "simple_spread, continuous": Task(["task=pettingzoo/simple_spread"], "MADDPG -10.2 (1.5M)", ZOO),
+    "simple_spread, continuous, 500k": Task(
+        ["task=pettingzoo/simple_spread", "training.total_frames=500000"], "HATD3, MATD3 -8.5 (5M)", HARL
+    ),
+    "simple_spread, discrete": Task(
+        ["task=pettingzoo/simple_spread", "task.kwargs.continuous_actions=false"], "MAPPO -6.5 (10M)", HARL
+    ),
+    "simple_speaker_listener": Task(
+        ["task=pettingzoo/simple_speaker_listener"], "MATD3, MADDPG, HATD3 -5 (0.3M to 5M)", HARL
+    ),
+    "simple_reference": Task(["task=pettingzoo/simple_reference"], "HATD3 -5.5, MADDPG -7 (5M)", HARL),
+    "simple_tag": Task(
+        ["task=pettingzoo/simple_tag"], "MADDPG adversaries 7.4 (40k), 15.7 (1M); prey -8.3, -21.1", ZOO
+    ),
+    "multiwalker": Task(["task=pettingzoo/multiwalker"], "SAC -92 (5.1M), TD3 -108 (3.3M), PPO 2.4 (17M)", SHARED),
+    "pursuit": Task(["task=pettingzoo/pursuit"], "ApeX-DQN 564, PPO 115 (78M)", SHARED),
+    "knights_archers_zombies": Task(["task=pettingzoo/knights_archers_zombies"]),
 }
-COMPETING = ("simple_tag, both learn",)
-"""Tasks whose groups play against each other."""
 
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t, two-sided 95%, by the number of seeds."""
 
 
 def main() -> None:
-    """Run all tasks and seeds and print a table."""
+    """Run what is missing of all tasks and seeds, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="some of the names in the table")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2, help="parallel runs, each with one thread")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
     parser.add_argument("--overrides", nargs="*", default=[], help="more arguments for masac train")
+    parser.add_argument("--folder", type=Path, default=Path("runs/pettingzoo_learning"), help="of the runs")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)  # one run, internal
     arguments = parser.parse_args()
-    if arguments.run is not None:
-        run_once(**arguments.run)
-        return
     unknown = [name for name in arguments.tasks if name not in TASKS]
-    if unknown or arguments.seeds not in range(1, 11):
-        parser.error(f"--tasks must be among {list(TASKS)}, --seeds 1 to 10; got {unknown}, {arguments.seeds}")
-    jobs = [(name, seed) for name in arguments.tasks for seed in range(arguments.seeds)]
+    if unknown:
+        parser.error(f"--tasks must be among {list(TASKS)}; got {unknown}")
+    jobs = [(name, seed) for name in arguments.tasks for seed in arguments.seeds]
     runs = []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
-        for run in pool.map(lambda job: _start(*job, arguments.overrides, Path(folder)), jobs):
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for run in pool.map(lambda job: result(*job, arguments.overrides, arguments.folder), jobs):
             runs.append(run)
+            finals = {group: round(value, 2) for group, value in run["final"].items()}
+            print(f"{run['task']}, seed {run['seed']}: {finals} in {run['wall_time_s'] / 60:.1f} min", flush=True)
             write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
-    print_table(
-        "mean return per agent on PettingZoo", COLUMNS, [row for name in arguments.tasks for row in _rows(name, runs)]
-    )
+    print_table("mean return per agent on PettingZoo", COLUMNS, learning_rows(runs))
 
 
-COLUMNS = (
-    "task",
-    "group",
-    "algorithm",
-    "frames",
-    "seconds per run",
-    "random",
-    "untrained",
-    "final",
-    "final - random [95%]",
-)
+def result(name: str, seed: int, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """The result of a run, which is started or resumed if it is not finished."""
+    run_dir = folder / f"{name.replace(', ', '-')}-seed{seed}"
+    found = run_dir / "result.json"
+    if not found.exists():
+        if (run_dir / "config.yaml").exists():
+            _masac("train", "--resume", str(run_dir))
+        else:
+            _masac("train", *TASKS[name].overrides, f"seed={seed}", f"run_dir={run_dir}", *overrides)
+        found.write_text(json.dumps(_read(name, seed, run_dir)))
+    return json.loads(found.read_text())
 
 
-def run_once(name: str, seed: int, overrides: list[str], out: str) -> None:
-    """Train one task with one seed and write its returns to the file ``out``."""
-    import torch
-    from rich.console import Console
+def _masac(*arguments: str) -> str:
+    command = [sys.executable, "-m", "masac", *arguments]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
+    if done.returncode:
+        raise RuntimeError(f"masac {' '.join(arguments)} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+    return done.stdout
 
-    from masac.cli.composing import composed_experiment
-    from masac.training.trainer import Trainer
 
-    torch.set_num_threads(1)
-    config = composed_experiment([*TASKS[name], f"seed={seed}", *overrides])
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Trainer(config, Path(folder) / "run", console=Console(quiet=True)) as trainer,
-    ):
-        all_groups = [group.name for group in trainer.groups]
-        random = trainer.evaluate(random_groups=all_groups)
-        untrained = _returns(trainer, name)
-        summary = trainer.run()
-        final = _returns(trainer, name)
-    found = {
+def _read(name: str, seed: int, run_dir: Path) -> dict[str, Any]:
+    summary = json.loads((run_dir / "summary.json").read_text())
+    evaluation = json.loads(_masac("evaluate", str(run_dir), "--episodes", str(EPISODES), "--json"))
+    with (run_dir / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["eval/return_mean"]]
+    learned = [group for group, numbers in evaluation["groups"].items() if numbers["learned"]]
+    return {
         "task": name,
         "seed": seed,
-        "algorithm": config.algorithm.name,
-        "frames": summary["frames"],
+        "algorithm": evaluation["algorithm"],
+        "frames": evaluation["frames"],
         "wall_time_s": summary["wall_time_s"],
-        "random": {group: random.returns[group].mean(-1).tolist() for group in trainer.learning_names},
-        "untrained": untrained,
-        "final": final,
+        "random": {group: value for group, value in _random_returns(run_dir).items() if group in learned},
+        "final": {group: evaluation["groups"][group]["return"]["mean"] for group in learned},
+        "curve": {
+            group: [[int(row["frames"]), float(row[f"{group}/eval/return_mean"])] for row in rows] for group in learned
+        },
     }
-    Path(out).write_text(json.dumps(found))
 
 
-def _returns(trainer: Any, task: str) -> dict[str, list[float]]:
-    """Mean return per agent of every evaluation episode, by learning group; in a game, against random opponents."""
-    names = trainer.learning_names
-    if task not in COMPETING:
-        returns = trainer.evaluate().returns
-        return {group: returns[group].mean(-1).tolist() for group in names}
-    found = {}
-    for group in names:
-        others = [other.name for other in trainer.groups if other.name != group]
-        found[group] = trainer.evaluate(random_groups=others).returns[group].mean(-1).tolist()
-    return found
+def _random_returns(run_dir: Path) -> dict[str, float]:
+    """The mean return per agent of random actions, by group, in the episodes of ``masac evaluate``."""
+    from masac.envs.registry import make_env
+    from masac.training.evaluator import evaluate, step_limit
+    from masac.training.policies.saved_policy import find_policy, read_policy
+
+    saved = read_policy(find_policy(run_dir, checkpoint="last"))
+    task, seed = saved.config.task, saved.config.evaluation.seed
+    saved.policy.random_groups = frozenset(group.name for group in saved.groups)
+    env = make_env(task, num_envs=EPISODES, seed=seed, one_episode=True)
+    try:
+        found = evaluate(saved.policy, env, seed=seed, success=None, max_steps=step_limit(task))
+    finally:
+        env.close()
+    return {group: float(returns.mean()) for group, returns in found.returns.items()}
 
 
-def _start(name: str, seed: int, overrides: list[str], folder: Path) -> dict[str, Any]:
-    out = folder / f"{name}-{seed}.json".replace(" ", "-")
-    job = json.dumps({"name": name, "seed": seed, "overrides": overrides, "out": str(out)})
-    command = [sys.executable, "-m", "benchmarks.pettingzoo_learning", "--run", job]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{name}, seed {seed} failed:\n{done.stderr[-2000:]}")
-    found = json.loads(out.read_text())
-    gains = {group: round(_mean_gain(found, group), 2) for group in found["final"]}
-    print(f"{name}, seed {seed}: {gains} in {found['wall_time_s']:.0f} s", flush=True)
-    return found
+COLUMNS = ("task", "group", "frames", "minutes per run", "random", "final [95%]", "lowest seed", "reference (frames)")
 
 
-def _rows(name: str, runs: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    mine = [run for run in runs if run["task"] == name]
+def learning_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The rows of the table: one for each task and group."""
     rows = []
-    for group in mine[0]["final"]:
-        gains = [_mean_gain(run, group) for run in mine]
-        half = T_95[len(gains)] * statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
-        gain = statistics.mean(gains)
-        levels = [statistics.mean(statistics.mean(run[kind][group]) for run in mine) for kind in KINDS]
-        seconds = [run["wall_time_s"] for run in mine]
-        rows.append(
-            (
-                name,
-                group,
-                mine[0]["algorithm"],
-                f"{mine[0]['frames']:,}",
-                f"{statistics.median(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})",
-                *(f"{level:.2f}" for level in levels),
-                f"{gain:+.2f} [{gain - half:+.2f}, {gain + half:+.2f}]",
+    for name, task in TASKS.items():
+        mine = [run for run in runs if run["task"] == name]
+        for group in mine[0]["final"] if mine else ():
+            minutes = [run["wall_time_s"] / 60 for run in mine]
+            finals = [run["final"][group] for run in mine]
+            rows.append(
+                (
+                    name,
+                    group,
+                    f"{mine[0]['frames']:,}",
+                    f"{statistics.median(minutes):.1f} ({min(minutes):.1f} to {max(minutes):.1f})",
+                    f"{statistics.mean(run['random'][group] for run in mine):.1f}",
+                    mean_with_interval(finals),
+                    f"{min(finals):.2f}",
+                    f"{task.reference}; {task.source}" if task.source else task.reference,
+                )
             )
-        )
     return rows
 
 
-KINDS = ("random", "untrained", "final")
-
-
-def _mean_gain(run: dict[str, Any], group: str) -> float:
-    """Final minus random return, over the same evaluation episodes."""
-    pairs = zip(run["final"][group], run["random"][group], strict=True)
-    return statistics.mean(final - random for final, random in pairs)
+def mean_with_interval(values: Sequence[float]) -> str:
+    """A mean with the 95% interval of Student's t: ``1.20 [1.00, 1.40]``."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.2f}"
+    half = T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
 
 
 if __name__ == "__main__":
