@@ -51,6 +51,13 @@ class GroupSpec:
         return self.action_spec.shape[-1] if self.discrete is None else sum(self.discrete.sizes or ())
 
     @property
+    def actions(self) -> str:
+        """The actions of one agent in words: their encoding, and the number of dimensions or of choices."""
+        if self.discrete is None:
+            return f"continuous {list(self.action_spec.shape[1:])}"
+        return f"{self.discrete.encoding} {list(self.discrete.sizes or ())}"
+
+    @property
     def observation_key(self) -> NestedKey:
         """The key of the observations ``[*B, N, F]``."""
         return (self.name, "observation")

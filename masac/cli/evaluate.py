@@ -24,6 +24,7 @@ Examples:
   masac evaluate runs/mine --checkpoint best        the policy with the best evaluation in training
   masac evaluate runs/mine --stochastic --seed 7    with noise, on other episodes
   masac evaluate runs/mine --json                   for a program to read
+  masac evaluate runs/mine task.kwargs.n_agents=5   with another number of agents
 
 Without --seed, the episodes are those that the run was evaluated on in training (evaluation.seed).
 """
@@ -31,7 +32,7 @@ Without --seed, the episodes are those that the run was evaluated on in training
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Run ``masac evaluate`` with its arguments; exits with 2 for a mistake in them."""
-    options = parser().parse_args(list(arguments))
+    options = parser().parse_intermixed_args(list(arguments))
     with errors_as_lines("masac evaluate", options.run_dir):
         found = _evaluate(options)
         if options.json:
@@ -49,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    made.add_argument(
+        "overrides", metavar="task.KEY=VALUE", nargs="*", help="evaluate in a task that differs from the run's"
+    )
     made.add_argument("--checkpoint", default="last", metavar="last|best|PATH", help="which policy (last)")
     made.add_argument("--episodes", type=int, default=100, metavar="N", help="how many, in parallel (100)")
     made.add_argument("--steps", type=int, metavar="MAX", help="maximum steps of an episode (no limit but its own end)")
@@ -74,7 +78,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--steps must be at least 1; got {options.steps}.")
     if options.seed is not None and not 0 <= options.seed < 2**31:
         raise ConfigError(f"--seed must be at least 0 and below 2**31; got {options.seed}.")
-    saved = saved_policy(options.run_dir, options.checkpoint)
+    saved = saved_policy(options.run_dir, options.checkpoint, options.overrides)
     set_threads(choose_threads(saved.config.training.threads, saved.policy.operations * options.episodes))
     task = saved.config.task
     evaluation = saved.config.evaluation
@@ -95,7 +99,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
         env.close(raise_if_closed=False)
     if found.unfinished:
         say(f"warning: {limit_warning(found)} (here: --steps MAX)")
-    return _numbers(saved, found, seed=seed, stochastic=stochastic)
+    return {**_numbers(saved, found, seed=seed, stochastic=stochastic), "overrides": options.overrides}
 
 
 def _numbers(saved: SavedPolicy, evaluation: Evaluation, *, seed: int, stochastic: bool) -> dict[str, Any]:
@@ -137,8 +141,9 @@ def _print(found: dict[str, Any]) -> None:
 
     console = Console()
     noise = "with noise" if found["stochastic"] else "no noise"
+    task = " ".join([found["task"], *found["overrides"]])
     console.print(
-        f"{found['task']}, {found['algorithm']}, {found['policy']} ({found['frames']:,} frames): "
+        f"{task}, {found['algorithm']}, {found['policy']} ({found['frames']:,} frames): "
         f"{_counted(found['episodes'])}, {noise}, seed {found['seed']}",
         highlight=False,
         soft_wrap=True,

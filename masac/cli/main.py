@@ -19,17 +19,18 @@ masac: Soft Actor-Critic for groups of agents
 Usage: masac COMMAND [ARGUMENTS]
 
 Commands:
-  train     train groups of agents: masac train task=vmas/navigation
-  evaluate  measure the returns of a trained policy: masac evaluate RUN_DIR
-  plot      draw the learning curves of runs: masac plot runs
-  render    watch a trained policy: masac render RUN_DIR -o video.gif
-  export    take a trained policy elsewhere: masac export RUN_DIR -o policy.onnx
-  tasks     list the installed environments, or describe one: masac tasks pettingzoo/simple_tag
+  train      train groups of agents: masac train task=vmas/navigation
+  evaluate   measure the returns of a trained policy: masac evaluate RUN_DIR
+  crossplay  let the groups of several runs play each other: masac crossplay RUN_DIR RUN_DIR
+  plot       draw the learning curves of runs: masac plot runs
+  render     watch a trained policy: masac render RUN_DIR -o video.gif
+  export     take a trained policy elsewhere: masac export RUN_DIR -o policy.onnx
+  tasks      list the installed environments, or describe one: masac tasks pettingzoo/simple_tag
 
   masac COMMAND --help explains a command; masac --version prints the version.
 """
 
-COMMANDS = ("train", "evaluate", "plot", "render", "export", "tasks")
+COMMANDS = ("train", "evaluate", "crossplay", "plot", "render", "export", "tasks")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,12 +18,13 @@ Examples:
   masac render runs/mine -o swarm.gif --seed 3   another episode, as a gif
   masac render runs/mine --episodes 5            five episodes, one after another
   masac render runs/mine -o s.gif --width 300    a small file
+  masac render runs/mine task.kwargs.n_agents=5  with another number of agents
 """
 
 
 def render(arguments: Sequence[str]) -> None:
     """Run ``masac render`` with its arguments; exits with 2 for a mistake in them, with 1 if it cannot draw."""
-    options = parser().parse_args(list(arguments))
+    options = parser().parse_intermixed_args(list(arguments))
     with errors_as_lines("masac render", options.run_dir):
         print(_render(options))
 
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run, as masac train wrote it")
+    made.add_argument("overrides", metavar="task.KEY=VALUE", nargs="*", help="show a task that differs from the run's")
     made.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help=".mp4 or .gif (RUN_DIR/episode.mp4; .gif without PyAV)"
     )
@@ -62,7 +64,7 @@ def _render(options: argparse.Namespace) -> str:
     _check(options)
     file = options.output or options.run_dir / ("episode.mp4" if can_write_mp4() else "episode.gif")
     check_video_file(file)
-    saved = saved_policy(options.run_dir, options.checkpoint)
+    saved = saved_policy(options.run_dir, options.checkpoint, options.overrides)
     set_threads(choose_threads(saved.config.training.threads, saved.policy.operations))
     drawn = make_drawn_env(saved.config.task, seed=options.seed)
     torch.manual_seed(options.seed)  # for sampled actions, and groups that act at random

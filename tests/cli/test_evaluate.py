@@ -63,6 +63,16 @@ def test_groups_and_lives_are_told_apart(tmp_path, capsys):
     assert " 4.000 " in lines[6]  # one dies at step 2, two at step 5
 
 
+def test_a_shared_policy_acts_for_more_agents(run_dir, capsys):
+    more = json.loads(printed(capsys, run_dir, "task.kwargs.n_agents=5", "--episodes", 3, "--json", "task.horizon=4"))
+    assert len(more["groups"]["agents"]["agents"]) == 5
+    assert more["episode_length"]["mean"] <= 4
+    assert more["overrides"] == ["task.kwargs.n_agents=5", "task.horizon=4"]
+    assert "vmas/navigation task.kwargs.n_agents=4, masac, " in printed(
+        capsys, run_dir, "task.kwargs.n_agents=4", "--episodes", 1
+    )
+
+
 def test_one_episode_has_no_interval(run_dir, capsys):
     first, head, *rows = printed(capsys, run_dir, "--episodes", 1).splitlines()
     assert "1 episode, no noise" in first
@@ -78,6 +88,10 @@ def test_one_episode_has_no_interval(run_dir, capsys):
         (["nowhere"], "'nowhere' is not a folder"),
         (["RUN", "--episodes", "0"], "--episodes must be at least 1; got 0"),
         (["RUN", "--seed", "-1"], "--seed must be at least 0"),
+        (["RUN", "evaluation.seed=1"], "only the task can be changed here"),
+        (["RUN", "task.horizon=1,2"], "an override must set a key to one value here"),
+        (["RUN", "task.horizont=1"], "task.horizont is not a config key. Did you mean task.horizon"),
+        (["RUN", "task=vmas/balance"], "parameter actor mlp.hidden.0.weight: expected [16, 16], found [18, 16]"),
         (["RUN", "--checkpoint", "nope.pt"], "checkpoint must be last, best or a path; there is no file 'nope.pt'"),
         (["RUN", "--checkpoint", "RUN/metrics.csv"], "must be a policy that masac wrote; it is damaged"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,6 +21,14 @@ from masac.training.policies.direct_actions import direct_actions
 from masac.training.policies.normalization import RunningNormalizer
 
 
+class Opponent(ABC):
+    """Acts for a group in place of an actor of the policy."""
+
+    @abstractmethod
+    def __call__(self, state: TensorDictBase) -> Tensor:
+        """The actions ``[*B, N, ...]`` in a state of batch size ``*B``, with TorchRL's exploration type."""
+
+
 class Policy(TensorDictModuleBase):
     """Writes the actions of all groups into the data.
 
@@ -27,6 +36,7 @@ class Policy(TensorDictModuleBase):
         groups: all groups of the environment.
         actors: by group, from the (normalized) observation to the action; groups without one act uniformly at random.
         normalizers: of observations, by group.
+        opponents: what acts for groups that no actor here acts for, by group.
 
     Attributes:
         random_groups: groups that currently act uniformly at random (among their legal actions), with an actor or not.
@@ -37,11 +47,13 @@ class Policy(TensorDictModuleBase):
         groups: Sequence[GroupSpec],
         actors: Mapping[str, ProbabilisticActor],
         normalizers: Mapping[str, RunningNormalizer],
+        opponents: Mapping[str, Opponent] | None = None,
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
         self.actors = nn.ModuleDict(dict(actors))
         self.normalizers = nn.ModuleDict(dict(normalizers))
+        self.opponents = dict(opponents or {})
         self.random_groups: frozenset[str] = frozenset()
         self._direct = {
             group.name: direct
@@ -61,12 +73,17 @@ class Policy(TensorDictModuleBase):
         """Act on data of batch size ``*B``."""
         seen = self.normalize(tensordict.select(*self.in_keys))
         for group in self.groups:
-            key = (group.name, "action")
-            if group.name in self.random_groups or group.name not in self.actors:
-                tensordict.set(key, random_action(group, seen))
-            else:
-                tensordict.set(key, self._act(group, seen))
+            tensordict.set((group.name, "action"), self._action(group, tensordict, seen))
         return tensordict
+
+    def _action(self, group: GroupSpec, state: TensorDictBase, seen: TensorDictBase) -> Tensor:
+        """The action of a group, given the state as it is and as its networks see it."""
+        if group.name not in self.random_groups:
+            if group.name in self.opponents:
+                return self.opponents[group.name](state)
+            if group.name in self.actors:
+                return self._act(group, seen)
+        return random_action(group, seen)
 
     def _act(self, group: GroupSpec, seen: TensorDictBase) -> Tensor:
         """The action of the group's actor, with the exploration type of TorchRL's context."""
@@ -75,6 +92,12 @@ class Policy(TensorDictModuleBase):
             mask = seen.get((group.name, "action_mask")) if group.has_action_mask else None
             return self._direct[group.name](seen.get(group.observation_key), mask, noisy=how == ExplorationType.RANDOM)
         return self.actors[group.name](seen).get((group.name, "action"))
+
+    def of_group(self, name: str) -> Policy:
+        """The policy of one group alone, with the same networks."""
+        actors, normalizers = ({name: part[name]} if name in part else {} for part in (self.actors, self.normalizers))
+        opponents = {name: self.opponents[name]} if name in self.opponents else {}
+        return Policy([group for group in self.groups if group.name == name], actors, normalizers, opponents)  # pyright: ignore[reportArgumentType]
 
     @property
     def group_names(self) -> frozenset[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from masac.algorithm import make_actor
+from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.errors import ConfigError
 from masac.files.atomic_write import write_atomically
@@ -18,6 +19,7 @@ from masac.groups import GroupSpec, read_groups
 from masac.process.working_directory import look_in_working_directory
 from masac.training.checkpointing.checkpoints import FOLDER, best_of, newest_of
 from masac.training.config import ExperimentConfig, read_config
+from masac.training.policies.misfit import misfit
 from masac.training.policies.normalization import RunningNormalizer
 from masac.training.policies.policy import Policy
 
@@ -66,6 +68,14 @@ def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Poli
     return read_policy(find_policy(run_dir, checkpoint=checkpoint)).policy.requires_grad_(False)
 
 
+def split_run(text: str) -> tuple[Path, str]:
+    """The folder and the checkpoint of ``RUN_DIR[@checkpoint]``; ``"last"`` if it names none."""
+    folder, at, checkpoint = text.rpartition("@")
+    if not at or Path(text).is_dir():
+        return Path(text), "last"
+    return Path(folder), checkpoint
+
+
 def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path:
     """The file of a run's policy; see :func:`load_policy`."""
     run_dir = Path(run_dir)
@@ -91,35 +101,46 @@ def save_policy(path: Path, policy: Policy, config: ExperimentConfig, *, frames:
     """Write a policy, loadable with ``torch.load(weights_only=True)``."""
     tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
     groups = [
-        {"name": group.name, "n_agents": group.n_agents, "learned": group.name in policy.actors}
+        {
+            "name": group.name,
+            "n_agents": group.n_agents,
+            "learned": group.name in policy.actors,
+            "actions": group.actions,
+        }
         for group in policy.groups
     ]
     about = json.dumps({"groups": groups, "config": asdict(config), "frames": frames})
     write_atomically(path, lambda file: torch.save({"policy": tensors, "about": about}, file))
 
 
-def read_policy(path: Path) -> SavedPolicy:
+def read_policy(path: Path, *, task: TaskConfig | None = None) -> SavedPolicy:
     """The policy in a file that :func:`save_policy` wrote.
 
+    Args:
+        path: of the file.
+        task: that it acts in, if not the one it was trained in: its groups must have the same observations and actions,
+            and as many agents if the weights or the observations depend on them.
+
     Raises:
-        ConfigError: if the file is damaged or not a policy, or does not fit the installed environment.
+        ConfigError: if the file is damaged or not a policy, or does not fit the environment.
     """
-    tensors, about = _read(path)
+    tensors, about = read_saved(path)
     config = _config_of(about, path)
+    config = config if task is None else replace(config, task=task)
     env = make_env(config.task, num_envs=1, seed=0)
     try:
         groups = read_groups(env)
     finally:
         env.close(raise_if_closed=False)
-    learned = [group for group, saved in zip(groups, about["groups"], strict=False) if saved["learned"]]
-    policy = make_policy(groups, learned, config)
-    try:
-        policy.load_state_dict(dict(tensors))
-    except RuntimeError as error:
+    learned = {saved["name"]: saved for saved in about["groups"] if saved["learned"]}
+    policy = make_policy(groups, [group for group in groups if group.name in learned], config)
+    wrong = misfit(groups, learned, dict(policy.state_dict()), tensors)
+    if wrong is not None:
         raise ConfigError(
-            f"the policy in {str(path)!r} must fit the environment {config.task.suite}/{config.task.name} as it is "
-            f"installed here; {str(error).splitlines()[-1].strip()}"
-        ) from None
+            f"the policy in {str(path)!r} must fit the environment {config.task.suite}/{config.task.name}"
+            f"{' as it is installed here' if task is None else ''}; {wrong}"
+        )
+    policy.load_state_dict(dict(tensors))
     return SavedPolicy(policy=policy.eval(), config=config, frames=int(about["frames"]), file=path)
 
 
@@ -129,7 +150,7 @@ def read_saved_config(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: if the file is damaged, not a policy, or from another version of masac.
     """
-    return _config_of(_read(path)[1], path)
+    return _config_of(read_saved(path)[1], path)
 
 
 def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:
@@ -146,7 +167,12 @@ def _config_of(about: Mapping[str, Any], path: Path) -> ExperimentConfig:
         raise ConfigError(f"the policy {str(path)!r} must be of this version of masac: {error}") from None
 
 
-def _read(path: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
+def read_saved(path: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
+    """The tensors in a file that :func:`save_policy` wrote, and what it says about them.
+
+    Raises:
+        ConfigError: if the file is damaged or not a policy.
+    """
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
         return saved["policy"], json.loads(saved["about"])
