@@ -121,6 +121,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
                 f"success: {config.task.success_means}. Solved means success in at least "
                 f"{config.evaluation.solved_at:.0%} of evaluation episodes; brackets show the 95% Wilson interval"
             )
+        for line in trainer.start_lines:
+            say(line)
         if trainer.parts.compile_message:
             say(trainer.parts.compile_message)
         if trainer.resumed_from is not None:

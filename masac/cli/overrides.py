@@ -23,11 +23,12 @@ OPEN = ("task.kwargs",)
 
 TEXTS = {
     *("run_dir", "hydra.run.dir", "hydra.sweep.dir", "task.scenario", "task.factory", "collector.address"),
+    "training.init_from",
     *("logging.project", "logging.mlflow_uri"),
 }
 """Keys whose values are names with any characters: Hydra needs quotes around many of them."""
 
-LISTS = {"training.learning_groups"}
+LISTS = {"training.learning_groups", "training.init_groups", "training.init_parts"}
 """Keys whose values are lists, besides those whose defaults are."""
 
 MEANINGS = {
@@ -44,6 +45,7 @@ MEANINGS = {
     "training.checkpoint_every": "save_freq checkpoint_freq checkpoint_interval save_every",
     "training.max_grad_norm": "grad_clip clip_grad_norm gradient_clip",
     "training.compile": "jit torch_compile",
+    "training.init_from": "load_from pretrained checkpoint restore_from load_path policy",
     "evaluation.every_frames": "eval_freq eval_interval eval_every evaluation_interval eval_frequency",
     "evaluation.episodes": "n_eval_episodes eval_episodes num_eval_episodes evaluation_episodes",
     "task.num_envs": "n_envs envs nenvs num_environments n_environments",

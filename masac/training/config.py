@@ -19,6 +19,9 @@ from masac.settings import MAY_CHANGE, check_settings, setting
 from masac.training.collectors.config import CollectorConfig
 from masac.training.logging.loggers import LOGGERS
 
+INIT_PARTS = ("actor", "critic", "normalizer", "optimizer", "buffer")
+"""What a run may start with from another one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -45,6 +48,11 @@ class TrainingConfig:
             agents.
         check_observations: end the run with an error if an observation of a living agent is not finite.
         learning_groups: the groups that learn, null for all; the others act uniformly at random.
+        init_from: start with the policy of another run: RUN_DIR, or RUN_DIR@CHECKPOINT (best, last or a name). Its
+            actors then act in the warm-up.
+        init_groups: the groups that start from there, null for all that learn.
+        init_parts: what of it is loaded, a list of actor, critic (with its target, temperature and reward scale),
+            normalizer, optimizer and buffer; null for actor, normalizer and, where it fits, critic.
         checkpoint_every: how often to write a checkpoint, in frames (20000) or minutes (10min), null for the end only.
             The best evaluation so far also writes one.
         on_nonfinite: an update with a loss or gradient that is not finite is never applied; stop ends the run, skip
@@ -76,6 +84,9 @@ class TrainingConfig:
     normalize_observations: bool = False
     check_observations: bool = setting(True, may_change=True)
     learning_groups: tuple[str, ...] | None = None
+    init_from: str | None = None
+    init_groups: tuple[str, ...] | None = None
+    init_parts: tuple[str, ...] | None = None
     checkpoint_every: str | None = setting("10min", unit="frames or minutes", may_change=True)
     on_nonfinite: str = setting("stop", choices=("stop", "skip"), may_change=True)
     nonfinite_limit: int = setting(100, low=0, unit="updates", may_change=True)
@@ -86,10 +97,17 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "compile", self.compile.lower())  # YAML's true comes as "True"
-        groups = self.learning_groups if self.learning_groups is None else tuple(self.learning_groups)
-        object.__setattr__(self, "learning_groups", groups)
+        for name in ("learning_groups", "init_groups", "init_parts"):
+            values = getattr(self, name)
+            object.__setattr__(self, name, None if values is None else tuple(values))
         check_settings(self, "training")
-        check("training.learning_groups", groups, groups != (), "name a group, or be null")
+        for name in ("learning_groups", "init_groups"):
+            check(f"training.{name}", getattr(self, name), getattr(self, name) != (), "name a group, or be null")
+        known = set(self.init_parts or ()) <= set(INIT_PARTS) and self.init_parts != ()
+        check("training.init_parts", self.init_parts, known, f"be some of {', '.join(INIT_PARTS)}, or null")
+        for name in ("init_groups", "init_parts"):
+            value, holds = getattr(self, name), getattr(self, name) is None or self.init_from is not None
+            check(f"training.{name}", value, holds, "be null without training.init_from")
         holds_batch = self.buffer_size >= self.batch_size
         rule = f"be at least training.batch_size={self.batch_size}"
         check("training.buffer_size", self.buffer_size, holds_batch, rule)
@@ -106,6 +124,10 @@ class TrainingConfig:
             return 1.0
         fallen = max(done - (1 - self.lr_decay_fraction), 0) / self.lr_decay_fraction
         return 1 - (1 - self.final_lr_factor) * fallen
+
+    def loads(self, part: str) -> bool:
+        """Whether ``init_from`` is set and loads a part, ``actor`` and so on."""
+        return self.init_from is not None and part in (self.init_parts or ("actor", "critic", "normalizer"))
 
     @property
     def checkpoint_frames(self) -> float:

@@ -11,6 +11,7 @@ from tensordict import TensorDictBase
 from masac.errors import ConfigError, RunFailedError
 from masac.process.stop_signals import StopRequest, stop_on_signals
 from masac.training.build import build
+from masac.training.checkpointing.start_from import loaded_actors, start_from
 from masac.training.config import ExperimentConfig
 from masac.training.distributed.iteration_report import Report, sync_report
 from masac.training.distributed.ranks import OtherRankFailedError, RankLostError, current_rank
@@ -33,6 +34,7 @@ class Trainer:
 
     Attributes:
         resumed_from: the checkpoint that the run was resumed from; None without one.
+        start_lines: what a new run starts with (``training.init_from``), in words.
         stopped_by: the number of the signal that ended the run; None without one.
     """
 
@@ -53,6 +55,11 @@ class Trainer:
         self.threads, self.total_frames = parts.threads, parts.schedule.total_frames
 
         self.resumed_from = self.checkpointer.resume() if resumes else None
+        starts = config.training.init_from is not None and self.resumed_from is None
+        self.start_lines = (
+            start_from(config, self.state, self.learning, example=self.env.fake_tensordict()) if starts else []
+        )
+        self.loaded_actors = loaded_actors(config, self.learning)
         self.state.broadcast_initial_state()
         self.files.write_config(config)
 
@@ -179,9 +186,9 @@ class Trainer:
         self.policy.observe(collected, self.rank)
 
     def _warm_up(self) -> None:
-        """Let all groups act at random until the warm-up is over."""
+        """Let all groups but those that started from another run act at random until the warm-up is over."""
         at_random = self.schedule.acts_at_random(self.frames)
-        self.policy.random_groups = self.policy.group_names if at_random else frozenset()
+        self.policy.random_groups = self.policy.group_names - self.loaded_actors if at_random else frozenset()
 
     def _evaluation_due(self) -> bool:
         return self.rank.is_main and self.schedule.evaluation_due(self.frames)

@@ -28,7 +28,7 @@ def tiny(**kwargs):
     task = {"scenario": "navigation", "kwargs": {"n_agents": 3}, "num_envs": 8, "horizon": 10, "success": "terminated"}
     return ExperimentConfig(
         task=TaskConfig(**{**task, **kwargs.pop("task", {})}),
-        model=ModelConfig(hidden=(16,)),
+        model=ModelConfig(**{"hidden": (16,), **kwargs.pop("model", {})}),
         training=TrainingConfig(**training),
         evaluation=EvaluationConfig(every_frames=100, episodes=4),
         logging=LoggingConfig(progress="off", loggers=kwargs.pop("loggers", ())),

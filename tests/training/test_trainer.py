@@ -206,7 +206,7 @@ def test_an_interrupt_ends_the_run_with_everything_written(tmp_path):
 
 def test_rewards_are_scaled_in_losses_not_in_reports(tmp_path):
     trainer = Trainer(tiny(training={"reward_scale": 10.0}), tmp_path, console=QUIET)
-    batch = trainer.replay._transitions(trainer.collector.env.rollout(2).reshape(-1))
+    batch = trainer.replay.transitions(trainer.collector.env.rollout(2).reshape(-1))
     before = batch["next", "agents", "reward"].clone()
     torch.testing.assert_close(trainer.batches.prepare(batch)["next", "agents", "reward"], 10 * before)
 

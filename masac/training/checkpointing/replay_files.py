@@ -7,13 +7,14 @@ disk holds the buffer once, plus the rows that only older checkpoints need.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 
 from masac.files.atomic_write import write_atomically
 from masac.files.integrity import DamagedError, check_digest, digest_of, read_tensors
@@ -77,6 +78,34 @@ class ReplayFiles:
                 raise DamagedError(f"the segments in {str(self.folder)!r} must hold the rows {oldest} to {rows}")
             replay.restore((self._read(segment, oldest, replay) for segment in own), written=rows)
         self.segments = list(segments)
+
+    def load_newest(
+        self, segments: Sequence[Segment], replays: Sequence[AnyReplay], *, like: Mapping[str, Tensor]
+    ) -> None:
+        """Fill the buffers of another run with as many of the newest rows as they hold.
+
+        Args:
+            segments: of all buffers.
+            replays: the buffers, as many as were saved.
+            like: rows of the other run, by name.
+
+        Raises:
+            DamagedError: if a segment is missing or damaged.
+            ValueError: if its rows differ from those of the other run.
+        """
+        for shard, replay in enumerate(replays):
+            own = [segment for segment in segments if segment.shard == shard]
+            if not own:
+                continue
+            check_digest(self.folder / own[-1].file, own[-1].digest)
+            there = read_tensors(self.folder / own[-1].file)
+            for name in {**like, **there}:
+                shapes = [None if name not in rows else list(rows[name].shape[1:]) for rows in (like, there)]
+                if shapes[0] != shapes[1]:
+                    raise ValueError(f"entry {name} of a row: expected {shapes[0]}, found {shapes[1]}")
+            oldest = max(own[-1].end - replay.size, own[0].first)
+            parts = (self._read(segment, oldest, replay) for segment in own if segment.end > oldest)
+            replay.restore(parts, written=own[-1].end - oldest)
 
     def delete_all_but(self, kept: Iterable[Segment]) -> None:
         """Delete the files of all other segments, and files that were not written to their end."""

@@ -31,12 +31,23 @@ def misfit(
         before, here = about.get("actions"), known[name].actions
         if before not in (None, here):
             return f"group {name!r} has {here} actions, the policy {before} ones"
+    wrong = shape_misfit(expected, found)
+    if wrong is None:
+        return None
+    name, what = wrong
+    group = known[name.split(".", 2)[1]]
+    return (
+        f"{_place(name)}: {what} (here group {group.name!r} has {group.n_agents} agents, with "
+        f"{group.observation_dim} observation features each)"
+    )
+
+
+def shape_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The name of the first tensor that is missing or has another shape, and both shapes in words; None without one."""
     for name, tensor in expected.items():
-        shape = list(tensor.shape)
-        if name not in found:
-            return f"{_place(name)}: expected {shape}, found nothing. The run has another model, normalization or group"
-        if found[name].shape != tensor.shape:
-            return f"{_place(name)}: expected {shape}, found {list(found[name].shape)}{_reason(name, known)}"
+        here = list(found[name].shape) if name in found else "nothing"
+        if here != list(tensor.shape):
+            return name, f"expected {list(tensor.shape)}, found {here}"
     return None
 
 
@@ -45,10 +56,3 @@ def _place(name: str) -> str:
     kind, group, rest = name.split(".", 2)
     parameter = rest.removeprefix("module.0.module.")
     return f"group {group!r}, parameter {kind.removesuffix('s')} {parameter}"
-
-
-def _reason(name: str, groups: Mapping[str, GroupSpec]) -> str:
-    group = groups.get(name.split(".", 2)[1])
-    if group is None:
-        return ""
-    return f" (here it has n_agents={group.n_agents}, observation features={group.observation_dim})"

@@ -44,7 +44,7 @@ class Replay:
             rows = rows[torch.stack(living).any(0)]
         rows = rows[-self.size :]
         if len(rows):  # not numel(), which is 1 for no rows
-            self.buffer.extend(self._transitions(rows))
+            self.buffer.extend(self.transitions(rows))
             self.written += len(rows)
 
     def sample(self, batches: int = 1) -> TensorDictBase:
@@ -90,7 +90,7 @@ class Replay:
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
         """The size of a row, given an example of collected data with any batch size."""
-        return size_of(self._transitions(example.reshape(-1)[:1]))
+        return size_of(self.transitions(example.reshape(-1)[:1]))
 
     def _empty(self, batch: Sequence[int]) -> TensorDict:
         out = TensorDict({"next": TensorDict({}, batch)}, batch)
@@ -99,7 +99,7 @@ class Replay:
             out.set(("next", group.name), TensorDict({}, [*batch, group.n_agents]))
         return out
 
-    def _transitions(self, rows: TensorDictBase) -> TensorDict:
+    def transitions(self, rows: TensorDictBase) -> TensorDict:
         """Observations, actions and masks, and the next rewards, terminated flags and observations; nothing else."""
         out = self._empty(rows.batch_size)
         for group in self.groups:

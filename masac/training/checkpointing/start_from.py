@@ -1,0 +1,240 @@
+"""Starting a run with the policy of another one (``training.init_from``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from masac.compat import load_state_tensors, state_tensors
+from masac.errors import ConfigError
+from masac.files.integrity import DamagedError
+from masac.groups import GroupSpec
+from masac.training.checkpointing.checkpoints import Checkpoint, read_checkpoint
+from masac.training.checkpointing.replay_files import ReplayFiles
+from masac.training.checkpointing.run_state import RunState
+from masac.training.config import ExperimentConfig
+from masac.training.policies.misfit import misfit, shape_misfit
+from masac.training.policies.saved_policy import find_policy, read_saved, read_saved_config, split_run
+from masac.training.replay.sharded import AnyReplay, all_replays, as_tensors
+
+CRITIC = ("qvalue_network_params.", "target_qvalue_network_params.", "log_alpha")
+"""The starts of the names, in a loss, of what belongs to the critic of a group."""
+
+
+def loaded_actors(config: ExperimentConfig, learning: Sequence[GroupSpec]) -> frozenset[str]:
+    """The groups whose actors start from another run, and so act in the warm-up."""
+    if not config.training.loads("actor"):
+        return frozenset()
+    return frozenset(config.training.init_groups or (group.name for group in learning))
+
+
+def start_from(
+    config: ExperimentConfig, state: RunState, learning: Sequence[GroupSpec], *, example: TensorDictBase
+) -> list[str]:
+    """Load parts of another run on rank 0, and the replay buffer on all ranks; returns lines that say what was loaded.
+
+    Args:
+        config: of the new run; ``training.init_from`` is set.
+        state: of the new run, changed in place.
+        learning: its groups that learn.
+        example: a row of its environment, any batch size.
+
+    Raises:
+        ConfigError: if there is no such run, or it does not fit.
+    """
+    source = Source(config, learning) if state.rank.is_main else None
+    lines = source.load(state) if source is not None else []
+    if config.training.loads("buffer"):
+        with all_replays(state.replay, state.rank) as replays:
+            if source is not None:
+                rows = source.load_buffer(replays, state.replay.transitions(example.reshape(-1)[:1]))
+                lines[0] += f", {rows:,} rows of its buffer"
+    return lines
+
+
+class Source:
+    """The run that another one starts from.
+
+    Args:
+        config: of the new run.
+        learning: its groups that learn.
+    """
+
+    def __init__(self, config: ExperimentConfig, learning: Sequence[GroupSpec]) -> None:
+        self.config, self.learning = config, learning
+        name = str(config.training.init_from)
+        folder, checkpoint = split_run(name)
+        self.file = find_policy(folder, checkpoint=checkpoint)
+        self.tensors, self.about = read_saved(self.file)
+        self.trained = read_saved_config(self.file)
+        self.groups = self._groups(name)
+        self.checkpoint = self._checkpoint()
+        self.state = {} if self.checkpoint is None else self._read(self.checkpoint)
+
+    def load(self, state: RunState) -> list[str]:
+        """Load all parts but the buffer; returns lines that say what was loaded."""
+        training, parts, lines = self.config.training, [], []
+        if training.loads("actor"):
+            self._load_actor(state)
+            parts.append("actor")
+        if training.loads("critic"):
+            wrong = self._load_critic(state)
+            if wrong is None:
+                parts.append("critic")
+            elif training.init_parts is not None:
+                raise ConfigError(
+                    f"the critic of {self.file.parent} must fit this run; {wrong}. Leave critic out of "
+                    "training.init_parts"
+                )
+            else:
+                lines.append(f"the critics start new, those of {self.file.parent} do not fit: {wrong}")
+        if training.loads("normalizer") and self._load_normalizers(state):
+            parts.append("normalizer")
+        if training.loads("optimizer"):
+            self._load_optimizer(state)
+            parts.append("optimizer")
+        frames, groups = self.about["frames"], ", ".join(self.groups)
+        return [f"starting from {self.file.parent} ({frames:,} frames), {groups}: {', '.join(parts)}", *lines]
+
+    def load_buffer(self, replays: Sequence[AnyReplay], example: TensorDictBase) -> int:
+        """Fill the replay buffers of all ranks, as many as the other run had; returns the number of rows.
+
+        Args:
+            replays: the buffers.
+            example: rows of this run.
+        """
+        segments = None if self.checkpoint is None else self.checkpoint.segments
+        if self.checkpoint is None or not segments or not self.checkpoint.has_buffers_of(len(replays)):
+            raise ConfigError(
+                f"{self.file.parent} must have the replay buffers of {len(replays)} rank(s) for "
+                "training.init_parts=[buffer]; it has none, or of another number. Leave buffer out"
+            )
+        files = ReplayFiles(self.checkpoint.folder.parent / "buffer")
+        try:
+            files.load_newest(segments, replays, like=as_tensors(example))
+        except (DamagedError, ValueError) as error:
+            raise ConfigError(f"the replay buffer of {self.file.parent} must fit this run; {error}") from None
+        return sum(len(replay) for replay in replays)
+
+    def _load_actor(self, state: RunState) -> None:
+        self._check_model()
+        self._load_policy(state, "actors")
+
+    def _load_normalizers(self, state: RunState) -> bool:
+        """Load the statistics of observations; returns whether there are any."""
+        here, there = (one.training.normalize_observations for one in (self.config, self.trained))
+        if here != there:
+            raise ConfigError(
+                f"training.normalize_observations must be as in the run {self.file.parent}; got {here}, there it is "
+                f"{there}. Change it with training.normalize_observations={str(there).lower()}"
+            )
+        self._load_policy(state, "normalizers")
+        return here
+
+    def _load_policy(self, state: RunState, kind: str) -> None:
+        own = dict(state.policy.state_dict())
+        expected = {name: value for name, value in own.items() if name.startswith(self._starts(kind))}
+        saved = {group["name"]: group for group in self.about["groups"] if group["name"] in self.groups}
+        wrong = misfit(self.learning, saved, expected, self.tensors)
+        if wrong is not None:
+            raise ConfigError(f"the policy of {self.file.parent} must fit this run; {wrong}")
+        state.policy.load_state_dict({**own, **{name: self.tensors[name] for name in expected}})
+
+    def _load_critic(self, state: RunState) -> str | None:
+        """Load critics, targets, temperatures and reward scales, or return what stands in the way."""
+        if not self.state:
+            return "it has no checkpoint, only a policy"
+        here, there = self.config.algorithm, self.trained.algorithm
+        for name in ("critic", "critic_sees"):
+            if getattr(here, name) != getattr(there, name):
+                return f"algorithm.{name} is {getattr(here, name)}, there it was {getattr(there, name)}"
+        own, scales = state_tensors(state.learner.loss), state.rewards.state()
+        expected = {
+            name: value
+            for name, value in own.items()
+            if name.startswith(tuple(f"{start}{part}" for start in self._starts("losses") for part in CRITIC))
+            and not (here.fixed_alpha and name.endswith("log_alpha"))
+        }
+        found = {name.removeprefix("learner/loss/"): value for name, value in self.state.items()}
+        wrong = shape_misfit(expected, found)
+        if wrong is not None:
+            _, group, parameter = wrong[0].split(".", 2)
+            return f"group {group!r}, parameter {parameter}: {wrong[1]}"
+        load_state_tensors(state.learner.loss, {**own, **{name: found[name] for name in expected}})
+        of_rewards = {name.removeprefix("rewards/"): value for name, value in self.state.items()}
+        starts = self._starts("spreads")
+        state.rewards.set_state(
+            {name: of_rewards.get(name, value) if name.startswith(starts) else value for name, value in scales.items()}
+        )
+        return None
+
+    def _load_optimizer(self, state: RunState) -> None:
+        loaded = [part for part in ("actor", "critic") if self.config.training.loads(part)]
+        if len(loaded) < 2 or len(self.groups) < len(self.learning):
+            raise ConfigError(
+                "training.init_parts must have actor and critic of all groups with the optimizer, whose moments are "
+                f"theirs; got {', '.join(self.config.training.init_parts or ())}. Leave optimizer out"
+            )
+        parameters = [one for group in state.learner.optimizer.param_groups for one in group["params"]]
+        start = "learner/optimizer/"
+        memory = {name.removeprefix("learner/"): one for name, one in self.state.items() if name.startswith(start)}
+        moments = {name.split("/")[1]: one for name, one in memory.items() if name.endswith("/exp_avg")}
+        wrong = shape_misfit({str(index): one for index, one in enumerate(parameters)}, moments)
+        if wrong is not None:
+            raise ConfigError(
+                f"the optimizer of {self.file.parent} must fit this run; parameter {wrong[0]}: {wrong[1]}. Leave "
+                "optimizer out of training.init_parts"
+            )
+        state.learner.set_state({**state.learner.state(), **memory})
+
+    def _check_model(self) -> None:
+        """Raise ConfigError if networks of the same shapes would compute something else."""
+        settings = [(f"model.{one.name}", one.name, "model") for one in fields(self.config.model)]
+        for key, name, section in (*settings, ("algorithm.share_actor", "share_actor", "algorithm")):
+            here, there = (getattr(getattr(one, section), name) for one in (self.config, self.trained))
+            if here != there:
+                raise ConfigError(
+                    f"{key} must be as in the run {self.file.parent} that this one starts from; got {here}, there it "
+                    f"is {there}. Change it with {key}=..."
+                )
+
+    def _starts(self, kind: str) -> tuple[str, ...]:
+        """The starts of the names of tensors of the loaded groups."""
+        return tuple(f"{kind}.{group}." for group in self.groups)
+
+    def _groups(self, name: str) -> list[str]:
+        """The groups that start from the run."""
+        learned = [group["name"] for group in self.about["groups"] if group["learned"]]
+        known = [group.name for group in self.learning]
+        wanted = self.config.training.init_groups or known
+        for group in wanted:
+            if group not in known:
+                raise ConfigError(
+                    f"training.init_groups must name groups that learn; got {group!r}. There are: {', '.join(known)}."
+                )
+            if group not in learned:
+                raise ConfigError(
+                    f"training.init_from must be a run that trained the group {group!r}; {name} trained "
+                    f"{', '.join(learned)}. Name groups with training.init_groups=[...]"
+                )
+        return list(wanted)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        folder = self.file.parent
+        try:
+            return read_checkpoint(folder) if (folder / "checkpoint.json").exists() else None
+        except DamagedError as error:
+            raise ConfigError(
+                f"training.init_from must be a complete checkpoint; {folder} is damaged: {error}"
+            ) from None
+
+    def _read(self, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+        try:
+            return checkpoint.tensors()
+        except DamagedError as error:
+            raise ConfigError(
+                f"training.init_from must be a complete checkpoint; {checkpoint.folder} is damaged: {error}"
+            ) from None
