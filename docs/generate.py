@@ -24,7 +24,7 @@ from masac.cli.train_help import RUN_DIR, as_yaml, train_help
 from masac.docstrings import argument_texts
 from masac.envs.suites import SUITES
 from masac.settings import Setting, settings_of
-from masac.training.config import ExperimentConfig
+from masac.training.config import config_without_presets
 
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"^<!-- (generated|file): (\S+) -->$", re.MULTILINE)
@@ -42,7 +42,7 @@ def file_text(name: str) -> str:
 
 def config_keys() -> str:
     """One table per section of the config: every key with its default, unit and meaning."""
-    default_run, bare = composed_experiment([f"run_dir={RUN_DIR}"]), ExperimentConfig()
+    default_run, bare = composed_experiment([f"run_dir={RUN_DIR}"]), config_without_presets()
     return "\n".join(_section(default_run, bare, settings_of(bare), ""))
 
 

@@ -25,10 +25,7 @@ from vmas.simulator.core import Agent, Landmark, Sphere, World
 from vmas.simulator.scenario import BaseScenario
 from vmas.simulator.utils import Color, ScenarioUtils
 
-from masac.algorithm import AlgorithmConfig
-from masac.envs.config import TaskConfig
-from masac.training.config import EvaluationConfig, ExperimentConfig, TrainingConfig
-from masac.training.trainer import Trainer
+from masac import AlgorithmConfig, EvaluationConfig, ExperimentConfig, TaskConfig, Trainer, TrainingConfig
 
 
 class Scenario(BaseScenario):

@@ -9,6 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from masac.algorithm import AlgorithmConfig
+    from masac.cli.composing import load_config
+    from masac.envs.config import TaskConfig
+    from masac.errors import ConfigError, RunFailedError
     from masac.losses.discrete_sac import GroupDiscreteSACLoss
     from masac.losses.multi_group import MultiGroupLoss
     from masac.losses.options import GroupLossOptions
@@ -18,22 +22,45 @@ if TYPE_CHECKING:
     from masac.networks.critics import make_critic
     from masac.networks.other_group import OtherGroup
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
+    from masac.training.collectors.config import CollectorConfig
+    from masac.training.config import (
+        CheckpointConfig,
+        EvaluationConfig,
+        ExperimentConfig,
+        LoggingConfig,
+        TrainingConfig,
+    )
     from masac.training.policies.saved_env import load_env
     from masac.training.policies.saved_policy import load_policy
+    from masac.training.result import RunResult
+    from masac.training.trainer import Trainer
     from masac.training.update import UpdateStep
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlgorithmConfig",
+    "CheckpointConfig",
+    "CollectorConfig",
+    "ConfigError",
+    "EvaluationConfig",
+    "ExperimentConfig",
     "GroupDiscreteSACLoss",
     "GroupLossOptions",
     "GroupSACLoss",
+    "LoggingConfig",
     "ModelConfig",
     "MultiGroupLoss",
     "OtherGroup",
+    "RunFailedError",
+    "RunResult",
+    "TaskConfig",
+    "Trainer",
+    "TrainingConfig",
     "UpdateStep",
     "align_signal",
     "expand_to_agents",
+    "load_config",
     "load_env",
     "load_policy",
     "make_categorical_actor",
@@ -43,15 +70,28 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AlgorithmConfig": "masac.algorithm",
+    "CheckpointConfig": "masac.training.config",
+    "CollectorConfig": "masac.training.collectors.config",
+    "ConfigError": "masac.errors",
+    "EvaluationConfig": "masac.training.config",
+    "ExperimentConfig": "masac.training.config",
     "GroupDiscreteSACLoss": "masac.losses.discrete_sac",
     "GroupLossOptions": "masac.losses.options",
     "GroupSACLoss": "masac.losses.sac",
+    "LoggingConfig": "masac.training.config",
     "ModelConfig": "masac.networks.config",
     "MultiGroupLoss": "masac.losses.multi_group",
     "OtherGroup": "masac.networks.other_group",
+    "RunFailedError": "masac.errors",
+    "RunResult": "masac.training.result",
+    "TaskConfig": "masac.envs.config",
+    "Trainer": "masac.training.trainer",
+    "TrainingConfig": "masac.training.config",
     "UpdateStep": "masac.training.update",
     "align_signal": "masac.signals",
     "expand_to_agents": "masac.signals",
+    "load_config": "masac.cli.composing",
     "load_env": "masac.training.policies.saved_env",
     "load_policy": "masac.training.policies.saved_policy",
     "make_categorical_actor": "masac.networks.actors",

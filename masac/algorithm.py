@@ -49,8 +49,8 @@ class AlgorithmConfig:
         skip_done_states: fill, drop or off: what the networks see at next states of agents that ended.
     """
 
-    name: str = "masac"
-    critic: str = setting("centralized", choices=CRITICS)
+    name: str = "isac"
+    critic: str = setting("independent", choices=CRITICS)
     critic_sees: str = setting("group", choices=choices(CriticSees))
     share_actor: bool = True
     share_critic: bool = True

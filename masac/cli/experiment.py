@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -84,10 +81,6 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
 
 
 def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
-    logging.getLogger("torchrl").setLevel(logging.WARNING)
-    for dtype in (np.float32, np.float64):
-        np.finfo(dtype)  # NumPy 1 and 2.2 compute the smallest number at the first call, and warn if it is flushed to 0
-    torch.set_flush_denormal(True)  # gradients and Adam's moments have many numbers below 1e-38, slow on CPUs
     assert config.run_dir is not None
     quiet = not current_rank().is_main
     console, shown_dir = Console(markup=False, highlight=False, quiet=quiet), _shown(config.run_dir)
@@ -97,7 +90,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
 
     with (
         failures_explained(Path(shown_dir)),
-        Trainer(config, Path(config.run_dir), console=console, resumes=resumes) as trainer,
+        Trainer(config, console=console, resumes=resumes) as trainer,
     ):
         agents = ", ".join(
             f"{group.n_agents} {group.name}{'' if group in trainer.learning else ' (random)'}"
@@ -141,7 +134,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             )
         elif trainer.schedule.updates_due(trainer.total_frames, trainer.state.updates_taken) <= 0:
             say(_no_update(trainer))
-        summary = trainer.run()
+        summary = trainer.run().summary
     if summary:
         print_summary(summary, shown_dir, console, draws=not quiet and can_draw(config.task))
         if trainer.learner.updates < FEW_UPDATES and not summary["interrupted"]:

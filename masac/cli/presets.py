@@ -32,10 +32,10 @@ def presets(suite: str) -> list[str]:
 
 def register_presets() -> None:
     """Register the defaults of the dataclasses and every installed environment, by each of its names, with Hydra."""
-    from masac.training.config import ExperimentConfig
+    from masac.training.config import config_without_presets
 
     store = ConfigStore.instance()
-    defaults: dict[str, Any] = asdict(ExperimentConfig())
+    defaults: dict[str, Any] = asdict(config_without_presets())
     store.store(name="experiment_schema", node=defaults)
     for suite in SUITES:
         tuned, nodes = presets(suite), suite_named(suite).environments()

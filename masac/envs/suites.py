@@ -28,6 +28,9 @@ class Suite(ABC):
     def check(self, task: Any) -> None:
         """Raise :class:`~masac.errors.ConfigError` for a key that does not fit the suite."""
 
+    def check_named(self, task: Any) -> None:  # noqa: B027  most tasks always name one
+        """Raise :class:`~masac.errors.ConfigError` if the task names no environment yet."""
+
     @abstractmethod
     def make(self, task: Any, *, num_envs: int, seed: int, device: str, one_episode: bool, warns: bool) -> Any:
         """Make vectorised environments; arguments as of :func:`~masac.envs.registry.make_env`."""

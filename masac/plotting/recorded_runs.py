@@ -150,7 +150,7 @@ def read_run(path: Path) -> RecordedRun:
         ConfigError: if a file is not as ``masac train`` writes it.
     """
     config = _read_config(path / "config.yaml")
-    table = _read_table(path / "metrics.csv")
+    table = read_table(path / "metrics.csv")
     groups = tuple(name.removesuffix(f"/{EVALUATION}") for name in table if name.endswith(f"/{EVALUATION}"))
     try:
         task, algorithm, seed = config["task"], str(config["algorithm"]["name"]), int(config["seed"])
@@ -187,7 +187,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _read_table(path: Path) -> dict[str, Floats]:
+def read_table(path: Path) -> dict[str, Floats]:
+    """The columns of a ``metrics.csv`` by name, NaN where a cell is empty.
+
+    Raises:
+        ConfigError: if the file is not as ``masac train`` writes it.
+    """
     try:
         lines = path.read_text().splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from copy import deepcopy
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any, cast, get_type_hints
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -213,9 +217,14 @@ class LoggingConfig:
         check_settings(self, "logging")
 
 
+def _of_default_run(section: str) -> Any:
+    """A section of the config of the default run."""
+    return deepcopy(getattr(_default_run(), section))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """A run.
+    """A run. Sections that are not given are those of the run that ``masac train`` starts.
 
     Args:
         task: the environment.
@@ -230,14 +239,14 @@ class ExperimentConfig:
         run_dir: the folder of the run's files; null for a new one under runs/.
     """
 
-    task: TaskConfig = field(default_factory=TaskConfig)
-    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    collector: CollectorConfig = field(default_factory=CollectorConfig, metadata=MAY_CHANGE)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig, metadata=MAY_CHANGE)
+    task: TaskConfig = field(default_factory=partial(_of_default_run, "task"))
+    algorithm: AlgorithmConfig = field(default_factory=partial(_of_default_run, "algorithm"))
+    model: ModelConfig = field(default_factory=partial(_of_default_run, "model"))
+    training: TrainingConfig = field(default_factory=partial(_of_default_run, "training"))
+    collector: CollectorConfig = field(default_factory=partial(_of_default_run, "collector"), metadata=MAY_CHANGE)
+    evaluation: EvaluationConfig = field(default_factory=partial(_of_default_run, "evaluation"))
+    checkpoint: CheckpointConfig = field(default_factory=partial(_of_default_run, "checkpoint"))
+    logging: LoggingConfig = field(default_factory=partial(_of_default_run, "logging"), metadata=MAY_CHANGE)
     seed: int = 0
     run_dir: str | None = setting(None, may_change=True)
 
@@ -245,6 +254,33 @@ class ExperimentConfig:
         check("seed", self.seed, 0 <= self.seed < 2**31, "be at least 0 and below 2**31")
         workers, num_envs = self.collector.num_workers, self.task.num_envs
         check("collector.num_workers", workers, num_envs % workers == 0, f"divide task.num_envs={num_envs}")
+
+    def new_run_dir(self) -> str:
+        """A folder as ``masac train`` names it: by task, algorithm, seed and time."""
+        name = f"{self.algorithm.name}-seed{self.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return f"runs/{self.task.name}/{name}"
+
+
+def config_without_presets() -> ExperimentConfig:
+    """The default of every key of every section, to which presets are applied."""
+    kinds = get_type_hints(ExperimentConfig)
+    return ExperimentConfig(**{name: kind() for name, kind in kinds.items() if is_dataclass(kind)})
+
+
+@cache
+def _default_run() -> ExperimentConfig:
+    """What ``masac train`` runs: the presets that ``defaults`` in ``conf/config.yaml`` names, in their order."""
+
+    def preset(name: str) -> DictConfig:
+        return OmegaConf.create((files("masac.conf") / f"{name}.yaml").read_text())
+
+    named = [one for one in preset("config")["defaults"] if isinstance(one, DictConfig)]
+    chosen = {str(group): name for one in named for group, name in one.items() if not str(group).startswith("override")}
+    parts = [
+        preset(f"{group}/{name}") if group == "task" else {group: preset(f"{group}/{name}")}
+        for group, name in chosen.items()
+    ]
+    return read_config(cast(DictConfig, OmegaConf.merge(*parts)))
 
 
 def read_config(composed: DictConfig | Mapping[str, Any]) -> ExperimentConfig:
@@ -264,7 +300,7 @@ def typed(composed: DictConfig | Mapping[str, Any]) -> DictConfig:
     Raises:
         ConfigError: for a value of the wrong type.
     """
-    schema = OmegaConf.structured(ExperimentConfig)
+    schema = OmegaConf.structured(config_without_presets())
     _unfreeze(schema)
     try:
         merged = OmegaConf.merge(schema, composed)

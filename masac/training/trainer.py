@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from tensordict import TensorDictBase
 
+from masac.envs.suites import suite_named
 from masac.errors import ConfigError, RunFailedError
+from masac.process.preparation import prepare_process
 from masac.process.stop_signals import StopRequest, stop_on_signals
 from masac.training.build import build
 from masac.training.checkpointing.start_from import loaded_actors, start_from
@@ -21,16 +26,30 @@ from masac.training.evaluator import Evaluation
 from masac.training.logging.metrics import Row, evaluation_numbers
 from masac.training.logging.summary import summarize
 from masac.training.logging.timers import Timers
+from masac.training.own_parts import with_own_parts
+from masac.training.result import RunResult
 
 
 class Trainer:
-    """Trains the groups of agents of vectorised environments; a context manager that closes the environments.
+    """Trains the groups of agents of vectorised environments: ``result = Trainer(config).run()``.
+
+    As a context manager it closes the environments at the end of the block; otherwise ``run`` closes them.
 
     Args:
-        config: of the run.
-        run_dir: the folder of the run's files; it must not hold a run yet, unless that one is resumed.
+        config: of the run; ``Trainer(ExperimentConfig())`` runs what ``masac train`` does.
+        run_dir: the folder of the run's files; it must not hold a run yet, unless that one is resumed. None for that of
+            the config, or else a new one below ``runs/``, named by task, algorithm, seed and time.
+        env: a function that makes an environment, in place of the task's: a PettingZoo ``ParallelEnv``, or a TorchRL
+            ``EnvBase`` (of batch size ``[num_envs]`` if the function has a parameter ``num_envs``, otherwise of none).
+            ``task.num_envs`` and ``task.horizon`` of the config apply, and so does ``task.kwargs`` if the config names
+            no other environment (``load_config("pettingzoo/custom")``).
+        actor: a function that makes the actor of a group, in place of ``model.actor``.
+        critic: a function that makes the critic of a group, in place of ``model.critic``.
         console: where to print.
         resumes: resume from the newest complete checkpoint in ``run_dir``; start from the beginning if there is none.
+
+    Functions that can be imported are recorded in the run's config by name; the commands, ``load_policy`` and other
+    processes find only those.
 
     Attributes:
         resumed_from: the checkpoint that the run was resumed from; None without one.
@@ -39,12 +58,23 @@ class Trainer:
     """
 
     def __init__(
-        self, config: ExperimentConfig, run_dir: Path, *, console: Console | None = None, resumes: bool = False
+        self,
+        config: ExperimentConfig,
+        run_dir: str | Path | None = None,
+        *,
+        env: Callable[..., Any] | None = None,
+        console: Console | None = None,
+        resumes: bool = False,
     ) -> None:
-        self.config, self.rank, self.resumes = config, current_rank(), resumes
+        prepare_process()
+        self.rank, self.resumes = current_rank(), resumes
+        folder = self.rank.broadcast(str(run_dir or config.run_dir or config.new_run_dir()))  # its name has the time
+        self.config = config = with_own_parts(replace(config, run_dir=folder), env=env)
+        suite_named(config.task.suite).check_named(config.task)
+        self.run_dir = Path(folder)
         self.console = console or Console(markup=False, quiet=not self.rank.is_main)
         self.parts = parts = build(
-            config, run_dir, self.rank, resumes=resumes, console=self.console, tell=self._tell, warn=self._warn
+            config, self.run_dir, self.rank, resumes=resumes, console=self.console, tell=self._tell, warn=self._warn
         )
         self.env, self.groups, self.learning = parts.env, parts.groups, parts.learning
         self.collector, self.replay, self.batches = parts.collector, parts.replay, parts.batches
@@ -70,6 +100,7 @@ class Trainer:
         self.stop = StopRequest()
         self.stopped_by: int | None = None
         self.timers = Timers()
+        self._entered = False
 
     @property
     def frames(self) -> int:
@@ -82,6 +113,7 @@ class Trainer:
         return [group.name for group in self.learning]
 
     def __enter__(self) -> Trainer:
+        self._entered = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,8 +123,19 @@ class Trainer:
         """Close the environments, and the processes they run in."""
         self.parts.close()
 
-    def run(self) -> dict[str, object]:
-        """Train to the end, or until a signal asks to stop; write the files; return the summary."""
+    def run(self) -> RunResult:
+        """Train to the end, or until a signal (Ctrl-C, a notebook's stop button) asks to stop; write the files.
+
+        Raises:
+            RunFailedError: if the run cannot continue; its checkpoint and its policy are saved.
+        """
+        try:
+            return self._run()
+        finally:
+            if not self._entered:
+                self.close()
+
+    def _run(self) -> RunResult:
         try:
             self._train()
         except (Exception, SystemExit) as error:
@@ -228,10 +271,15 @@ class Trainer:
             if self.config.checkpoint.reset_environments:
                 self.state.begin_episodes(state)
 
-    def _finish(self) -> dict[str, object]:
+    def _finish(self) -> RunResult:
         """Write the policy, the summary and the learning curve."""
-        if not self.rank.is_main or not self.frames:  # stopped before the first rollout: nothing to keep
-            return {}
+        # Stopped before the first rollout, there is nothing to keep.
+        summary = self._write_results() if self.rank.is_main and self.frames else {}
+        policy = deepcopy(self.policy).to("cpu").eval().requires_grad_(False)
+        policy.random_groups = frozenset()
+        return RunResult(run_dir=self.run_dir, summary=summary, stopped_by=self.stopped_by, policy=policy)
+
+    def _write_results(self) -> dict[str, object]:
         self.files.write_policy(self.policy, self.config, frames=self.frames)
         summary = summarize(
             self.config,

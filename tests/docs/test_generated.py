@@ -15,7 +15,7 @@ from masac.cli.overrides import OPEN
 from masac.cli.train_help import as_yaml
 from masac.dotted_keys import flatten
 from masac.training.checkpointing.resume import by_key
-from masac.training.config import ExperimentConfig
+from masac.training.config import ExperimentConfig, config_without_presets
 from tests.docs.pages import ROOT
 
 KEYS = list(flatten(asdict(ExperimentConfig()), whole=OPEN))
@@ -33,7 +33,7 @@ def test_every_key_has_its_default_and_a_meaning():
     assert table["task.kwargs"][0].startswith("{n_agents: 3, collisions: true")
     assert table["training.batch_size"][1] == "rows"
     assert table["training.batch_size"][2].startswith("rows (all agents of a frame) per update.")
-    bare = ExperimentConfig().training.total_frames  # the default of a task without a preset
+    bare = config_without_presets().training.total_frames  # the default of a task without a preset
     assert table["training.total_frames"][2].endswith(f"Without a preset: `{bare}`.")
     assert table["model.hidden"][:2] == ("[128, 128]", "units")
     assert table["training.max_grad_norm"][0] == "null"

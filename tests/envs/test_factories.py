@@ -219,8 +219,10 @@ def test_torchrl_environments_without_groups_are_refused(factory, kwargs, messag
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"suite": "pettingzoo", "scenario": None}, "one of task.scenario and task.factory must be set"),
-        ({"suite": "pettingzoo", "scenario": "a", "factory": "b:c"}, "one of task.scenario and task.factory"),
+        (
+            {"suite": "pettingzoo", "scenario": "a", "factory": "b:c"},
+            "task.factory must be null beside task.scenario=a",
+        ),
         ({"suite": "pettingzoo", "num_workers": 3}, "task.num_workers must divide task.num_envs=64"),
         ({"suite": "pettingzoo", "num_workers": -1}, "task.num_workers must be at least 0"),
         ({"num_workers": 2}, "task.num_workers must be 0 for task.suite=vmas"),

@@ -55,7 +55,7 @@ def trained(path, *, critic, continuous, skip, **kwargs):
         logging=LoggingConfig(progress="off"),
     )
     with Trainer(config, path, console=Console(quiet=True)) as trainer:
-        summary = trainer.run()
+        summary = trainer.run().summary
     return trainer, summary
 
 

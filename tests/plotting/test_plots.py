@@ -263,7 +263,7 @@ def test_a_picture_that_cannot_be_written_says_so(tmp_path):
 @pytest.mark.slow
 def test_the_trainers_own_files_are_read_and_drawn(tmp_path):
     with Trainer(tiny(seed=1), tmp_path / "run", console=QUIET) as trainer:
-        summary = trainer.run()
+        summary = trainer.run().summary
     run = read_run(tmp_path / "run")
     assert (run.title, run.algorithm, run.seed, run.finished) == ("vmas/navigation", "masac", 1, True)
     assert run.groups == ("agents",)

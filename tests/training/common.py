@@ -14,6 +14,7 @@ from masac.training.trainer import Trainer
 from tests.losses.common import A, F, N
 
 QUIET = Console(quiet=True)
+CENTRALIZED = AlgorithmConfig(name="masac", critic="centralized")
 
 
 def tiny(**kwargs):
@@ -25,6 +26,7 @@ def tiny(**kwargs):
         "buffer_size": 1000,
         **kwargs.pop("training", {}),
     }
+    kwargs.setdefault("algorithm", CENTRALIZED)
     task = {"scenario": "navigation", "kwargs": {"n_agents": 3}, "num_envs": 8, "horizon": 10, "success": "terminated"}
     return ExperimentConfig(
         task=TaskConfig(**{**task, **kwargs.pop("task", {})}),
@@ -37,7 +39,7 @@ def tiny(**kwargs):
 
 
 def run(config, path):
-    return Trainer(config, path, console=QUIET).run()
+    return Trainer(config, path, console=QUIET).run().summary
 
 
 def rows(path):
@@ -64,4 +66,4 @@ SMALL = ModelConfig(hidden=(8,))
 
 
 def small_loss():
-    return make_loss({"agents": make_actor(GROUP, AlgorithmConfig(), SMALL)}, [GROUP], AlgorithmConfig(), SMALL)
+    return make_loss({"agents": make_actor(GROUP, CENTRALIZED, SMALL)}, [GROUP], CENTRALIZED, SMALL)

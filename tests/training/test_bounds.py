@@ -72,7 +72,7 @@ def train(task, path, mode, frames):
     if mode == "compile":
         config = replace(config, training=replace(config.training, compile="true"))
     with Trainer(config, path, console=Console(quiet=True)) as trainer:
-        assert trainer.run()["updates"] > 0
+        assert trainer.run().summary["updates"] > 0
     assert trainer.learner.step.mode == mode
     return trainer
 

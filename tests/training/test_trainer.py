@@ -197,7 +197,7 @@ def test_an_interrupt_ends_the_run_with_everything_written(tmp_path):
 
     trainer._observe = interrupt
     handler = signal.getsignal(signal.SIGINT)
-    summary = trainer.run()
+    summary = trainer.run().summary
     assert summary["interrupted"] is True
     assert summary["frames"] == 96
     assert {file.name for file in tmp_path.iterdir()} >= {"summary.json", "policy.pt", "learning_curve.png"}
@@ -217,7 +217,7 @@ def test_pettingzoo_trains_with_and_without_workers(tmp_path, workers):
     task = {"suite": "pettingzoo", "scenario": None, "factory": "tests.envs.scripted:parallel_env", "kwargs": {}}
     config = tiny(task={**task, "horizon": None, "num_envs": 4, "num_workers": workers, "success": None})
     with Trainer(config, tmp_path, console=QUIET) as trainer:
-        summary = trainer.run()
+        summary = trainer.run().summary
     assert summary["groups"]["a"]["life_mean"] == 4.0  # (2 + 5 + 5) / 3 steps
     assert all(trainer.replay.buffer[:]["a", "mask"].any(-1))
     assert math.isfinite(float(rows(tmp_path)[-1]["a/loss/qvalue"]))

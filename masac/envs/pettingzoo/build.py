@@ -20,7 +20,9 @@ from torchrl.envs import EnvBase
 from masac.envs.config import TaskConfig
 from masac.envs.pettingzoo.fixes import repair
 from masac.envs.pettingzoo.names import hint, install_hint
+from masac.envs.suites import suite_named
 from masac.errors import ConfigError
+from masac.named_objects import find_object
 from masac.process.tracebacks import construction_error
 
 
@@ -81,18 +83,12 @@ def find(task: TaskConfig) -> Callable[..., Any]:
     Raises:
         ConfigError: if there is none.
     """
+    suite_named(task.suite).check_named(task)
     return _find_module(str(task.scenario)) if task.factory is None else _find_factory(task.factory)
 
 
 def _find_factory(name: str) -> Callable[..., Any]:
-    module_name, _, function_name = name.partition(":")
-    try:
-        function = getattr(import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"task.factory must be package.module:function, importable from here; got {name!r}: {error}. "
-            "Install the package, or add its folder to PYTHONPATH."
-        ) from error
+    function = find_object(name, "task.factory")
     if not callable(function):
         raise ConfigError(f"task.factory must name a function; got {name!r}, which is {function!r}.")
     return function

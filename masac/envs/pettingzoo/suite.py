@@ -33,16 +33,21 @@ class PettingZooSuite(Suite):
 
     def check(self, task: TaskConfig) -> None:
         """Raise for a key that does not fit."""
-        if (task.scenario is None) == (task.factory is None):
-            raise ConfigError(
-                f"one of task.scenario and task.factory must be set, the other null; got {task.scenario!r} and "
-                f"{task.factory!r}. Set task.scenario to a module with a parallel_env function "
-                "(mpe2.simple_spread_v3), or task.factory to package.module:function."
-            )
+        if task.scenario is not None:
+            rule = f"be null beside task.scenario={task.scenario}"
+            check("task.factory", task.factory, task.factory is None, rule)
         rule = "be true for task.suite=pettingzoo, whose environments are always reset one by one"
         check("task.joint_resets", task.joint_resets, task.joint_resets, rule)
         divides = task.num_workers == 0 or task.num_envs % task.num_workers == 0
         check("task.num_workers", task.num_workers, divides, f"divide task.num_envs={task.num_envs}")
+
+    def check_named(self, task: TaskConfig) -> None:
+        """Raise if the task names no environment: ``Trainer(config, env=...)`` names it later."""
+        if task.scenario is None and task.factory is None:
+            raise ConfigError(
+                "one of task.scenario and task.factory must be set; got null and null. Set task.scenario to a module "
+                "with a parallel_env function (mpe2.simple_spread_v3), or task.factory to package.module:function."
+            )
 
     def make(self, task: TaskConfig, *, num_envs: int, seed: int, device: str, one_episode: bool, warns: bool) -> Any:
         """Make environments, in this process or in ``task.num_workers`` others."""

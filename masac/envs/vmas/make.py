@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, cast
 
 from torchrl.envs import EnvBase
@@ -18,6 +17,7 @@ from masac.envs.unused_keywords import unused_keywords, watched
 from masac.envs.vmas.environment import VmasVectorEnv
 from masac.envs.vmas.names import close_names, vmas_scenarios
 from masac.errors import ConfigError
+from masac.named_objects import find_object
 from masac.process.tracebacks import construction_error
 
 
@@ -85,14 +85,7 @@ def _find_scenario(name: str) -> str | BaseScenario:
         if name not in names:
             raise ConfigError(f"task.scenario must be a VMAS scenario; got {name!r}. {close_names(name, names)}")
         return name
-    module_name, _, class_name = name.partition(":")
-    try:
-        scenario = getattr(import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"task.scenario must be package.module:Class, importable from here; got {name!r}: {error}. "
-            "Install the package, or add its folder to PYTHONPATH."
-        ) from error
+    scenario = find_object(name, "task.scenario", "Class")
     if not (inspect.isclass(scenario) and issubclass(scenario, BaseScenario)):
         raise ConfigError(f"task.scenario must name a subclass of vmas's BaseScenario; got {scenario!r}.")
     return scenario()

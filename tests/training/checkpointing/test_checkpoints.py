@@ -350,7 +350,7 @@ def test_after_an_interrupt_a_run_goes_on_where_it_stopped(tmp_path):
             signal.raise_signal(signal.SIGTERM)
 
     trainer._observe = interrupt
-    assert trainer.run()["interrupted"] is True
+    assert trainer.run().summary["interrupted"] is True
     assert newest_of(tmp_path).frames == 96
     assert Trainer(config(training={"checkpoint_every": None}), tmp_path, console=QUIET, resumes=True).frames == 96
 
@@ -409,7 +409,7 @@ def test_a_non_finite_loss_ends_the_run_with_a_checkpoint(tmp_path):
 def test_non_finite_updates_are_skipped_up_to_a_limit(tmp_path):
     skipping = {"on_nonfinite": "skip", "nonfinite_limit": 1000}
     with poisoned(Trainer(config(training=skipping), tmp_path / "a", console=QUIET)) as trainer:
-        summary = trainer.run()
+        summary = trainer.run().summary
     assert summary["updates_skipped"] + summary["updates"] == 24
     assert summary["updates_skipped"] > 0
     assert rows(tmp_path / "a")[-1]["updates_skipped"] == str(summary["updates_skipped"])
