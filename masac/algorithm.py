@@ -99,6 +99,7 @@ def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig)
         "action_spec": group.action_spec,
         "share_params": algorithm.share_actor,
         "model": model,
+        "images": group.images,
     }
     if group.discrete is None:
         return make_tanh_normal_actor(**common)
@@ -152,6 +153,7 @@ def _make_group_loss(
         share_params=algorithm.share_critic,
         model=model,
         others=[_as_seen(other) for other in others],
+        images=group.images,
     )
     loss = GroupSACLoss if group.discrete is None else GroupDiscreteSACLoss
     options = taken_options(loss, vars(algorithm)) | {
@@ -170,4 +172,5 @@ def _as_seen(group: GroupSpec) -> OtherGroup:
         n_agents=group.n_agents,
         observation_dim=group.observation_dim,
         action_dim=group.action_features,
+        images=group.images,
     )

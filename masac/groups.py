@@ -14,6 +14,7 @@ from torchrl.envs import EnvBase
 
 from masac.actions.discrete import DiscreteActions, read_discrete_actions
 from masac.errors import ConfigError
+from masac.images import ImageSpec, is_image, is_image_name
 from masac.keys import as_path
 
 TAKEN_NAMES = frozenset(
@@ -32,7 +33,8 @@ class GroupSpec:
     Args:
         name: key of the group's entries in a TensorDict.
         n_agents: N.
-        observation_dim: features of one agent's observation.
+        observation_dim: features of one agent's observation vector; 0 where it observes images alone.
+        images: that one agent observes beside the vector.
         action_spec: the group's action, ``[N, ...]``, without the environment's batch.
         discrete: the encoding of a discrete action; None for a continuous one.
         has_action_mask: whether the environment has an action mask, at ``(name, "action_mask")``.
@@ -44,6 +46,7 @@ class GroupSpec:
     action_spec: TensorSpec
     discrete: DiscreteActions | None
     has_action_mask: bool
+    images: tuple[ImageSpec, ...] = ()
 
     @property
     def action_features(self) -> int:
@@ -59,8 +62,13 @@ class GroupSpec:
 
     @property
     def observation_key(self) -> NestedKey:
-        """The key of the observations ``[*B, N, F]``."""
+        """The key of the observation vectors ``[*B, N, F]``."""
         return (self.name, "observation")
+
+    @property
+    def image_keys(self) -> list[NestedKey]:
+        """The keys of the images ``[*B, N, *shape]``."""
+        return [(self.name, image.name) for image in self.images]
 
 
 def read_groups(env: EnvBase) -> list[GroupSpec]:
@@ -176,7 +184,24 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
         action_spec=action,
         discrete=discrete,
         has_action_mask="action_mask" in observations.keys(),  # noqa: SIM118  a spec is no dict
+        images=_read_images(observations),
     )
+
+
+def reaches_255(spec: TensorSpec) -> bool:
+    """Whether numbers go up to 255, as in images."""
+    space = spec.space
+    return isinstance(space, ContinuousBox) and bool((space.high == 255).any())
+
+
+def _read_images(observations: Composite) -> tuple[ImageSpec, ...]:
+    """The images among the entries of a group, each ``[N, *shape]``."""
+    found = []
+    for name, spec in observations.items():
+        shape = () if isinstance(spec, Composite) else tuple(spec.shape[1:])
+        if is_image_name(str(name)) and is_image(shape, str(spec.dtype).removeprefix("torch.")):
+            found.append(ImageSpec(name=str(name), shape=shape, divide_by=255.0 if reaches_255(spec) else 1.0))
+    return tuple(found)
 
 
 def _bounds(bound: Tensor) -> str:

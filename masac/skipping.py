@@ -263,7 +263,7 @@ def _replace_by_living(value: Tensor, alive: Tensor) -> Tensor:
     """
     if alive.numel() == 0:
         return value
-    entries = value.reshape(-1, *value.shape[alive.ndim - 1 :])
+    entries = value.unsqueeze(0).flatten(0, alive.ndim - 1)
     living = alive.reshape(-1)
     first = entries.index_select(0, living.int().argmax().reshape(1))[0]  # indexing by a tensor would read its value
     donor = torch.where(living.any(), first, torch.zeros_like(first))

@@ -57,6 +57,7 @@ MEANINGS = {
     "algorithm.gamma": "discount discount_factor",
     "algorithm.tau": "polyak polyak_tau",
     "algorithm.alpha_init": "ent_coef entropy_coef temperature alpha",
+    "model.cnn": "conv channels filters cnn_channels conv_layers",
     "model.hidden": "hidden hidden_sizes hidden_dim hidden_size net_arch num_cells layers",
     "logging.loggers": "logger loggers wandb tensorboard mlflow",
     "run_dir": "out output output_dir log_dir logdir save_dir folder experiment_dir",

@@ -1,4 +1,4 @@
-"""Checks of multi-agent TorchRL environments, and their observations as vectors."""
+"""Checks of multi-agent TorchRL environments, and their observations as vectors and images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
-from torchrl.data.tensor_specs import ContinuousBox
 from torchrl.envs import EnvBase, Transform, TransformedEnv
 
 from masac.errors import ConfigError
+from masac.groups import reaches_255
+from masac.images import MIN_SIDE, image_name, is_image, is_image_name
 
 MAX_FEATURES = 20_000
-"""Longer observations are images, which are too large for a dense layer."""
+"""Longer vectors are too large for a dense layer."""
 
 
 def check_groups(env: EnvBase, name: str) -> None:
@@ -40,14 +41,14 @@ def check_groups(env: EnvBase, name: str) -> None:
 
 
 def with_vectors(env: EnvBase, name: str) -> EnvBase:
-    """``env`` with :class:`VectorObservations`; itself if its observations are float32 vectors.
+    """``env`` with :class:`VectorObservations`; itself if its observations are float32 vectors already.
 
     Raises:
         ConfigError: for a vector too long to learn from.
     """
     transform = VectorObservations(env)
     for group, spec in transform.vectors(env.full_observation_spec).items():
-        _check_features(group, spec.shape[-1], name)
+        _check_features(group, spec.shape[-1], name, has_images=bool(transform.images[group]))
     return TransformedEnv(env, transform) if transform.needed else env
 
 
@@ -60,41 +61,53 @@ def check_size(observations: Composite, name: str) -> None:
     """
     for group, entries in observations.items():
         if isinstance(entries, Composite) and "observation" in entries.keys():  # noqa: SIM118  a spec is no dict
-            _check_features(str(group), entries["observation"].shape[-1], name)
+            has_images = any(map(is_image_name, map(str, entries.keys())))
+            _check_features(str(group), entries["observation"].shape[-1], name, has_images=has_images)
 
 
-def _check_features(group: str, size: int, name: str) -> None:
-    if not 1 <= size <= MAX_FEATURES:
+def _check_features(group: str, size: int, name: str, *, has_images: bool) -> None:
+    if not (0 if has_images else 1) <= size <= MAX_FEATURES:
         raise ConfigError(
-            f"an observation must have 1 to {MAX_FEATURES:,} features; that of group {group!r} of {name} has "
-            f"{size:,}. Shrink images in a task.factory of your own, with SuperSuit's resize_v1 and "
-            "color_reduction_v0 for example, or choose another kind of observation in task.kwargs."
+            f"an observation must have 1 to {MAX_FEATURES:,} features beside its images; that of group {group!r} of "
+            f"{name} has {size:,}. Unsigned bytes or floats [height, width, channels], at least {MIN_SIDE} high and "
+            "wide, are an image, which convolutions read (model.cnn): give it that shape in a task.factory of your "
+            "own, or choose another kind of observation in task.kwargs."
         )
 
 
 class VectorObservations(Transform):
-    """Everything below ``(group, "observation")`` as one vector per agent, ``[*B, N, F]`` in float32.
+    """Everything below ``(group, "observation")`` as one vector per agent, ``[*B, N, F]`` in float32, and images.
 
-    The leaves of an observation (nested ones in the order of their keys) are flattened, cast to float32 and
-    concatenated. Unsigned bytes up to 255 (images) are divided by 255, and a choice becomes a one-hot vector.
+    Images (see :func:`masac.images.is_image`) become entries of the group, as they are. The other leaves of an
+    observation (nested ones in the order of their keys) are flattened, cast to float32 and concatenated. Unsigned bytes
+    up to 255 are divided by 255, and a choice becomes a one-hot vector.
 
     Args:
         env: its observations have an agent axis.
+
+    Attributes:
+        leaves: the parts of each group's vector, by path.
+        images: the paths of each group's images, by the name of their entry.
     """
 
     def __init__(self, env: EnvBase) -> None:
         super().__init__()
         self.n_batch_dims = len(env.batch_size)
         self.leaves: dict[str, dict[tuple[str, ...], TensorSpec]] = {}
+        self.images: dict[str, dict[str, tuple[str, ...]]] = {}
         for group in map(str, env.full_action_spec.keys()):
-            self.leaves[group] = {
-                path: spec for path, spec in _leaves(env.full_observation_spec) if path[:2] == (group, "observation")
-            }
+            vector, images = self.leaves.setdefault(group, {}), self.images.setdefault(group, {})
+            for path, spec in _leaves(env.full_observation_spec):
+                if path[:2] == (group, "observation"):
+                    if is_image(spec.shape[self.n_batch_dims + 1 :], _dtype_name(spec)):
+                        images[image_name(path[2:], images)] = path
+                    else:
+                        vector[path] = spec
 
     @property
     def needed(self) -> bool:
         """Whether any observation is not a float32 vector."""
-        return any(
+        return any(self.images.values()) or any(
             list(leaves) != [(group, "observation")]
             or any(spec.dtype != torch.float32 or spec.ndim != self.n_batch_dims + 2 for spec in leaves.values())
             for group, leaves in self.leaves.items()
@@ -114,12 +127,18 @@ class VectorObservations(Transform):
         assert isinstance(observation_spec, Composite)
         observation_spec = observation_spec.clone()
         for group, spec in self.vectors(observation_spec).items():
+            images = {name: observation_spec[path] for name, path in self.images[group].items()}
+            for name, image in images.items():
+                observation_spec[group, name] = image
             observation_spec[group, "observation"] = spec
         return observation_spec
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         for group in self.leaves:
-            next_tensordict.set((group, "observation"), self._vector(next_tensordict, group))
+            vector = self._vector(next_tensordict, group)
+            for name, path in self.images[group].items():
+                next_tensordict.set((group, name), next_tensordict.get(path))
+            next_tensordict.set((group, "observation"), vector)
         return next_tensordict
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
@@ -127,6 +146,9 @@ class VectorObservations(Transform):
 
     def _vector(self, data: TensorDictBase, group: str) -> Tensor:
         parts = [self._part(data.get(path), spec) for path, spec in self.leaves[group].items()]
+        if not parts:
+            image = data.get(next(iter(self.images[group].values())))
+            return torch.zeros(*image.shape[: self.n_batch_dims + 1], 0, device=image.device)
         return torch.cat(parts, dim=-1)
 
     def _part(self, value: Tensor, spec: TensorSpec) -> Tensor:
@@ -144,9 +166,11 @@ class VectorObservations(Transform):
     @staticmethod
     def divisor(spec: TensorSpec) -> float:
         """The divisor of the numbers of a leaf."""
-        space = spec.space
-        is_image = spec.dtype == torch.uint8 and isinstance(space, ContinuousBox) and bool((space.high == 255).any())
-        return 255.0 if is_image else 1.0
+        return 255.0 if spec.dtype == torch.uint8 and reaches_255(spec) else 1.0
+
+
+def _dtype_name(spec: TensorSpec) -> str:
+    return str(spec.dtype).removeprefix("torch.")
 
 
 def _leaves(spec: Composite, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TensorSpec]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -22,9 +23,11 @@ from torchrl.modules import (
 from masac.actions.discrete import read_discrete_actions
 from masac.actions.multi_categorical import MultiCategorical
 from masac.groups import action_bounds, check_bounds
+from masac.images import ImageSpec
 from masac.keys import as_path
 from masac.layouts import GroupNetwork
 from masac.networks.config import ModelConfig
+from masac.networks.images import ImageEncoder
 from masac.networks.layers import StackedMLP
 
 
@@ -38,6 +41,7 @@ class ActorNetwork(GroupNetwork):
         share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
         position_dependent: whether something outside the weights differs between agents.
+        images: that an agent sees beside the observation vector, for convolutions before the MLP.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class ActorNetwork(GroupNetwork):
         share_params: bool,
         model: ModelConfig,
         position_dependent: bool = False,
+        images: Sequence[ImageSpec] = (),
     ) -> None:
         agent_ids = model.agent_ids and share_params
         super().__init__(
@@ -58,8 +63,9 @@ class ActorNetwork(GroupNetwork):
             position_dependent=agent_ids or position_dependent,
         )
         self.agent_ids = agent_ids
+        self.encoder = ImageEncoder(images, n_agents=n_agents, share_params=share_params, model=model)
         self.mlp = StackedMLP(
-            observation_dim + (n_agents if agent_ids else 0),
+            observation_dim + self.encoder.features + (n_agents if agent_ids else 0),
             outputs,
             hidden=model.hidden,
             activation=model.activation,
@@ -67,10 +73,17 @@ class ActorNetwork(GroupNetwork):
             stack=() if share_params else (n_agents,),
         )
 
-    def forward(self, observation: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """``[*B, N, F]`` (shared, without ids: ``[..., F]``) to the parameters ``[*B, N, outputs]``."""
+    def forward(self, observation: Tensor, *images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """``[*B, N, F]`` (shared, without ids: ``[..., F]``) to the parameters ``[*B, N, outputs]``.
+
+        Args:
+            observation: the vectors.
+            images: each ``[*B, N, *shape]``.
+        """
         self.check_agents(observation)
         lead = observation.shape[:-1]
+        if images:
+            observation = torch.cat([observation, self.encoder(images)], dim=-1)
         if self.agent_ids:
             ids = torch.eye(lead[-1], dtype=observation.dtype, device=observation.device)
             observation = torch.cat([observation, ids.expand(*lead, lead[-1])], dim=-1)
@@ -85,7 +98,7 @@ class ActorNetwork(GroupNetwork):
         alone = copy.deepcopy(self)
         with torch.no_grad():
             if not self.share_params:
-                for parameter in alone.mlp.parameters():
+                for parameter in alone.parameters():
                     parameter.data = parameter[index].clone()
             elif self.agent_ids:  # the id is constant now, and becomes part of the first layer's bias
                 first = alone.mlp.first
@@ -93,6 +106,7 @@ class ActorNetwork(GroupNetwork):
                 first.bias.add_(first.weight[features + index])
                 first.weight.data = first.weight[:features].clone()
         alone.share_params, alone.agent_ids, alone.position_dependent, alone.n_agents = True, False, False, 1
+        alone.encoder.share_params, alone.encoder.n_agents = True, 1
         return alone
 
     def distribution_parameters(self, out: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -113,6 +127,7 @@ class TanhNormalNetwork(ActorNetwork):
         share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
         position_dependent: whether something outside the weights differs between agents.
+        images: that an agent sees beside the observation vector.
     """
 
     def __init__(
@@ -124,6 +139,7 @@ class TanhNormalNetwork(ActorNetwork):
         share_params: bool,
         model: ModelConfig,
         position_dependent: bool = False,
+        images: Sequence[ImageSpec] = (),
     ) -> None:
         super().__init__(
             n_agents=n_agents,
@@ -132,6 +148,7 @@ class TanhNormalNetwork(ActorNetwork):
             share_params=share_params,
             model=model,
             position_dependent=position_dependent,
+            images=images,
         )
         self.log_std_bounds = (model.log_std_min, model.log_std_max)
 
@@ -150,6 +167,7 @@ def make_tanh_normal_actor(
     action_spec: TensorSpec,
     share_params: bool,
     model: ModelConfig,
+    images: Sequence[ImageSpec] = (),
 ) -> ProbabilisticActor:
     """A TorchRL actor from ``(group, "observation")`` to ``(group, "action")``.
 
@@ -160,6 +178,7 @@ def make_tanh_normal_actor(
         action_spec: the bounded spec of the group's action, ``[N, d]``.
         share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
+        images: that the agents see beside the observation vector, each at ``(group, name)``.
 
     Raises:
         ValueError: if the action spec is not bounded or not ``[N, d]``.
@@ -183,9 +202,10 @@ def make_tanh_normal_actor(
         share_params=share_params,
         model=model,
         position_dependent=not same_for_all,
+        images=images,
     )
     path = as_path(group)
-    module = TensorDictModule(network, in_keys=[(*path, "observation")], out_keys=[(*path, "loc"), (*path, "scale")])
+    module = TensorDictModule(network, in_keys=_observed(path, images), out_keys=[(*path, "loc"), (*path, "scale")])
     return ProbabilisticActor(
         module,
         in_keys={"loc": (*path, "loc"), "scale": (*path, "scale")},  # pyright: ignore[reportArgumentType]
@@ -207,6 +227,7 @@ def make_categorical_actor(
     share_params: bool,
     model: ModelConfig,
     action_mask: bool = False,
+    images: Sequence[ImageSpec] = (),
 ) -> ProbabilisticActor:
     """A TorchRL actor from ``(group, "observation")`` to a discrete ``(group, "action")`` in the encoding of its spec.
 
@@ -218,6 +239,7 @@ def make_categorical_actor(
         share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
         action_mask: whether the data has an action mask at ``(group, "action_mask")``, bool ``[*B, N, D]``.
+        images: that the agents see beside the observation vector, each at ``(group, name)``.
 
     Raises:
         ValueError: for another spec, or a spec that differs between agents.
@@ -234,6 +256,7 @@ def make_categorical_actor(
         outputs=sum(actions.sizes),
         share_params=share_params,
         model=model,
+        images=images,
     )
     path = as_path(group)
     parameters: dict[str, NestedKey] = {"logits": (*path, "logits")}
@@ -243,7 +266,7 @@ def make_categorical_actor(
         distribution = MaskedOneHotCategorical if actions.encoding == "one-hot" else MaskedCategorical
     several = actions.encoding == "multi-discrete"
     return ProbabilisticActor(
-        TensorDictModule(network, in_keys=[(*path, "observation")], out_keys=[(*path, "logits")]),
+        TensorDictModule(network, in_keys=_observed(path, images), out_keys=[(*path, "logits")]),
         in_keys=parameters,  # pyright: ignore[reportArgumentType]
         out_keys=[(*path, "action")],
         spec=action_spec,
@@ -252,3 +275,8 @@ def make_categorical_actor(
         return_log_prob=True,
         log_prob_key=(*path, "action_log_prob"),
     )
+
+
+def _observed(path: tuple[str, ...], images: Sequence[ImageSpec]) -> list[NestedKey]:
+    """The keys of what an actor sees."""
+    return [(*path, name) for name in ("observation", *(image.name for image in images))]

@@ -15,7 +15,9 @@ class ModelConfig:
     Args:
         hidden: units of the hidden layers.
         activation: relu, tanh, elu, silu or gelu.
-        layer_norm: a layer norm before every activation, in actors and critics.
+        layer_norm: a layer norm before every activation, in actors and critics; not after convolutions.
+        cnn: channels of the 3x3 convolutions over each image in an observation. They halve its sides until both are at
+            most 8; the last one is repeated for larger images.
         agent_ids: give a shared actor the agent's id (one-hot) beside its observation.
         log_std_min: lower bound of the log standard deviation of the policy before tanh.
         log_std_max: upper bound of it.
@@ -24,12 +26,16 @@ class ModelConfig:
     hidden: tuple[int, ...] = setting((128, 128), unit="units")
     activation: str = setting("relu", choices=("relu", "tanh", "elu", "silu", "gelu"))
     layer_norm: bool = False
+    cnn: tuple[int, ...] = setting((16, 32, 32), unit="channels")
     agent_ids: bool = False
     log_std_min: float = setting(-5.0, unit="log of action units")
     log_std_max: float = setting(2.0, unit="log of action units")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "cnn", tuple(self.cnn))
         check_settings(self, "model")
         check("model.hidden", self.hidden, all(size >= 1 for size in self.hidden), "hold sizes of at least 1")
+        rule = "hold at least one number of channels, each at least 1"
+        check("model.cnn", self.cnn, bool(self.cnn) and all(size >= 1 for size in self.cnn), rule)
         check("model.log_std_min", self.log_std_min, self.log_std_min < self.log_std_max, "be below model.log_std_max")

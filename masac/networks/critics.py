@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from masac.compat import parameters_in
-from masac.keys import as_path, in_group
+from masac.images import ImageSpec
+from masac.keys import as_path
 from masac.layouts import GroupNetwork, StackedCritic
 from masac.networks.config import ModelConfig
-from masac.networks.layers import StackedMLP, flat_rows
+from masac.networks.images import ImageEncoder
+from masac.networks.layers import StackedMLP, flat_rows, side_by_side
 from masac.networks.other_group import OtherGroup
 from masac.networks.pooled import PooledCriticNetwork
 
@@ -98,6 +100,7 @@ class CriticNetwork(GroupNetwork):
         action: Tensor | None = None,
         alive: Tensor | None = None,
         context: Tensor | None = None,
+        encoded: Tensor | None = None,
         *,
         own_gradient: bool = False,
     ) -> Tensor:
@@ -107,7 +110,8 @@ class CriticNetwork(GroupNetwork):
             observation: ``[*B, N, F]``.
             action: ``[*B, N, d]``; None for an independent critic of discrete actions.
             alive: bool ``[*B, N, 1]``; None for an independent critic.
-            context: ``[*B, C]``, the other groups.
+            context: ``[*B, C]``, the other groups; with a leading K where their images were encoded.
+            encoded: the features of the images, ``[*B, N, E]``, or with a leading K; None without images.
             own_gradient: let the gradient of Q_i reach the action of agent i only (of a team's value: all actions).
 
         Returns:
@@ -117,32 +121,64 @@ class CriticNetwork(GroupNetwork):
         batch, n_agents = observation.shape[:-2], observation.shape[-2]
         flags = [] if alive is None else [alive.to(observation.dtype)]
         actions = [] if action is None else [action.to(observation.dtype)]
-        features = flat_rows(torch.cat([observation, *actions, *flags], dim=-1), batch)
+        seen = [observation] if encoded is None else [side_by_side([observation, encoded])]
+        features = flat_rows(side_by_side([*seen, *actions, *flags]), batch, trailing=2)
         if self.kind == "team":
-            rows = [features.flatten(1), *([] if context is None else [flat_rows(context, batch)])]
-            values = self.mlp(torch.cat(rows, dim=-1))
+            rows = [features.flatten(-2), *([] if context is None else [flat_rows(context, batch, trailing=1)])]
+            values = self.mlp(side_by_side(rows))
             return values.reshape(*values.shape[:-2], *batch, 1)
         if self.kind == "centralized":
             own = features
             if self.values_actions:
-                own = flat_rows(torch.cat([observation, *flags], dim=-1), batch)
-            around = None if context is None else flat_rows(context, batch)
+                own = flat_rows(side_by_side([*seen, *flags]), batch, trailing=2)
+            around = None if context is None else flat_rows(context, batch, trailing=1)
             features = _ego_first(own, features.detach() if own_gradient else features, around)
         if self.share_params:
-            values = self.mlp(features.flatten(0, 1))
+            values = self.mlp(features.flatten(-3, -2))
             return values.reshape(*values.shape[:-2], *batch, n_agents, values.shape[-1])
-        values = self.mlp(features.transpose(0, 1)).transpose(-3, -2)
+        values = self.mlp(features.transpose(-3, -2)).transpose(-3, -2)
         return values.reshape(*values.shape[:-3], *batch, n_agents, values.shape[-1])
 
 
 class GroupCritic(StackedCritic):
     """A critic network that reads and writes a TensorDict, K critics in one pass.
 
-    Its ``in_keys`` are observation, action and alive flag of its own group, as far as the network takes them, and then
-    of the other groups.
+    It reads observation, action and alive flag of its own group, as far as the network takes them, and its images, then
+    the same of the other groups. Images of a group are encoded once per critic for all agents that see them.
+
+    Args:
+        network: of the values.
+        group: key of its agents' entries.
+        entries: the names of the entries that the network takes.
+        encoder: of the images of its own group.
+        others: the other groups that it sees.
+        model: of the convolutions over images of other groups.
+        out_key: of the values.
     """
 
     module: CriticNetwork | PooledCriticNetwork
+
+    def __init__(
+        self,
+        network: CriticNetwork | PooledCriticNetwork,
+        *,
+        group: NestedKey,
+        entries: Sequence[str],
+        encoder: ImageEncoder,
+        others: Sequence[OtherGroup],
+        model: ModelConfig,
+        out_key: NestedKey,
+    ) -> None:
+        encoders = [encoder, *(_encoder_of(other, model) for other in others)]
+        groups = [as_path(group), *(as_path(other.group) for other in others)]
+        names = [tuple(entries), *[("observation", "action", "alive")] * len(others)]
+        seen = [
+            [*((*path, name) for name in own), *((*path, cnn.image.name) for cnn in one.cnns)]  # pyright: ignore
+            for path, own, one in zip(groups, names, encoders, strict=True)
+        ]
+        super().__init__(network, in_keys=[key for keys in seen for key in keys], out_keys=[out_key])
+        self.encoders = nn.ModuleList(encoders)
+        self._seen = [(keys[: len(own)], keys[len(own) :]) for keys, own in zip(seen, names, strict=True)]
 
     @property
     def hides_own_action(self) -> bool:
@@ -159,14 +195,24 @@ class GroupCritic(StackedCritic):
             return self._values(inputs, own_gradient=own_gradient)
 
     def _values(self, inputs: TensorDictBase, *, own_gradient: bool) -> Tensor:
-        group = as_path(self.in_keys[0])[:-1]
-        own = [inputs.get(key) for key in self.in_keys if in_group(key, group)]
-        other_keys = [key for key in self.in_keys if not in_group(key, group)]
-        if not other_keys:
-            return self.module(*own, own_gradient=own_gradient)
+        entries = [[inputs.get(key) for key in keys] for keys, _ in self._seen]
+        encoded = [
+            encoder([inputs.get(key) for key in images]) if images else None
+            for encoder, (_, images) in zip(self.encoders, self._seen, strict=True)
+        ]
+        own, *others = entries
+        if not others:
+            return self.module(*own, encoded=encoded[0], own_gradient=own_gradient)
         # [*B, N', ...] of every entry side by side, the alive flags as numbers
-        parts = [inputs.get(key).to(own[0].dtype).flatten(inputs.batch_dims) for key in other_keys]
-        return self.module(*own, context=torch.cat(parts, dim=-1), own_gradient=own_gradient)
+        parts = []
+        for (observation, *more), images in zip(others, encoded[1:], strict=True):
+            seen = observation if images is None else side_by_side([observation, images])
+            parts += [entry.to(own[0].dtype).flatten(-2) for entry in (seen, *more)]
+        return self.module(*own, context=side_by_side(parts), encoded=encoded[0], own_gradient=own_gradient)
+
+
+def _encoder_of(other: OtherGroup, model: ModelConfig) -> ImageEncoder:
+    return ImageEncoder(other.images, n_agents=other.n_agents, share_params=True, model=model)
 
 
 def _ego_first(own: Tensor, mates: Tensor, context: Tensor | None) -> Tensor:
@@ -178,14 +224,14 @@ def _ego_first(own: Tensor, mates: Tensor, context: Tensor | None) -> Tensor:
         context: ``[M, C]``, the same for all agents, appended.
 
     Returns:
-        ``[M, N, E + (N - 1) * G + C]``.
+        ``[M, N, E + (N - 1) * G + C]``; with a leading K if an argument has one.
     """
-    n_agents = mates.shape[1]
-    windows = torch.cat([mates, mates[:, : n_agents - 1]], dim=1).unfold(1, n_agents, 1)
-    parts = [own, windows[..., 1:].transpose(-1, -2).flatten(2)]
+    n_agents = mates.shape[-2]
+    windows = torch.cat([mates, mates[..., : n_agents - 1, :]], dim=-2).unfold(-2, n_agents, 1)
+    parts = [own, windows[..., 1:].transpose(-1, -2).flatten(-2)]
     if context is not None:
-        parts.append(context.unsqueeze(1).expand(-1, n_agents, -1))
-    return torch.cat(parts, dim=-1)
+        parts.append(context.unsqueeze(-2).expand(*context.shape[:-1], n_agents, -1))
+    return side_by_side(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +281,7 @@ def make_critic(
     model: ModelConfig,
     n_actions: int | None = None,
     others: Sequence[OtherGroup] = (),
+    images: Sequence[ImageSpec] = (),
 ) -> GroupCritic:
     """A critic from the group's observations and actions to Q-values.
 
@@ -243,20 +290,22 @@ def make_critic(
     Values of continuous actions are written to ``(group, "state_action_value")``, those of a team beside the group,
     values of ``n_actions`` discrete actions to ``(group, "action_value")``. All critics but independent ones also read
     ``(group, "alive")``, which the losses write, and observations, actions and alive flags of the ``others``.
+    ``images`` are the images that the agents see beside the observation vector, each at ``(group, name)``.
 
     Raises:
         ValueError: for another kind, or a kind that does not fit discrete actions or other groups.
     """
     if kind not in CRITICS:
         raise ValueError(f"the kind of a critic must be one of {', '.join(map(repr, CRITICS))}; got {kind!r}.")
+    encoder = ImageEncoder(images, n_agents=n_agents, share_params=share_params or CRITICS[kind].of_team, model=model)
     network = CRITICS[kind].build(
         n_agents=n_agents,
-        observation_dim=observation_dim,
+        observation_dim=observation_dim + encoder.features,
         action_dim=action_dim,
         share_params=share_params,
         model=model,
         n_actions=n_actions,
-        others=others,
+        others=[_encoded(other, model) for other in others],
     )
     if network.centralized:
         names = ["observation", "action", "alive"]
@@ -265,6 +314,17 @@ def make_critic(
     path = as_path(group)
     value_path = path[:-1] if CRITICS[kind].of_team else path  # a team's value does not fit the agents' batch size
     value_name = "state_action_value" if n_actions is None else "action_value"
-    in_keys: list[NestedKey] = [(*path, name) for name in names]
-    in_keys += [(*as_path(other.group), name) for other in others for name in ("observation", "action", "alive")]
-    return GroupCritic(network, in_keys=in_keys, out_keys=[(*value_path, value_name)])
+    return GroupCritic(
+        network,
+        group=group,
+        entries=names,
+        encoder=encoder,
+        others=others,
+        model=model,
+        out_key=(*value_path, value_name),
+    )
+
+
+def _encoded(other: OtherGroup, model: ModelConfig) -> OtherGroup:
+    """Another group whose observations have the features of its images too."""
+    return replace(other, observation_dim=other.observation_dim + _encoder_of(other, model).features, images=())

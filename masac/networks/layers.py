@@ -107,6 +107,23 @@ class StackedMLP(nn.Module):
         return x if self.output is None else self.output(x)
 
 
-def flat_rows(entries: Tensor, batch: Sequence[int]) -> Tensor:
-    """``[*B, ...]`` with the batch as one dimension."""
-    return entries.flatten(0, len(batch) - 1) if len(batch) else entries.unsqueeze(0)
+def flat_rows(entries: Tensor, batch: Sequence[int], *, trailing: int) -> Tensor:
+    """``[*B, ...]`` with the batch as one dimension; a leading K is kept.
+
+    Args:
+        entries: with ``trailing`` dimensions after the batch.
+        batch: ``*B``.
+        trailing: see above.
+    """
+    end = entries.ndim - trailing
+    start = end - len(batch)
+    return entries.flatten(start, end - 1) if len(batch) else entries.unsqueeze(start)
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate features along the last dimension, after broadcasting the others."""
+    leads = [part.shape[:-1] for part in parts]
+    if all(lead == leads[0] for lead in leads):
+        return torch.cat(parts, dim=-1)  # pyright: ignore[reportArgumentType]
+    lead = torch.broadcast_shapes(*leads)
+    return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from tensordict import NestedKey
 
+from masac.images import ImageSpec
+
 
 @dataclass(frozen=True, kw_only=True)
 class OtherGroup:
@@ -16,12 +18,14 @@ class OtherGroup:
         n_agents: its size.
         observation_dim: features of one of its agents' observations.
         action_dim: dimensions of one of its agents' actions, as a critic sees them (one-hot for discrete ones).
+        images: that one of its agents sees beside the observation vector.
     """
 
     group: NestedKey
     n_agents: int
     observation_dim: int
     action_dim: int
+    images: tuple[ImageSpec, ...] = ()
 
     @property
     def features(self) -> int:

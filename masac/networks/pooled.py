@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from masac.layouts import GroupNetwork
 from masac.networks.config import ModelConfig
-from masac.networks.layers import StackedMLP, flat_rows
+from masac.networks.layers import StackedMLP, flat_rows, side_by_side
 from masac.networks.other_group import OtherGroup
 
 
@@ -73,6 +73,7 @@ class PooledCriticNetwork(GroupNetwork):
         action: Tensor,
         alive: Tensor,
         context: Tensor | None = None,
+        encoded: Tensor | None = None,
         *,
         own_gradient: bool = False,
     ) -> Tensor:
@@ -82,7 +83,9 @@ class PooledCriticNetwork(GroupNetwork):
             observation: ``[*B, N, F]``.
             action: ``[*B, N, d]``.
             alive: bool ``[*B, N, 1]``.
-            context: ``[*B, C]``, for every other group its observations, then its actions, then its alive flags.
+            context: ``[*B, C]``, for every other group its observations, then its actions, then its alive flags; with a
+                leading K where images of other groups were encoded.
+            encoded: the features of the images, ``[*B, N, E]``, or with a leading K; None without images.
             own_gradient: let the gradient of Q_i reach the action of agent i only.
 
         Returns:
@@ -91,17 +94,20 @@ class PooledCriticNetwork(GroupNetwork):
         self.check_agents(observation)
         batch = observation.shape[:-2]
         # Agents first, [N, M, F], so that shared weights and weights per agent differ in one place only.
-        observation = flat_rows(observation, batch).transpose(0, 1)
-        action = flat_rows(action, batch).transpose(0, 1).to(observation.dtype)
-        living = flat_rows(alive, batch).transpose(0, 1).bool()
+        observation = flat_rows(observation, batch, trailing=2).transpose(0, 1)
+        if encoded is not None:
+            images = flat_rows(encoded, batch, trailing=2).transpose(-3, -2)
+            observation = side_by_side([observation, images])
+        action = flat_rows(action, batch, trailing=2).transpose(0, 1).to(observation.dtype)
+        living = flat_rows(alive, batch, trailing=2).transpose(0, 1).bool()
         # Features of dead agents may be anything, and must reach neither g nor f: gradients would keep a NaN.
-        pairs = _or_zero(torch.cat([observation, action], dim=-1), living)
+        pairs = _or_zero(side_by_side([observation, action]), living)
         own = pairs[..., : observation.shape[-1]] if self.values_actions else pairs
         encoded = self._per_agent(self.encoder, pairs.detach() if own_gradient else pairs)
         parts = [own, living.to(own.dtype), *mean_of_others(encoded, living)]
         if context is not None:
-            parts += self._pooled_context(flat_rows(context, batch))
-        values = self._per_agent(self.mlp, _side_by_side(parts)).movedim(-3, -2)
+            parts += self._pooled_context(flat_rows(context, batch, trailing=1))
+        values = self._per_agent(self.mlp, side_by_side(parts)).movedim(-3, -2)
         return values.reshape(*values.shape[:-3], *batch, *values.shape[-2:])
 
     def _per_agent(self, network: nn.Module, entries: Tensor) -> Tensor:
@@ -111,19 +117,19 @@ class PooledCriticNetwork(GroupNetwork):
         return network(entries.flatten(-3, -2)).unflatten(-2, entries.shape[-3:-1])
 
     def _pooled_context(self, context: Tensor) -> list[Tensor]:
-        """``[M, C]`` to the mean of each other group, ``[1, M, H]`` (or with a leading K), and its living fraction."""
+        """``[M, C]`` to the mean of each other group, ``[1, M, H]``, and its living fraction; a leading K may come."""
         pooled = []
         seen = context.split([other.features for other in self.others], dim=-1)
         for other, encoder, entries in zip(self.others, self.other_encoders, seen, strict=True):
             sizes = (other.observation_dim, other.action_dim, 1)
             parts = entries.split([other.n_agents * size for size in sizes], dim=-1)
             observation, action, alive = (
-                part.unflatten(-1, (other.n_agents, size)).transpose(0, 1)
+                part.unflatten(-1, (other.n_agents, size)).transpose(-3, -2)
                 for part, size in zip(parts, sizes, strict=True)
             )
             living = alive.bool()
             pairs = _or_zero(torch.cat([observation, action], dim=-1), living)
-            encoded = encoder(pairs.flatten(0, 1)).unflatten(-2, pairs.shape[:2])
+            encoded = encoder(pairs.flatten(-3, -2)).unflatten(-2, pairs.shape[-3:-1])
             pooled += mean_of_all(encoded, living)
         return pooled
 
@@ -167,9 +173,3 @@ def _encoder(features: int, model: ModelConfig, stack: Sequence[int]) -> Stacked
     return StackedMLP(
         features, None, hidden=model.hidden, activation=model.activation, layer_norm=model.layer_norm, stack=stack
     )
-
-
-def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate features along the last dimension, after broadcasting the others."""
-    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)

@@ -1,8 +1,8 @@
-"""The Gymnasium spaces of one agent as tensors: observations become vectors, actions start at 0, masks are vectors."""
+"""The Gymnasium spaces of one agent as tensors: observations become a vector and images, actions start at 0."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from gymnasium.spaces.utils import flatten, flatten_space
-from torchrl.data import Bounded, Categorical, MultiCategorical, TensorSpec
+from torchrl.data import Bounded, Categorical, MultiCategorical, TensorSpec, Unbounded
 
 from masac.envs.pettingzoo.returned_values import read_observation
 from masac.errors import ConfigError
+from masac.images import ImageSpec, image_name, is_image
 
 ACTION_MASK = "action_mask"
 
@@ -27,7 +28,7 @@ class Leaf:
 
     Args:
         path: the keys that lead to it; ``()`` for the whole observation.
-        space: its space, any but a Dict.
+        space: its space, neither a Dict nor a Tuple.
         features: the slice of the observation vector that it fills.
     """
 
@@ -36,20 +37,47 @@ class Leaf:
     features: slice
 
 
-class ObservationVector:
-    """Writes what an agent observes into a vector of float32.
+@dataclass(frozen=True, kw_only=True)
+class ImageLeaf:
+    """A part of an observation that is an image.
 
-    The leaves of a Dict stand side by side in alphabetical order of its keys. A Box is flattened in C order; another
-    space becomes a vector as in Gymnasium's ``flatten``. Images are divided by :func:`image_divisor`. An action mask
-    at the top of a Dict is no feature.
+    Args:
+        path: the keys that lead to it; ``()`` for the whole observation.
+        space: its space.
+        image: its name, shape and divisor.
+    """
+
+    path: Path
+    space: Box
+    image: ImageSpec
+
+    def spec(self, n_agents: int) -> TensorSpec:
+        """The spec of the images of N agents: bytes stay bytes, floats become float32."""
+        shape = torch.Size([n_agents, *self.image.shape])
+        low, high = (float(bound) for bound in (self.space.low.min(), self.space.high.max()))
+        if self.space.dtype == np.uint8:
+            return Bounded(int(low), int(high), shape, dtype=torch.uint8)
+        if np.isfinite([low, high]).all() and low < high:
+            return Bounded(low, high, shape, dtype=torch.float32)
+        return Unbounded(shape, dtype=torch.float32)
+
+
+class ObservationWriter:
+    """Writes what an agent observes into a vector of float32 and, beside it, its images as they are.
+
+    Which parts are images says :func:`masac.images.is_image`. The others stand side by side in the vector, those of a
+    Dict in alphabetical order of its keys. A Box is flattened in C order; another space becomes a vector as in
+    Gymnasium's ``flatten``. Bytes up to 255 are divided as :func:`divisor` says. An action mask at the top of a Dict is
+    no feature.
 
     Args:
         space: the agent's observation space.
         agent: its name, for errors.
 
     Attributes:
-        leaves: the parts, in order.
-        size: features of the vector.
+        leaves: the parts of the vector, in order.
+        images: the images, in order.
+        size: features of the vector; 0 where all is images.
         has_mask: whether the observation holds an action mask.
 
     Raises:
@@ -60,31 +88,42 @@ class ObservationVector:
         self.space, self.agent = space, agent
         self.has_mask = isinstance(space, Dict) and ACTION_MASK in space.spaces
         self.leaves: list[Leaf] = []
+        self.images: list[ImageLeaf] = []
         self.size = 0
         for path, part in _leaves(space, agent):
             if path == (ACTION_MASK,):
                 continue
-            start, self.size = self.size, self.size + int(np.prod(cast(Any, _flat_space(part).shape)))
+            if isinstance(part, Box) and is_image(part.shape, str(part.dtype)):
+                name = image_name(path, [leaf.image.name for leaf in self.images])
+                image = ImageSpec(name=name, shape=part.shape, divide_by=divisor(part))
+                self.images.append(ImageLeaf(path=path, space=part, image=image))
+                continue
+            start, self.size = self.size, self.size + int(np.prod(cast(Any, flatten_space(part).shape)))
             self.leaves.append(Leaf(path=path, space=part, features=slice(start, self.size)))
 
-    def write(self, observation: Any, out: Array) -> Any:
-        """Write an observation into ``out``, float32 ``[F]``; returns the action mask in it, None where it has none.
+    def write(self, observation: Any, vector: Array, images: Sequence[Array]) -> Any:
+        """Write an observation; returns the action mask in it, None where it has none.
+
+        Args:
+            observation: as the environment returned it.
+            vector: float32 ``[F]``.
+            images: an array for each image.
 
         Raises:
             ConfigError: for an observation that is not in the space.
         """
         value = read_observation(self.space, observation, self.agent)
         for leaf in self.leaves:
-            part = value
-            for key in leaf.path:
-                part = part[key]
-            out[leaf.features] = _flat(leaf.space, part)
+            vector[leaf.features] = _flat(leaf.space, _at(value, leaf.path))
+        for leaf, image in zip(self.images, images, strict=True):
+            image[...] = _at(value, leaf.path)
         return value[ACTION_MASK] if self.has_mask else None
 
 
-def image_divisor(space: Space[Any]) -> float:
-    """The divisor of the numbers of an observation: 255 for unsigned bytes up to 255 (images), else 1."""
-    return 255.0 if isinstance(space, Box) and space.dtype == np.uint8 and bool((space.high == 255).any()) else 1.0
+def divisor(space: Space[Any]) -> float:
+    """The divisor of the numbers of an observation: 255 for bytes and images up to 255, else 1."""
+    up_to_255 = isinstance(space, Box) and bool((space.high == 255).any())
+    return 255.0 if up_to_255 and (space.dtype == np.uint8 or is_image(space.shape, str(space.dtype))) else 1.0
 
 
 def action_spec(spaces: list[Any], agents: list[Any]) -> TensorSpec:
@@ -161,7 +200,7 @@ def read_action_mask(mask: Any, space: Space[Any], agent: Any) -> Array:
 
 
 def _leaves(space: Any, agent: Any, path: Path = ()) -> Iterator[tuple[Path, Space[Any]]]:
-    """The parts of an observation space that are no Dict, with the keys that lead to them."""
+    """The parts of an observation space that are neither Dict nor Tuple, with the keys that lead to them."""
     if not isinstance(space, Space):
         raise ConfigError(
             f"observation_space(agent) must return a space of gymnasium; got {_kind(space)} for {agent!r}. Use "
@@ -170,6 +209,10 @@ def _leaves(space: Any, agent: Any, path: Path = ()) -> Iterator[tuple[Path, Spa
     if isinstance(space, Dict):
         for key in sorted(space.spaces, key=str):
             yield from _leaves(space.spaces[key], agent, (*path, key))
+        return
+    if isinstance(space, Tuple):
+        for index, part in enumerate(space.spaces):
+            yield from _leaves(part, agent, (*path, index))
         return
     if not isinstance(space, Box) and not space.is_np_flattenable:
         raise ConfigError(
@@ -180,25 +223,17 @@ def _leaves(space: Any, agent: Any, path: Path = ()) -> Iterator[tuple[Path, Spa
     yield path, space
 
 
-def _flat_space(space: Space[Any]) -> Box:
-    """The space of what :func:`_flat` returns, apart from its bounds."""
-    if isinstance(space, Dict | Tuple):
-        size = sum(int(np.prod(cast(Any, _flat_space(part).shape))) for _, part in _parts(space))
-        return Box(-np.inf, np.inf, (size,))
-    return cast(Box, flatten_space(space))
+def _at(value: Any, path: Path) -> Any:
+    for key in path:
+        value = value[key]
+    return value
 
 
 def _flat(space: Space[Any], value: Any) -> Array:
-    """A vector of all numbers of a value, in the order of Gymnasium's ``flatten``; images are divided."""
-    if isinstance(space, Dict | Tuple):
-        return np.concatenate([_flat(part, value[key]) for key, part in _parts(space)])
+    """A vector of all numbers of a value, in the order of Gymnasium's ``flatten``; bytes up to 255 are divided."""
     flat = value.reshape(-1) if isinstance(space, Box) else cast(Any, flatten(space, value))
-    divisor = np.float32(image_divisor(space))
-    return flat if divisor == 1 else flat / divisor
-
-
-def _parts(space: Dict | Tuple) -> Iterable[tuple[Any, Space[Any]]]:
-    return space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+    by = np.float32(divisor(space))
+    return flat if by == 1 else flat / by
 
 
 def _kind(value: Any) -> str:

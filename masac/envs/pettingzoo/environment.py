@@ -15,7 +15,7 @@ from masac.envs.agent_groups import read_agent_groups
 from masac.envs.environment_warnings import warn_of_agents_kept_after_termination
 from masac.envs.pettingzoo.encoding import (
     ACTION_MASK,
-    ObservationVector,
+    ObservationWriter,
     action_reader,
     action_spec,
     factors,
@@ -35,7 +35,7 @@ class _Agent:
     name: Any
     group: str
     index: int
-    observation: ObservationVector
+    observation: ObservationWriter
     action_space: Any
     read_action: Callable[[Any], Any]
 
@@ -74,7 +74,7 @@ class PettingZooEnvironment:
                     name=name,
                     group=group,
                     index=index,
-                    observation=ObservationVector(raw.observation_space(name), name),
+                    observation=ObservationWriter(raw.observation_space(name), name),
                     action_space=raw.action_space(name),
                     read_action=action_reader(raw.action_space(name)),
                 )
@@ -134,8 +134,10 @@ class PettingZooEnvironment:
         here = set(self._present)
         for group, names in self._groups.items():
             vectors, present = row[group, "observation"], row[group, "mask"]
+            images = [row[group, leaf.image.name] for leaf in self._agents[names[0]].observation.images]
             choices = row.get((group, ACTION_MASK))
-            vectors[:] = 0.0
+            for entries in (vectors, *images):
+                entries[:] = 0
             if choices is not None:
                 choices[:] = True
             for index, name in enumerate(names):
@@ -143,10 +145,11 @@ class PettingZooEnvironment:
                 if name not in observations:
                     continue
                 agent, info = self._agents[name], infos[name]
+                vector, pictures = vectors[index], [one[index] for one in images]
                 if name not in here:
-                    _write_last(agent.observation, observations[name], vectors[index])
+                    _write_last(agent.observation, observations[name], vector, pictures)
                     continue
-                mask = agent.observation.write(observations[name], vectors[index])
+                mask = agent.observation.write(observations[name], vector, pictures)
                 self._check_info(agent, info)
                 mask = info.get(ACTION_MASK) if mask is None else mask
                 if choices is not None and mask is not None:
@@ -182,6 +185,7 @@ class PettingZooEnvironment:
             n_agents, first = len(names), self._agents[names[0]]
             entries: dict[str, Any] = {
                 "observation": Unbounded(torch.Size([n_agents, first.observation.size]), dtype=torch.float32),
+                **{leaf.image.name: leaf.spec(n_agents) for leaf in first.observation.images},
                 "mask": _flag(n_agents),
             }
             masked = first.observation.has_mask or first.name in self._masked_by_info
@@ -204,9 +208,10 @@ def _flag(*shape: int) -> Categorical:
     return Categorical(2, shape=torch.Size(shape), dtype=torch.bool)
 
 
-def _write_last(vector: ObservationVector, observation: Any, out: Any) -> None:
+def _write_last(writer: ObservationWriter, observation: Any, vector: Any, images: list[Any]) -> None:
     """Write the last observation of an agent that ended; zeros where it is not in the observation space."""
     try:
-        vector.write(observation, out)
+        writer.write(observation, vector, images)
     except ConfigError:
-        out[:] = 0.0
+        for entries in (vector, *images):
+            entries[:] = 0

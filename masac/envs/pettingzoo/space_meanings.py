@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from gymnasium.spaces.utils import flatdim
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo.encoding import ObservationVector, image_divisor
+from masac.envs.pettingzoo.encoding import ObservationWriter, divisor
 from masac.envs.pettingzoo.environment import PettingZooEnvironment
 from masac.envs.pettingzoo.make import make_single
 from masac.envs.space_meanings import GroupSpaces, ObservationPart, Path, end_of, observation_names, spaces_of_specs
@@ -30,9 +28,8 @@ def _read(env: PettingZooEnvironment) -> dict[str, GroupSpaces]:
     raw, out = env.raw, {}
     for group, agents in env.specs.agents.items():
         parts: list[ObservationPart] = []
-        for leaf in ObservationVector(raw.observation_space(agents[0]), agents[0]).leaves:
-            for part in _parts_of_space(leaf.space, leaf.path):
-                parts.append(replace(part, offset=end_of(parts)))
+        for leaf in ObservationWriter(raw.observation_space(agents[0]), agents[0]).leaves:
+            parts.append(_part_of_space(leaf.space, leaf.path, end_of(parts)))
         action = raw.action_space(agents[0])
         out[group] = GroupSpaces(
             agents=tuple(map(str, agents)),
@@ -44,13 +41,7 @@ def _read(env: PettingZooEnvironment) -> dict[str, GroupSpaces]:
     return out
 
 
-def _parts_of_space(space: Space[Any], path: Path) -> Iterator[ObservationPart]:
-    """The parts of a space in the order of Gymnasium's ``flatten``, each with offset 0."""
-    if isinstance(space, Dict | Tuple):
-        inner = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
-        for key, part in inner:
-            yield from _parts_of_space(part, (*path, key))
-        return
+def _part_of_space(space: Space[Any], path: Path, offset: int) -> ObservationPart:
     fields: dict[str, Any] = {"encoding": "gymnasium"}
     if isinstance(space, Discrete):
         fields = {"encoding": "one-hot", "choices": (int(space.n),), "start": (int(space.start),)}
@@ -59,13 +50,13 @@ def _parts_of_space(space: Space[Any], path: Path) -> Iterator[ObservationPart]:
         fields = {"encoding": "one-hot", "choices": choices, "start": start}
     elif isinstance(space, Box | MultiBinary):
         fields = {"encoding": "values"}
-    yield ObservationPart(
+    return ObservationPart(
         path=path,
-        offset=0,
+        offset=offset,
         size=flatdim(space),
         shape=tuple(space.shape or ()),
         dtype=str(space.dtype),
-        divide_by=image_divisor(space),
+        divide_by=divisor(space),
         **fields,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -26,11 +27,15 @@ def check_observations(collected: TensorDictBase, groups: Sequence[GroupSpec], f
         RunFailedError: naming group, agent, environment and step of the first that is not.
     """
     for group in groups:
-        for state, acts, where in _states(collected, group):
-            wrong = acts & ~state.get(group.observation_key).isfinite().all(-1)
+        keys = [group.observation_key, *(key for key in group.image_keys if collected.get(key).is_floating_point())]
+        for (state, acts, where), key in product(_states(collected, group), keys):
+            wrong = acts & ~state.get(key).isfinite().flatten(3).all(-1)
             if (found := first_agent(wrong)) is not None:
                 (env, step), agent = found
-                got = state[group.observation_key][env, step, agent].tolist()
+                values = state[key][env, step, agent]
+                got = (
+                    values.tolist() if key == group.observation_key else f"{values[~values.isfinite()][0]} in an image"
+                )
                 raise RunFailedError(
                     f"observations of living agents must be finite; got {got} for agent {agent} of group "
                     f"{group.name!r} in {_place(env, step, where, frames)}. Fix the environment, set its terminated "

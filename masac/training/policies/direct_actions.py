@@ -57,15 +57,16 @@ class TanhNormalActions:
             low, high = low[0], high[0]  # for any number of agents
         self.middle, self.half = (high + low) / 2, (high - low) / 2
 
-    def __call__(self, observation: Tensor, mask: Tensor | None = None, *, noisy: bool) -> Tensor:
+    def __call__(self, observation: Tensor, *images: Tensor, mask: Tensor | None = None, noisy: bool) -> Tensor:
         """``[*B, N, F]`` to actions ``[*B, N, d]``.
 
         Args:
-            observation: the input of the network.
+            observation: the vectors that the network sees.
+            images: that it sees, each ``[*B, N, *shape]``.
             mask: unused, as continuous actions have none.
             noisy: draw the actions; otherwise tanh of the mean of the normal distribution.
         """
-        mean, std = self.network(observation)
+        mean, std = self.network(observation, *images)
         return squash(mean + torch.randn_like(mean) * std if noisy else mean, self.middle, self.half)
 
 
@@ -81,16 +82,17 @@ class CategoricalActions:
         last = cast(Any, actor[-1])
         self.distribution, self.options = last.distribution_class, dict(last.distribution_kwargs)
 
-    def __call__(self, observation: Tensor, mask: Tensor | None = None, *, noisy: bool) -> Tensor:
+    def __call__(self, observation: Tensor, *images: Tensor, mask: Tensor | None = None, noisy: bool) -> Tensor:
         """``[*B, N, F]`` to actions in the encoding of the group's action spec.
 
         Args:
-            observation: the input of the network.
+            observation: the vectors that the network sees.
+            images: that it sees, each ``[*B, N, *shape]``.
             mask: the action mask, bool ``[*B, N, D]``, if the group has one.
             noisy: draw the actions; otherwise the most likely ones.
         """
         options = self.options if mask is None else {**self.options, "mask": mask}
-        distribution = self.distribution(logits=self.network(observation), **options)
+        distribution = self.distribution(logits=self.network(observation, *images), **options)
         return distribution.sample() if noisy else distribution.mode
 
 

@@ -30,7 +30,7 @@ class RunningNormalizer(nn.Module):
     @torch.no_grad()
     def moments(self, values: Tensor, mask: Tensor | None = None) -> Moments:
         """Count, mean and sum of squared deviations of ``values`` ``[..., F]`` where ``mask`` ``[..., 1]`` is True."""
-        values = values.reshape(-1, values.shape[-1]) if mask is None else values[mask.squeeze(-1)]
+        values = values.flatten(0, -2) if mask is None else values[mask.squeeze(-1)]
         if values.shape[0] == 0:
             return 0, torch.zeros_like(self.mean), torch.zeros_like(self.m2)
         values = values.double()

@@ -62,7 +62,7 @@ class Policy(TensorDictModuleBase):
         }
         masked = [group for group in groups if group.has_action_mask]
         self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
-            *(group.observation_key for group in groups),
+            *(key for group in groups for key in (group.observation_key, *group.image_keys)),
             *((group.name, "action_mask") for group in masked),
         ]
         self.out_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -90,7 +90,9 @@ class Policy(TensorDictModuleBase):
         how = exploration_type()
         if group.name in self._direct and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
             mask = seen.get((group.name, "action_mask")) if group.has_action_mask else None
-            return self._direct[group.name](seen.get(group.observation_key), mask, noisy=how == ExplorationType.RANDOM)
+            images = [seen.get(key) for key in group.image_keys]
+            noisy = how == ExplorationType.RANDOM
+            return self._direct[group.name](seen.get(group.observation_key), *images, mask=mask, noisy=noisy)
         return self.actors[group.name](seen).get((group.name, "action"))
 
     def of_group(self, name: str) -> Policy:
