@@ -199,8 +199,10 @@ def _read_images(observations: Composite) -> tuple[ImageSpec, ...]:
     found = []
     for name, spec in observations.items():
         shape = () if isinstance(spec, Composite) else tuple(spec.shape[1:])
-        if is_image_name(str(name)) and is_image(shape, str(spec.dtype).removeprefix("torch.")):
-            found.append(ImageSpec(name=str(name), shape=shape, divide_by=255.0 if reaches_255(spec) else 1.0))
+        dtype = str(spec.dtype).removeprefix("torch.")
+        if is_image_name(str(name)) and is_image(shape, dtype):
+            divide_by = 255.0 if reaches_255(spec) else 1.0
+            found.append(ImageSpec(name=str(name), shape=shape, dtype=dtype, divide_by=divide_by))
     return tuple(found)
 
 

@@ -18,11 +18,13 @@ class ImageSpec:
         name: of its entry in the data of the group.
         shape: ``(H, W, C)``, ``(C, H, W)`` or ``(H, W)``, as the environment has it. Of three dimensions, the smaller
             one of the first and the last are the channels, the last one if they are equal.
+        dtype: ``"uint8"`` or ``"float32"``.
         divide_by: the divisor of its numbers; 255 for images up to 255.
     """
 
     name: str
     shape: tuple[int, ...]
+    dtype: str = "uint8"
     divide_by: float = 1.0
 
     @property

@@ -22,7 +22,7 @@ from torchrl.data import Bounded
 from masac import __version__
 from masac.envs.space_meanings import GroupSpaces, ObservationPart
 from masac.errors import ConfigError
-from masac.exporting.plain_policy import PlainPolicy, acts_alike, make_plain_policy
+from masac.exporting.plain_policy import PlainImagePolicy, PlainPolicy, acts_alike, input_names, make_plain_policy
 from masac.files.atomic_write import write_atomically
 from masac.groups import GroupSpec, action_bounds
 from masac.training.policies.policy import Policy
@@ -50,8 +50,9 @@ def export_policy(
 ) -> list[Path]:
     """Write the policy of every group that learned, without noise, and a description of its inputs and outputs.
 
-    Inputs are ``observation``, float32 ``[batch, N, F]``, and for groups with an action mask ``action_mask``, bool
-    ``[batch, N, D]``. The output is ``action``, in the environment's own form and units. Any batch size works.
+    Inputs are ``observation``, float32 ``[batch, N, F]``, then the images ``[batch, N, *shape]``, and for groups with
+    an action mask ``action_mask``, bool ``[batch, N, D]``. The output is ``action``, in the environment's own form and
+    units. Any batch size works.
     A ``FILE.json`` beside every FILE says what the numbers mean (see :func:`describe`).
 
     Args:
@@ -145,11 +146,12 @@ def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
     """
     group, lead = export.group, ["batch", *export.lead]
     observation: dict[str, Any] = {"shape": [*lead, group.observation_dim], "dtype": "float32"}
+    images = {name: {"shape": [*lead, *shape], "dtype": dtype} for name, shape, dtype in _images(export)}
     if export.spaces.feature_names is not None:
         observation["names"] = list(export.spaces.feature_names)
     observation["parts"] = [_describe_part(part) for part in export.spaces.parts]
-    inputs = {"observation": observation}
-    if _takes_mask(group):
+    inputs = {**({"observation": observation} if group.observation_dim else {}), **images}
+    if "action_mask" in input_names(group):
         inputs["action_mask"] = {"shape": [*lead, group.action_features], "dtype": "bool", "true": "legal"}
     task = saved.config.task
     return {
@@ -208,21 +210,30 @@ def _describe_action(export: Export) -> dict[str, Any]:
     return about
 
 
-def _takes_mask(group: GroupSpec) -> bool:
-    return group.discrete is not None and group.has_action_mask
+def _images(export: Export) -> list[tuple[str, tuple[int, ...], str]]:
+    """Name, shape and dtype of each image."""
+    return [(image.name, image.shape, image.dtype) for image in export.group.images]
 
 
 def _example(export: Export) -> tuple[Tensor, ...]:
-    batch = 2  # PyTorch would treat 0 and 1 as constant sizes
-    observation = torch.zeros(batch, *export.lead, export.group.observation_dim)
-    if not _takes_mask(export.group):
-        return (observation,)
-    return observation, torch.ones(batch, *export.lead, export.group.action_features, dtype=torch.bool)
+    batch, group = 2, export.group  # PyTorch would treat batches of 0 and 1 as constant sizes
+    kinds: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "observation": ((group.observation_dim,), torch.float32),
+        "action_mask": ((group.action_features,), torch.bool),
+        **{name: (shape, getattr(torch, dtype)) for name, shape, dtype in _images(export)},
+    }
+    return tuple(
+        torch.ones(batch, *export.lead, *shape, dtype=dtype)
+        for shape, dtype in (kinds[name] for name in input_names(group))
+    )
 
 
-def _trace(plain: PlainPolicy, export: Export) -> torch.export.ExportedProgram:
+def _trace(plain: PlainPolicy | PlainImagePolicy, export: Export) -> torch.export.ExportedProgram:
+    shapes: Any = _any_batch(export)
+    if isinstance(plain, PlainImagePolicy):
+        shapes = (shapes,)  # of the one parameter *inputs
     with torch.no_grad():
-        return torch.export.export(plain, _example(export), dynamic_shapes=_any_batch(export))
+        return torch.export.export(plain, _example(export), dynamic_shapes=shapes)
 
 
 def _any_batch(export: Export) -> tuple[dict[int, Any], ...]:
@@ -230,15 +241,15 @@ def _any_batch(export: Export) -> tuple[dict[int, Any], ...]:
     return tuple({0: torch.export.Dim("batch", min=1)} for _ in _example(export))
 
 
-def _as_program(plain: PlainPolicy, export: Export) -> bytes:
+def _as_program(plain: PlainPolicy | PlainImagePolicy, export: Export) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(_trace(plain, export), buffer)
     return buffer.getvalue()
 
 
-def _as_onnx(plain: PlainPolicy, export: Export) -> bytes:
+def _as_onnx(plain: PlainPolicy | PlainImagePolicy, export: Export) -> bytes:
     example = _example(export)
-    names = ["observation", "action_mask"][: len(example)]
+    names = input_names(export.group)
     traced = _trace(plain, export)
     with _quiet_onnx_exporter():
         program = torch.onnx.export(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from masac.envs.space_meanings import GroupSpaces
 from masac.errors import ConfigError
 from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork
+from masac.networks.images import CNN
 from masac.training.policies.direct_actions import read_network, squash
 from masac.training.policies.policy import Policy
 
@@ -68,7 +70,11 @@ class PlainPolicy(nn.Module):
         Returns:
             ``[B, N, *S]`` (``[B, *S]``), where S is the shape of an agent's action; one-hot actions are ``[B, N, D]``.
         """
-        out = self.network(observation if self.normalizer is None else self.normalizer(observation))
+        return self.act(observation, (), action_mask)
+
+    def act(self, observation: Tensor, images: Sequence[Tensor], action_mask: Tensor | None) -> Tensor:
+        """As :meth:`forward`, of images beside the observation vector too."""
+        out = self.network(observation if self.normalizer is None else self.normalizer(observation), *images)
         if self.discrete is None:
             mean, _ = out
             action = squash(mean, (self.high + self.low) / 2, (self.high - self.low) / 2)
@@ -79,9 +85,40 @@ class PlainPolicy(nn.Module):
         return action.unflatten(-1, self.action_shape) if len(self.action_shape) > 1 else action
 
 
+class PlainImagePolicy(nn.Module):
+    """A plain policy that sees images, with all inputs by position.
+
+    Args:
+        plain: of the group.
+        names: of the inputs in order, see :func:`input_names`.
+    """
+
+    def __init__(self, plain: PlainPolicy, names: Sequence[str]) -> None:
+        super().__init__()
+        self.plain, self.names = plain, tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Act; images are ``[B, N, *shape]``, of one agent ``[B, *shape]``, the others as in :class:`PlainPolicy`."""
+        given = dict(zip(self.names, inputs, strict=True))
+        mask, vector = given.pop("action_mask", None), given.pop("observation", None)
+        images = list(given.values())
+        if vector is None:
+            cnn = self.plain.network.encoder.cnns[0]
+            assert isinstance(cnn, CNN)
+            vector = torch.zeros(*images[0].shape[: images[0].ndim - len(cnn.image.shape)], 0)
+        return self.plain.act(vector, images, mask)
+
+
+def input_names(group: GroupSpec) -> list[str]:
+    """The inputs of a plain policy, in order: ``observation`` where there is a vector, images, ``action_mask``."""
+    vector = ["observation"] if group.observation_dim else []
+    masks = ["action_mask"] if group.discrete is not None and group.has_action_mask else []
+    return [*vector, *(image.name for image in group.images), *masks]
+
+
 def make_plain_policy(
     policy: Policy, group: GroupSpec, spaces: GroupSpaces, *, agent: int | None = None
-) -> PlainPolicy:
+) -> PlainPolicy | PlainImagePolicy:
     """The plain policy of a group or of one of its agents, with copies of the weights without gradients.
 
     Args:
@@ -99,7 +136,8 @@ def make_plain_policy(
         network = network.of_agent(agent)
         bounds = None if bounds is None else (bounds[0][agent].clone(), bounds[1][agent].clone())
     plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.discrete, spaces=spaces)
-    return copy.deepcopy(plain).eval().requires_grad_(False)
+    whole = PlainImagePolicy(plain, input_names(group)) if group.images else plain
+    return copy.deepcopy(whole).eval().requires_grad_(False)
 
 
 def acts_alike(policy: Policy, group: GroupSpec) -> bool:

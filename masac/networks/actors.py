@@ -83,7 +83,8 @@ class ActorNetwork(GroupNetwork):
         self.check_agents(observation)
         lead = observation.shape[:-1]
         if images:
-            observation = torch.cat([observation, self.encoder(images)], dim=-1)
+            seen = [observation] if observation.shape[-1] else []  # ONNX Runtime may refuse tensors without entries
+            observation = torch.cat([*seen, self.encoder(images)], dim=-1)
         if self.agent_ids:
             ids = torch.eye(lead[-1], dtype=observation.dtype, device=observation.device)
             observation = torch.cat([observation, ids.expand(*lead, lead[-1])], dim=-1)

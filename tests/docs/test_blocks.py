@@ -187,7 +187,7 @@ def test_supersuit_works_if_masks_are_in_the_infos(own_files):
     hidden = import_module("my_images").MaskInInfo(raw)
     env = wrap(supersuit.resize_v1(supersuit.color_reduction_v0(hidden), 24, 24))
     data = env.rollout(3)[0]
-    assert data["a", "observation"].shape == (3, 1, 24 * 24)
+    assert data["a", "image"].shape == (3, 1, 24, 24)
     assert data["a", "action_mask"].tolist() == [[[False, True]]] * 3
     assert (data["a", "action"] == 1).all()
 

@@ -132,6 +132,11 @@ def image(side=8):
     return Spaces({"a_0": Box(0, 255, (side, side, 3), np.uint8)}, {"a_0": Discrete(2)})
 
 
+def board(side):
+    """Numbers in a square, but neither bytes nor floats."""
+    return Spaces({"a_0": Box(0, 9, (side, side), np.int64)}, {"a_0": Discrete(2)})
+
+
 def sequence():
     return Spaces({"a_0": Dict({"list": Sequence(Box(0, 1, (2,)))})}, {"a_0": Discrete(2)})
 

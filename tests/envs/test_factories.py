@@ -40,9 +40,9 @@ def test_nested_observations_concatenate_in_key_order():
     assert observation[0, 0].tolist() == pytest.approx(expected)
 
 
-def test_an_image_becomes_numbers_up_to_one():
-    observation = make("image").reset()["a", "observation"]
-    assert observation.shape == (2, 1, 8 * 8 * 3)
+def test_an_image_below_eight_on_a_side_becomes_numbers_up_to_one():
+    observation = make("image", kwargs={"side": 7}).reset()["a", "observation"]
+    assert observation.shape == (2, 1, 7 * 7 * 3)
     assert 0.9 < observation.max() <= 1
 
 
@@ -110,9 +110,9 @@ def test_agents_are_grouped_by_their_names_before_the_number():
     ("factory", "kwargs", "message"),
     [
         (
-            "image",
-            {"side": 82},
-            r"1 to 20,000 features; that of group 'a' of task.factory=.*:image has 20,172. Shrink images in",
+            "board",
+            {"side": 142},
+            r"1 to 20,000 features beside its images; .* 'a' of task.factory=.*:board has 20,164\..*\(model.cnn\)",
         ),
         ("sequence", {}, r"that of 'a_0'\['list'\] is in Sequence"),
         ("dict_actions", {}, r"actions must be in a Box of floats, Discrete, .*'a_0' are in Dict"),

@@ -95,7 +95,8 @@ class ObservationWriter:
                 continue
             if isinstance(part, Box) and is_image(part.shape, str(part.dtype)):
                 name = image_name(path, [leaf.image.name for leaf in self.images])
-                image = ImageSpec(name=name, shape=part.shape, divide_by=divisor(part))
+                dtype = "uint8" if part.dtype == np.uint8 else "float32"
+                image = ImageSpec(name=name, shape=part.shape, dtype=dtype, divide_by=divisor(part))
                 self.images.append(ImageLeaf(path=path, space=part, image=image))
                 continue
             start, self.size = self.size, self.size + int(np.prod(cast(Any, flatten_space(part).shape)))
