@@ -66,6 +66,12 @@ class GroupSpec:
         return (self.name, "observation")
 
     @property
+    def seen(self) -> list[str]:
+        """The names of the entries of a state that a policy sees."""
+        masks = ["action_mask"] if self.has_action_mask else []
+        return ["observation", *(image.name for image in self.images), *masks]
+
+    @property
     def image_keys(self) -> list[NestedKey]:
         """The keys of the images ``[*B, N, *shape]``."""
         return [(self.name, image.name) for image in self.images]

@@ -24,6 +24,5 @@ class FrozenOpponent(Opponent):
 
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions of the other policy."""
-        entries = ("observation", "action_mask") if self.group.has_action_mask else ("observation",)
-        seen = {self.plays: {entry: state.get((self.group.name, entry)) for entry in entries}}
+        seen = {self.plays: {name: state.get((self.group.name, name)) for name in self.group.seen}}
         return self.policy(TensorDict(seen, state.batch_size)).get((self.plays, "action"))

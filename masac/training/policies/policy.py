@@ -60,10 +60,8 @@ class Policy(TensorDictModuleBase):
             for group in groups
             if group.name in actors and (direct := direct_actions(actors[group.name], group)) is not None
         }
-        masked = [group for group in groups if group.has_action_mask]
         self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
-            *(key for group in groups for key in (group.observation_key, *group.image_keys)),
-            *((group.name, "action_mask") for group in masked),
+            (group.name, name) for group in groups for name in group.seen
         ]
         self.out_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
             (group.name, "action") for group in groups

@@ -104,9 +104,8 @@ class Replay:
         out = self._empty(rows.batch_size)
         for group in self.groups:
             name = group.name
-            seen = ["observation", *(image.name for image in group.images), "action_mask"]
-            kept = [(name, entry) for entry in (*seen, "action", "mask")]
-            kept += [("next", name, entry) for entry in seen]
+            kept = [(name, entry) for entry in (*group.seen, "action", "mask")]
+            kept += [("next", name, entry) for entry in group.seen]
             for signal in ("reward", "terminated"):
                 in_group, at_root = ("next", name, signal), ("next", signal)
                 kept.append(in_group if rows.get(in_group, None) is not None else at_root)
