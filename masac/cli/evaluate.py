@@ -113,6 +113,7 @@ def _numbers(saved: SavedPolicy, evaluation: Evaluation, *, seed: int, stochasti
             "agents": [of_sample(agent.numpy()) for agent in returns.unbind(-1)],
             "life": of_sample(evaluation.lives[name].double().mean(-1).numpy()),
             "learned": name in learned,
+            "played_by": saved.policy.describe(name),
         }
         for name, returns in evaluation.returns.items()
     }
@@ -158,9 +159,9 @@ def _print(found: dict[str, Any]) -> None:
 
     add("return per agent", found["return"])
     for name, group in found["groups"].items():
-        random = "" if group["learned"] else " (random)"
+        other = "" if group["played_by"] is None else f" ({group['played_by'].partition(':')[0]})"
         if len(found["groups"]) > 1:
-            add(f"  {name}{random}", group["return"])
+            add(f"  {name}{other}", group["return"])
         for index, numbers in enumerate(group["agents"]):
             add(f"    {name} {index}", numbers)
         if len(group["agents"]) > 1 and group["life"]["mean"] < found["episode_length"]["mean"]:

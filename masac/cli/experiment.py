@@ -92,10 +92,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
         failures_explained(Path(shown_dir)),
         Trainer(config, console=console, resumes=resumes) as trainer,
     ):
-        agents = ", ".join(
-            f"{group.n_agents} {group.name}{'' if group in trainer.learning else ' (random)'}"
-            for group in trainer.groups
-        )
+        played = [(group, trainer.policy.describe(group.name)) for group in trainer.groups]
+        agents = ", ".join(f"{group.n_agents} {group.name}{'' if by is None else f' ({by})'}" for group, by in played)
         say(
             f"masac train: {config.task.suite}/{config.task.name}, {agents}, {config.task.num_envs} "
             f"environments, {config.algorithm.name}, seed {config.seed}; writing to {shown_dir}"

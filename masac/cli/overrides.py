@@ -18,7 +18,7 @@ from masac.errors import ConfigError
 GROUPS = ("task", "algorithm", "collector")
 """Keys that choose a preset."""
 
-OPEN = ("task.kwargs",)
+OPEN = ("task.kwargs", "training.opponents")
 """Keys below which any key may be set."""
 
 TEXTS = {
@@ -45,6 +45,7 @@ MEANINGS = {
     "training.checkpoint_every": "save_freq checkpoint_freq checkpoint_interval save_every",
     "training.max_grad_norm": "grad_clip clip_grad_norm gradient_clip",
     "training.compile": "jit torch_compile",
+    "training.opponents.GROUP": "opponent opponents self_play selfplay adversary frozen",
     "training.init_from": "load_from pretrained checkpoint restore_from load_path policy",
     "evaluation.every_frames": "eval_freq eval_interval eval_every evaluation_interval eval_frequency",
     "evaluation.episodes": "n_eval_episodes eval_episodes num_eval_episodes evaluation_episodes",
@@ -123,7 +124,7 @@ def _parsed(word: str) -> tuple[Override, str]:
         except HydraException:
             equals = ""
         else:
-            if key in TEXTS:
+            if key in TEXTS or key.lstrip("+").startswith("training.opponents."):
                 return override, quoted
         hint = (
             f"A text needs quotes for Hydra and for the shell: {shlex.quote(quoted)}"

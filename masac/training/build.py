@@ -30,7 +30,7 @@ from masac.training.learner import Learner
 from masac.training.logging.loggers import check_loggers
 from masac.training.logging.run_log import RunLog
 from masac.training.policies.policy import Policy, learning_groups
-from masac.training.policies.saved_policy import make_policy
+from masac.training.policies.saved_policy import frozen_policies, make_policy
 from masac.training.replay.batches import Batches
 from masac.training.replay.buffer import Replay
 from masac.training.reward_scaling import RewardScaling
@@ -131,11 +131,14 @@ def build(
 
     env = make_environments(own, seed=seed, device=device)
     groups = read_groups(env)
-    learning = learning_groups(groups, training.learning_groups)
-    policy = make_policy(groups, learning, config)
+    learning = learning_groups(groups, training.learning_groups, training.opponents)
+    frozen = rank.broadcast(frozen_policies(config, run_dir if resumes else None) if rank.is_main else {})
+    policy = make_policy(groups, learning, config, frozen=frozen)
     loss = make_loss(dict(policy.actors), learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
     loss.to(device)  # the actors' parameters are the loss's
     policy.to(device)
+    for opponent in policy.opponents.values():
+        opponent.to(device)
 
     schedule = Schedule(config)
     operations = update_operations(loss.group_losses, training.batch_size) if device == "cpu" else 0
@@ -159,7 +162,7 @@ def build(
         reduction=config.algorithm.reward_reduction,  # pyright: ignore[reportArgumentType]
     )
     evaluator = Evaluator(config, device=device, say=tell) if rank.is_main else None
-    collector = make_collector(own, env, policy, seed=seed, device=device, warn=warn)
+    collector = make_collector(own, env, policy, frozen=frozen, seed=seed, device=device, warn=warn)
 
     checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
     state = RunState(

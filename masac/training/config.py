@@ -22,6 +22,7 @@ from masac.networks.config import ModelConfig
 from masac.settings import MAY_CHANGE, check_settings, setting
 from masac.training.collectors.config import CollectorConfig
 from masac.training.logging.loggers import LOGGERS
+from masac.training.policies.opponent_names import read_opponents
 
 INIT_PARTS = ("actor", "critic", "normalizer", "optimizer", "buffer")
 """What a run may start with from another one."""
@@ -51,7 +52,14 @@ class TrainingConfig:
         normalize_observations: subtract a running mean and divide by a running standard deviation, both over living
             agents.
         check_observations: end the run with an error if an observation of a living agent is not finite.
-        learning_groups: the groups that learn, null for all; the others act uniformly at random.
+        learning_groups: the groups that learn, null for all without an opponent in their place; groups that neither
+            learn nor have one act uniformly at random.
+        opponents: what acts for a group in its place: random, frozen:RUN_DIR or frozen:RUN_DIR@CHECKPOINT (another
+            run), scripted:package.module:function, or self-play:GROUP (past snapshots of GROUP). With self-play alone a
+            group learns, and past snapshots of itself act in part of its episodes.
+        self_play_pool: snapshots that a group keeps for self-play, spread over the whole run.
+        self_play_every: frames between two snapshots.
+        self_play_newest: part of the episodes in which the newest policy acts instead of a snapshot.
         init_from: start with the policy of another run: RUN_DIR, or RUN_DIR@CHECKPOINT (best, last or a name). Its
             actors then act in the warm-up.
         init_groups: the groups that start from there, null for all that learn.
@@ -88,6 +96,10 @@ class TrainingConfig:
     normalize_observations: bool = False
     check_observations: bool = setting(True, may_change=True)
     learning_groups: tuple[str, ...] | None = None
+    opponents: dict[str, str] = field(default_factory=dict)
+    self_play_pool: int = setting(10, low=1, unit="snapshots")
+    self_play_every: int = setting(10_000, low=1, unit="frames")
+    self_play_newest: float = setting(0.5, low=0, high=1, unit="part of the episodes")
     init_from: str | None = None
     init_groups: tuple[str, ...] | None = None
     init_parts: tuple[str, ...] | None = None
@@ -107,6 +119,7 @@ class TrainingConfig:
         check_settings(self, "training")
         for name in ("learning_groups", "init_groups"):
             check(f"training.{name}", getattr(self, name), getattr(self, name) != (), "name a group, or be null")
+        read_opponents(self.opponents)
         known = set(self.init_parts or ()) <= set(INIT_PARTS) and self.init_parts != ()
         check("training.init_parts", self.init_parts, known, f"be some of {', '.join(INIT_PARTS)}, or null")
         for name in ("init_groups", "init_parts"):
@@ -254,6 +267,9 @@ class ExperimentConfig:
         check("seed", self.seed, 0 <= self.seed < 2**31, "be at least 0 and below 2**31")
         workers, num_envs = self.collector.num_workers, self.task.num_envs
         check("collector.num_workers", workers, num_envs % workers == 0, f"divide task.num_envs={num_envs}")
+        kinds = [one.kind for one in read_opponents(self.training.opponents).values()]
+        local, rule = self.collector.kind == "local", "be local with self-play, whose snapshots stay in this process"
+        check("collector.kind", self.collector.kind, local or "self-play" not in kinds, rule)
 
     def new_run_dir(self) -> str:
         """A folder as ``masac train`` names it: by task, algorithm, seed and time."""

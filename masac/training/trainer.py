@@ -229,9 +229,9 @@ class Trainer:
         self.policy.observe(collected, self.rank)
 
     def _warm_up(self) -> None:
-        """Let all groups but those that started from another run act at random until the warm-up is over."""
+        """Let the groups with new weights act at random until the warm-up is over."""
         at_random = self.schedule.acts_at_random(self.frames)
-        self.policy.random_groups = self.policy.group_names - self.loaded_actors if at_random else frozenset()
+        self.policy.random_groups = self.policy.explorers(self.loaded_actors) if at_random else frozenset()
 
     def _evaluation_due(self) -> bool:
         return self.rank.is_main and self.schedule.evaluation_due(self.frames)

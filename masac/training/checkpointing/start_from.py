@@ -17,7 +17,8 @@ from masac.training.checkpointing.replay_files import ReplayFiles
 from masac.training.checkpointing.run_state import RunState
 from masac.training.config import ExperimentConfig
 from masac.training.policies.misfit import misfit, shape_misfit
-from masac.training.policies.saved_policy import find_policy, read_saved, read_saved_config, split_run
+from masac.training.policies.policy_files import read_policy_file
+from masac.training.policies.saved_policy import find_policy, split_run
 from masac.training.replay.sharded import AnyReplay, all_replays, as_tensors
 
 CRITIC = ("qvalue_network_params.", "target_qvalue_network_params.", "log_alpha")
@@ -68,8 +69,9 @@ class Source:
         name = str(config.training.init_from)
         folder, checkpoint = split_run(name)
         self.file = find_policy(folder, checkpoint=checkpoint)
-        self.tensors, self.about = read_saved(self.file)
-        self.trained = read_saved_config(self.file)
+        content = read_policy_file(self.file)
+        self.tensors, self.learned, self.frames = content.tensors, content.learned, content.about["frames"]
+        self.trained = content.config
         self.groups = self._groups(name)
         self.checkpoint = self._checkpoint()
         self.state = {} if self.checkpoint is None else self._read(self.checkpoint)
@@ -96,8 +98,8 @@ class Source:
         if training.loads("optimizer"):
             self._load_optimizer(state)
             parts.append("optimizer")
-        frames, groups = self.about["frames"], ", ".join(self.groups)
-        return [f"starting from {self.file.parent} ({frames:,} frames), {groups}: {', '.join(parts)}", *lines]
+        groups = ", ".join(self.groups)
+        return [f"starting from {self.file.parent} ({self.frames:,} frames), {groups}: {', '.join(parts)}", *lines]
 
     def load_buffer(self, replays: Sequence[AnyReplay], example: TensorDictBase) -> int:
         """Fill the replay buffers of all ranks, as many as the other run had; returns the number of rows.
@@ -137,7 +139,7 @@ class Source:
     def _load_policy(self, state: RunState, kind: str) -> None:
         own = dict(state.policy.state_dict())
         expected = {name: value for name, value in own.items() if name.startswith(self._starts(kind))}
-        saved = {group["name"]: group for group in self.about["groups"] if group["name"] in self.groups}
+        saved = {name: self.learned[name] for name in self.groups}
         wrong = misfit(self.learning, saved, expected, self.tensors)
         if wrong is not None:
             raise ConfigError(f"the policy of {self.file.parent} must fit this run; {wrong}")
@@ -207,7 +209,6 @@ class Source:
 
     def _groups(self, name: str) -> list[str]:
         """The groups that start from the run."""
-        learned = [group["name"] for group in self.about["groups"] if group["learned"]]
         known = [group.name for group in self.learning]
         wanted = self.config.training.init_groups or known
         for group in wanted:
@@ -215,10 +216,10 @@ class Source:
                 raise ConfigError(
                     f"training.init_groups must name groups that learn; got {group!r}. There are: {', '.join(known)}."
                 )
-            if group not in learned:
+            if group not in self.learned:
                 raise ConfigError(
                     f"training.init_from must be a run that trained the group {group!r}; {name} trained "
-                    f"{', '.join(learned)}. Name groups with training.init_groups=[...]"
+                    f"{', '.join(self.learned)}. Name groups with training.init_groups=[...]"
                 )
         return list(wanted)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torchrl.envs import EnvBase
@@ -16,6 +16,7 @@ from masac.training.collectors.remote import RemoteCollector
 from masac.training.collectors.worker import WorkerSettings
 from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import Policy
+from masac.training.policies.policy_files import PolicyFile
 
 
 def make_environments(config: ExperimentConfig, *, seed: int, device: str) -> EnvBase:
@@ -41,6 +42,7 @@ def make_collector(
     env: EnvBase,
     policy: Policy,
     *,
+    frozen: Mapping[str, PolicyFile] | None = None,
     seed: int,
     device: str,
     warn: Callable[[str], None] = lambda message: None,
@@ -51,6 +53,7 @@ def make_collector(
         config: of the run.
         env: from :func:`make_environments`; closed if workers step their own environments.
         policy: acts.
+        frozen: the policies of other runs that act for groups.
         seed: of all random numbers in environments and actions.
         device: of the batches.
         warn: prints a warning about a worker that died.
@@ -59,7 +62,7 @@ def make_collector(
     if collector.kind == "local":
         return LocalCollector(env, policy, steps=config.training.steps_per_iteration)
     env.close(raise_if_closed=False)
-    settings = WorkerSettings(config=config, num_envs=num_envs // collector.num_workers)
+    settings = WorkerSettings(config=config, num_envs=num_envs // collector.num_workers, frozen=frozen or {})
     engine = (
         Processes(settings)
         if collector.kind == "processes"

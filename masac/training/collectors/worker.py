@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -14,6 +15,7 @@ from masac.training.collectors.local import LocalCollector
 from masac.training.collectors.messages import Arrays, Failure, Part, Request, make_part, set_weights
 from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import learning_groups
+from masac.training.policies.policy_files import PolicyFile
 from masac.training.policies.saved_policy import make_policy
 
 
@@ -24,10 +26,12 @@ class WorkerSettings:
     Args:
         config: of the run.
         num_envs: number of environments that it steps.
+        frozen: the policies of other runs that act for groups.
     """
 
     config: ExperimentConfig
     num_envs: int
+    frozen: Mapping[str, PolicyFile] = field(default_factory=dict)
 
 
 class CollectorWorker:
@@ -80,5 +84,6 @@ class CollectorWorker:
         config = self.settings.config
         env = make_env(replace(config.task, num_workers=0), num_envs=self.settings.num_envs, seed=0)
         groups = read_groups(env)
-        policy = make_policy(groups, learning_groups(groups, config.training.learning_groups), config)
+        learning = learning_groups(groups, config.training.learning_groups, config.training.opponents)
+        policy = make_policy(groups, learning, config, frozen=self.settings.frozen)
         return LocalCollector(env, policy, steps=config.training.steps_per_iteration)

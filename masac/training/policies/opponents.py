@@ -1,12 +1,22 @@
-"""What acts for the groups of a run that do not learn."""
+"""What acts for groups in place of actors that learn."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torchrl.data import Bounded
 
-from masac.groups import GroupSpec
+from masac.actions.validation import agents_with_illegal_action, first_agent
+from masac.errors import ConfigError
+from masac.group_signals import alive_agents
+from masac.groups import GroupSpec, action_bounds
+from masac.named_objects import find_object
 from masac.training.policies.policy import Opponent, Policy
+from masac.training.policies.policy_files import PolicyFile
 
 
 class FrozenOpponent(Opponent):
@@ -16,13 +26,85 @@ class FrozenOpponent(Opponent):
         group: that it acts for.
         policy: the other policy.
         plays: the name of the group in the other policy.
+        described: what it is, in words.
+        file: that the other policy was read from.
     """
 
-    def __init__(self, group: GroupSpec, policy: Policy, plays: str) -> None:
-        self.group, self.plays = group, plays
+    def __init__(
+        self, group: GroupSpec, policy: Policy, plays: str, described: str = "frozen", file: PolicyFile | None = None
+    ) -> None:
+        self.group, self.plays, self.described, self.file = group, plays, described, file
         self.policy = policy.of_group(plays)
 
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions of the other policy."""
-        seen = {self.plays: {name: state.get((self.group.name, name)) for name in self.group.seen}}
-        return self.policy(TensorDict(seen, state.batch_size)).get((self.plays, "action"))
+        return self.policy(seen_as(self.plays, self.group, state)).get((self.plays, "action"))
+
+    def to(self, device: str) -> None:
+        """Move the networks."""
+        self.policy.to(device)
+
+
+class ScriptedOpponent(Opponent):
+    """Acts by a user's function, whose actions are checked.
+
+    The function gets the observations ``[E, N, F]`` of the group, as a tensor, and, where the group has them, action
+    masks (the keyword ``action_mask``, bool ``[E, N, D]``) and images (by their names). It returns actions
+    ``[E, N, ...]`` in the form of the group's action spec: floats within the bounds, or the numbers of choices.
+
+    Args:
+        group: that it acts for.
+        name: ``package.module:function``.
+    """
+
+    def __init__(self, group: GroupSpec, name: str) -> None:
+        self.group, self.described = group, f"scripted: {name}"
+        self.key = f"training.opponents.{group.name}"
+        self.function: Callable[..., Any] = find_object(name, self.key)
+        if not callable(self.function):
+            raise ConfigError(f"{self.key} must name a function; got {name!r}, which is {self.function!r}.")
+
+    def __call__(self, state: TensorDictBase) -> Tensor:
+        """The actions of the function.
+
+        Raises:
+            ConfigError: if they have another shape, are out of bounds, or forbidden by an action mask.
+        """
+        observation, spec = state.get(self.group.observation_key), self.group.action_spec
+        others = {name: state.get((self.group.name, name)) for name in self.group.seen if name != "observation"}
+        returned, mask = self.function(observation, **others), others.get("action_mask")
+        shape = [*state.batch_size, *spec.shape]
+        try:
+            actions = torch.as_tensor(returned, device=observation.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise self._wrong(f"return a tensor or array of shape {shape}", type(returned).__name__) from None
+        if list(actions.shape) != shape:
+            raise self._wrong(f"return actions of shape {shape}", list(actions.shape))
+        if self.group.discrete is not None and actions.is_floating_point():
+            raise self._wrong("return whole numbers, the choices", actions.dtype)
+        actions = actions.to(spec.dtype)
+        if not spec.expand(torch.Size(shape)).is_in(actions):
+            got = f"{actions.min():g} to {actions.max():g}"
+            raise self._wrong(f"return actions within their bounds ({self._bounds()})", got)
+        if mask is not None and self.group.discrete is not None:
+            sizes = self.group.discrete.sizes or ()
+            vectors = self.group.discrete.one_hot(actions, mask.shape[:-1], sizes, mask.dtype)
+            found = first_agent(agents_with_illegal_action(vectors, mask, alive_agents(state, self.group)))
+            if found is not None:
+                (*row, _), agent = (*found[0], 0), found[1]
+                raise self._wrong("return choices that the action mask allows", actions[(*row, agent)].tolist())
+        return actions
+
+    def _bounds(self) -> str:
+        if not isinstance(self.group.action_spec, Bounded):
+            return self.group.actions
+        low, high = action_bounds(self.group.action_spec)
+        return f"{low.min():g} and {high.max():g}"
+
+    def _wrong(self, rule: str, got: object) -> ConfigError:
+        return ConfigError(f"{self.key} ({self.described}) must {rule}; got {got}. Fix the function")
+
+
+def seen_as(plays: str, group: GroupSpec, state: TensorDictBase) -> TensorDict:
+    """The state of a group under the name of another one."""
+    return TensorDict({plays: {entry: state.get((group.name, entry)) for entry in group.seen}}, state.batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -19,14 +19,33 @@ from masac.groups import GroupSpec
 from masac.training.distributed.ranks import ALONE, Rank
 from masac.training.policies.direct_actions import direct_actions
 from masac.training.policies.normalization import RunningNormalizer
+from masac.training.policies.opponent_names import learns, read_opponents
 
 
 class Opponent(ABC):
-    """Acts for a group in place of an actor of the policy."""
+    """Acts for a group in place of an actor of the policy.
+
+    Attributes:
+        described: what it is, in words.
+        weights_of: the group of the policy whose weights act; None for others.
+    """
+
+    described: str
+    weights_of: str | None = None
 
     @abstractmethod
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions ``[*B, N, ...]`` in a state of batch size ``*B``, with TorchRL's exploration type."""
+
+    def begin_episodes(self, which: Tensor | None = None) -> None:  # noqa: B027  for those that change with the episode
+        """Note that environments begin new episodes.
+
+        Args:
+            which: bool ``[E]``; None for all.
+        """
+
+    def to(self, device: str) -> None:  # noqa: B027  for those with tensors
+        """Move what the opponent acts with to a device."""
 
 
 class Policy(TensorDictModuleBase):
@@ -93,6 +112,28 @@ class Policy(TensorDictModuleBase):
             return self._direct[group.name](seen.get(group.observation_key), *images, mask=mask, noisy=noisy)
         return self.actors[group.name](seen).get((group.name, "action"))
 
+    def begin_episodes(self, which: Tensor | None = None) -> None:
+        """Note that environments begin new episodes; ``which`` of them, bool ``[E]``, None for all."""
+        for opponent in self.opponents.values():
+            opponent.begin_episodes(which)
+
+    def describe(self, name: str) -> str | None:
+        """What acts for a group in place of an actor that learns, in words; None for such an actor."""
+        if name in self.opponents:
+            return self.opponents[name].described
+        return None if name in self.actors else "random"
+
+    def explorers(self, loaded: Collection[str]) -> frozenset[str]:
+        """The groups that act at random before learning begins: those whose weights are new.
+
+        Args:
+            loaded: groups with weights of another run.
+        """
+        acts = {
+            name for name, one in self.opponents.items() if one.weights_of is None or one.weights_of in loaded
+        } | set(loaded)
+        return self.group_names - acts
+
     def of_group(self, name: str) -> Policy:
         """The policy of one group alone, with the same networks."""
         actors, normalizers = ({name: part[name]} if name in part else {} for part in (self.actors, self.normalizers))
@@ -158,18 +199,35 @@ def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:
     return group.discrete.from_one_hot(functional.draw_one_hot(probs, sizes), sizes).to(spec.dtype)
 
 
-def learning_groups(groups: list[GroupSpec], names: tuple[str, ...] | None) -> list[GroupSpec]:
-    """The learning groups: the named ones, or all.
+def learning_groups(
+    groups: list[GroupSpec], names: tuple[str, ...] | None, opponents: Mapping[str, str] | None = None
+) -> list[GroupSpec]:
+    """The learning groups: the named ones, or all that have no opponent in their place.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: for an unknown name, a group that has an opponent in its place, or if no group learns.
     """
+    known, played = [group.name for group in groups], read_opponents(opponents or {})
+    for name in played:
+        if name not in known:
+            raise ConfigError(
+                f"training.opponents must name groups of the task; got {name!r}. There are: {', '.join(known)}."
+            )
     if names is None:
-        return groups
-    known = [group.name for group in groups]
+        found = [group for group in groups if learns(group.name, played)]
+        if not found:
+            raise ConfigError(
+                f"a group must learn; training.opponents has one in the place of {', '.join(played)}. Leave one out"
+            )
+        return found
     for name in names:
         if name not in known:
             raise ConfigError(
                 f"training.learning_groups must name groups of the task; got {name!r}. There are: {', '.join(known)}."
+            )
+        if not learns(name, played):
+            raise ConfigError(
+                f"a group must either learn or have an opponent in its place; {name!r} is in training.learning_groups "
+                f"and has training.opponents.{name}={(opponents or {})[name]}. Leave one out"
             )
     return [group for group in groups if group.name in names]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from masac.algorithm import make_actor
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.errors import ConfigError
-from masac.files.atomic_write import write_atomically
 from masac.groups import GroupSpec, read_groups
 from masac.process.working_directory import look_in_working_directory
 from masac.training.checkpointing.checkpoints import FOLDER, best_of, newest_of
-from masac.training.config import ExperimentConfig, read_config
+from masac.training.config import ExperimentConfig
 from masac.training.policies.misfit import misfit
 from masac.training.policies.normalization import RunningNormalizer
+from masac.training.policies.opponent_names import read_opponents
+from masac.training.policies.opponents import FrozenOpponent, ScriptedOpponent
 from masac.training.policies.policy import Policy
+from masac.training.policies.policy_files import PolicyFile, read_policy_file, write_policy_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ def find_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Path
 
 
 def save_policy(path: Path, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
-    """Write a policy, loadable with ``torch.load(weights_only=True)``."""
+    """Write a policy, with the policies of other runs that act in it."""
     tensors = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
     groups = [
         {
@@ -109,8 +107,11 @@ def save_policy(path: Path, policy: Policy, config: ExperimentConfig, *, frames:
         }
         for group in policy.groups
     ]
-    about = json.dumps({"groups": groups, "config": asdict(config), "frames": frames})
-    write_atomically(path, lambda file: torch.save({"policy": tensors, "about": about}, file))
+    about = {"groups": groups, "config": asdict(config), "frames": frames}
+    opponents = {
+        name: one.file for name, one in policy.opponents.items() if isinstance(one, FrozenOpponent) and one.file
+    }
+    write_policy_file(path, PolicyFile(path=path, tensors=tensors, about=about, opponents=opponents))
 
 
 def read_policy(path: Path, *, task: TaskConfig | None = None) -> SavedPolicy:
@@ -124,24 +125,24 @@ def read_policy(path: Path, *, task: TaskConfig | None = None) -> SavedPolicy:
     Raises:
         ConfigError: if the file is damaged or not a policy, or does not fit the environment.
     """
-    tensors, about = read_saved(path)
-    config = _config_of(about, path)
-    config = config if task is None else replace(config, task=task)
+    file = read_policy_file(path)
+    config = file.config if task is None else replace(file.config, task=task)
     env = make_env(config.task, num_envs=1, seed=0)
     try:
         groups = read_groups(env)
     finally:
         env.close(raise_if_closed=False)
-    learned = {saved["name"]: saved for saved in about["groups"] if saved["learned"]}
-    policy = make_policy(groups, [group for group in groups if group.name in learned], config)
-    wrong = misfit(groups, learned, dict(policy.state_dict()), tensors)
+    learned = file.learned
+    learning = [group for group in groups if group.name in learned]
+    policy = make_policy(groups, learning, config, frozen=file.opponents)
+    wrong = misfit(groups, learned, dict(policy.state_dict()), file.tensors)
     if wrong is not None:
         raise ConfigError(
             f"the policy in {str(path)!r} must fit the environment {config.task.suite}/{config.task.name}"
             f"{' as it is installed here' if task is None else ''}; {wrong}"
         )
-    policy.load_state_dict(dict(tensors))
-    return SavedPolicy(policy=policy.eval(), config=config, frames=int(about["frames"]), file=path)
+    policy.load_state_dict(dict(file.tensors))
+    return SavedPolicy(policy=policy.eval(), config=config, frames=int(file.about["frames"]), file=path)
 
 
 def read_saved_config(path: Path) -> ExperimentConfig:
@@ -150,36 +151,78 @@ def read_saved_config(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: if the file is damaged, not a policy, or from another version of masac.
     """
-    return _config_of(read_saved(path)[1], path)
+    return read_policy_file(path).config
 
 
-def make_policy(groups: list[GroupSpec], learning: list[GroupSpec], config: ExperimentConfig) -> Policy:
-    """A new policy, with actors and (if enabled) normalizers for the learning groups."""
-    actors = {group.name: make_actor(group, config.algorithm, config.model) for group in learning}
-    normalized = learning if config.training.normalize_observations else []
-    return Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
+def make_policy(
+    groups: list[GroupSpec],
+    learning: list[GroupSpec],
+    config: ExperimentConfig,
+    *,
+    frozen: Mapping[str, PolicyFile] | None = None,
+) -> Policy:
+    """A new policy, with actors and (if enabled) normalizers for the learning groups, and opponents for others.
 
-
-def _config_of(about: Mapping[str, Any], path: Path) -> ExperimentConfig:
-    try:
-        return read_config(about["config"])
-    except ConfigError as error:
-        raise ConfigError(f"the policy {str(path)!r} must be of this version of masac: {error}") from None
-
-
-def read_saved(path: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
-    """The tensors in a file that :func:`save_policy` wrote, and what it says about them.
+    Args:
+        groups: of the environment.
+        learning: those of them that learn.
+        config: of the run.
+        frozen: the policies of other runs that act for groups, from :func:`frozen_policies`; None to read them.
 
     Raises:
-        ConfigError: if the file is damaged or not a policy.
+        ConfigError: for an opponent that does not exist or does not fit.
     """
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-        return saved["policy"], json.loads(saved["about"])
-    except OSError as error:
-        raise ConfigError(f"the policy {str(path)!r} must be readable: {error}") from None
-    except Exception as error:  # PyTorch does not specify what it raises for a damaged file
+    actors = {group.name: make_actor(group, config.algorithm, config.model) for group in learning}
+    normalized = learning if config.training.normalize_observations else []
+    policy = Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
+    names = read_opponents(config.training.opponents)
+    frozen = frozen_policies(config) if frozen is None else frozen
+    for group in groups:
+        name = names.get(group.name)
+        if name is not None and name.kind == "frozen":
+            policy.opponents[group.name] = _frozen(group, frozen[group.name])
+        elif name is not None and name.kind == "scripted":
+            policy.opponents[group.name] = ScriptedOpponent(group, name.what)
+    return policy
+
+
+def frozen_policies(config: ExperimentConfig, run_dir: Path | None = None) -> dict[str, PolicyFile]:
+    """The policies of other runs that act for groups (``training.opponents.GROUP=frozen:...``), by group.
+
+    Args:
+        config: of the run.
+        run_dir: of a run that is resumed, whose own files have them; None for a new one.
+    """
+    if run_dir is not None and (newest := newest_of(run_dir)) is not None:
+        return dict(read_policy_file(newest.folder / "policy.pt").opponents)
+    found = {}
+    for group, name in read_opponents(config.training.opponents).items():
+        if name.kind == "frozen":
+            folder, checkpoint = split_run(name.what)
+            try:
+                found[group] = read_policy_file(find_policy(folder, checkpoint=checkpoint))
+            except ConfigError as error:
+                raise ConfigError(f"training.opponents.{group} must be frozen:RUN_DIR of a run: {error}") from None
+    return found
+
+
+def _frozen(group: GroupSpec, file: PolicyFile) -> FrozenOpponent:
+    """The opponent of a group from another run: its group of the same name, or else its only one that learned."""
+    trained, learned = file.config, file.learned
+    plays = group.name if group.name in learned or len(learned) > 1 else next(iter(learned), group.name)
+    key = f"training.opponents.{group.name}"
+    if plays not in learned:
         raise ConfigError(
-            f"{str(path)!r} must be a policy that masac wrote; it is damaged or something else "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-        ) from None
+            f"{key} must be a run that trained the group {plays!r}, or one group only; {file.path} trained "
+            f"{', '.join(learned)}."
+        )
+    played = replace(group, name=plays)
+    normalizers = {plays: RunningNormalizer(group.observation_dim)} if trained.training.normalize_observations else {}
+    policy = Policy([played], {plays: make_actor(played, trained.algorithm, trained.model)}, normalizers)
+    wrong = misfit([played], {plays: learned[plays]}, dict(policy.state_dict()), file.tensors)
+    if wrong is not None:
+        raise ConfigError(f"{key} must be a run with the same observations and actions; {file.path} differs: {wrong}")
+    policy.load_state_dict({name: file.tensors[name] for name in policy.state_dict()})
+    as_other = "" if plays == group.name else f" as {plays}"
+    described = f"frozen{as_other}: {file.path.parent}, {file.about['frames']:,} frames"
+    return FrozenOpponent(group, policy.eval().requires_grad_(False), plays, described, file)
