@@ -11,6 +11,7 @@ from typing import Any
 from masac.cli.presets import presets
 from masac.docstrings import argument_texts
 from masac.envs.suites import SUITES
+from masac.training.collectors.config import COLLECTORS
 
 HEAD = """\
 masac train: train groups of agents
@@ -43,7 +44,7 @@ Presets:
 {tasks}
                (others work too, with default settings: masac tasks lists them, masac tasks NAME describes one)
   algorithm=   isac (independent critics, the default), masac (centralized critics)
-  collector=   local (environments in this process, the default), processes (in others), ray (on a Ray cluster)
+  collector=   {collectors}
 
 Keys, and the values of masac train{command} (presets set some of them):
 """
@@ -67,7 +68,8 @@ def train_help(overrides: Sequence[str] = ()) -> str:
     tasks = textwrap.fill(names, width=118, initial_indent="  task=        ", subsequent_indent=" " * 15)
     config = composed_experiment([f"run_dir={RUN_DIR}", *overrides])
     command = "".join(f" {shlex.quote(word)}" for word in overrides)
-    return HEAD.format(tasks=tasks, command=command) + "\n".join(_table(config)) + "\n"
+    collectors = ", ".join(f"{name} ({what})" for name, what in COLLECTORS.items())
+    return HEAD.format(tasks=tasks, collectors=collectors, command=command) + "\n".join(_table(config)) + "\n"
 
 
 def _table(config: Any, prefix: str = "") -> list[str]:

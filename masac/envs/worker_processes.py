@@ -9,9 +9,10 @@ from ctypes import c_byte
 from multiprocessing.connection import Connection
 from typing import Any
 
+from masac.envs.arrays import Arrays
 from masac.envs.episode import Episode
 from masac.envs.single_environment import EnvironmentSpecs, SingleEnvironment
-from masac.envs.vector_env import Arrays, EpisodeStepper
+from masac.envs.vector_env import EpisodeStepper
 from masac.errors import RunFailedError
 from masac.process.child_processes import SECONDS_TO_CLOSE, children_without_signals, ignore_signals
 from masac.process.tracebacks import ErrorReport, report_of

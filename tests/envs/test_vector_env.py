@@ -4,8 +4,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from masac.envs.arrays import NO_SEED
 from masac.envs.pettingzoo.environment import PettingZooEnvironment
-from masac.envs.vector_env import NO_SEED, VectorEnv
+from masac.envs.vector_env import VectorEnv
 from tests.envs.misbehaving import Walkers
 from tests.envs.scripted import ScriptedDeaths
 

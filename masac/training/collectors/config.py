@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from masac.errors import check
 from masac.settings import check_settings, setting
 
+COLLECTORS = {
+    "local": "environments in this process, the default",
+    "processes": "in others",
+    "ray": "on a Ray cluster",
+}
+"""The kinds of collectors; ``make.py`` makes them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CollectorConfig:
@@ -24,7 +31,7 @@ class CollectorConfig:
         max_restarts: how many workers may die and be replaced before the run fails.
     """
 
-    kind: str = setting("local", choices=("local", "processes", "ray"))
+    kind: str = setting("local", choices=tuple(COLLECTORS))
     num_workers: int = setting(1, low=1, unit="processes or actors")
     address: str | None = None
     max_lag: int = setting(1, low=0, unit="pushes")
