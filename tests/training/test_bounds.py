@@ -1,4 +1,4 @@
-"""Training where the bounds of actions differ: on every VMAS scenario, and on boxes of all kinds."""
+"""Training on every VMAS scenario, and on boxes of all kinds: actions keep to their bounds, however these differ."""
 
 from dataclasses import replace
 
@@ -91,8 +91,11 @@ def check_executed(trainer, span=0.0):
 
 @pytest.mark.parametrize(
     ("bounds", "mode"),
-    [("unequal", "graph"), pytest.param("unequal", "eager", marks=pytest.mark.slow)]
-    + [pytest.param(bounds, "graph", marks=pytest.mark.slow) for bounds in BOXES if bounds != "unequal"],
+    [
+        ("unequal", "graph"),
+        pytest.param("unequal", "compile", marks=pytest.mark.slow),
+        *(pytest.param(bounds, "eager", marks=pytest.mark.slow) for bounds in BOXES),
+    ],
 )
 def test_boxes_train_and_actions_span_and_respect_their_bounds(bounds, mode, tmp_path):
     check_executed(train(boxes(bounds), tmp_path, mode, frames=64), span=0.5)
@@ -100,13 +103,7 @@ def test_boxes_train_and_actions_span_and_respect_their_bounds(bounds, mode, tmp
 
 @pytest.mark.slow
 def test_bounds_of_float64_train(tmp_path):
-    check_executed(train(boxes("unequal", dtype="float64"), tmp_path, "graph", frames=64), span=0.5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bounds", ["unequal", "huge"])
-def test_boxes_train_compiled(bounds, tmp_path):
-    check_executed(train(boxes(bounds), tmp_path, "compile", frames=64), span=0.5)
+    check_executed(train(boxes("unequal", dtype="float64"), tmp_path, "eager", frames=64), span=0.5)
 
 
 @pytest.mark.parametrize("bounds", WRONG)
@@ -133,13 +130,18 @@ def test_the_policy_reaches_its_bounds_and_no_further(bounds, tmp_path):
                 assert ((action - bound).abs() <= 1e-5 * (high - low) + 1e-6 * bound.abs()).all()
 
 
+RESET_TOGETHER = [
+    *("balance", "ball_trajectory", "discovery", "dispersion", "dropout", "flocking", "give_way", "multi_give_way"),
+    *("navigation", "reverse_transport", "simple", "simple_spread", "simple_tag", "transport", "wheel"),
+]
+RESET_ONE_BY_ONE = ["ball_passage", "football", "simple_reference", "simple_push", "wind_flocking"]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Force limits not specified")  # vel_control's controller
 @pytest.mark.parametrize("scenario", vmas_scenarios())
 def test_every_scenario_of_vmas_trains(scenario, tmp_path):
-    check_executed(train(vmas(scenario), tmp_path, "graph", frames=32))
-
-
-@pytest.mark.slow
-def test_scenarios_with_unequal_bounds_train(tmp_path):
-    check_executed(train(vmas("kinematic_bicycle"), tmp_path, "graph", frames=32))
+    trainer = train(vmas(scenario), tmp_path, "eager", frames=32)
+    check_executed(trainer)
+    if scenario in (*RESET_TOGETHER, *RESET_ONE_BY_ONE):
+        assert trainer.env.joint_resets == (scenario in RESET_TOGETHER)

@@ -269,24 +269,3 @@ def test_a_trial_leaves_vmas_random_numbers_alone():
     before = list(Environment.vmas_random_state)
     assert find_reset_state(lean("own")._make_trial)
     assert all(a is b for a, b in zip(before, Environment.vmas_random_state, strict=True))
-
-
-RESET_TOGETHER = [
-    *("balance", "ball_trajectory", "discovery", "dispersion", "dropout", "flocking", "give_way", "multi_give_way"),
-    *("navigation", "reverse_transport", "simple", "simple_spread", "simple_tag", "transport", "wheel"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scenario", RESET_TOGETHER)
-def test_most_scenarios_can_be_reset_together(scenario):
-    env = VmasVectorEnv(scenario, num_envs=2, horizon=5, seed=0)
-    assert find_reset_state(env._make_trial)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["ball_passage", "football", "simple_reference", "simple_push", "wind_flocking"])
-def test_some_cannot(scenario):
-    env = VmasVectorEnv(scenario, num_envs=2, horizon=5, seed=0)
-    with pytest.raises(IrregularStateError):
-        find_reset_state(env._make_trial)
