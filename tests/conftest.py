@@ -2,6 +2,7 @@ import logging
 import os
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 # Before PyTorch is imported, and for the processes that tests start: tests run side by side, a core each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.processes import FORKED
 
 settings.register_profile("masac", deadline=None, max_examples=100)
 settings.load_profile("masac")
@@ -30,6 +33,14 @@ def logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that this process starts are forked where PyTorch is imported already; those of users import it."""
+    forked = SimpleNamespace(get_context=lambda method: FORKED)
+    for module in ("masac.envs.worker_processes", "masac.training.collectors.processes"):
+        monkeypatch.setattr(f"{module}.multiprocessing", forked)
 
 
 @pytest.fixture

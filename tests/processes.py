@@ -17,11 +17,17 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["masac.cli.experiment", "masac.envs.vmas.make", "hydra.main", "matplotlib.figure"])
+FORKED.set_forkserver_preload(
+    [
+        *("masac.cli.experiment", "masac.envs.vmas.make", "masac.envs.pettingzoo.make", "hydra.main"),
+        *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+        "pandas",  # which TensorDict imports where it is installed
+    ]
+)
 
 
 class Command:
@@ -115,6 +121,22 @@ def wait_until(condition, command: Command, *, seconds: float = 120) -> None:
         assert command.poll() is None, f"the command ended:\n{command.stdout}{command.stderr}"
         assert time.monotonic() < deadline, f"waited {seconds} s in vain:\n{command.stdout}{command.stderr}"
         time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, of whomever."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pids: Iterable[int], seconds: float = 15.0) -> bool:
+    """Whether processes end within some seconds."""
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
 
 
 def _run(

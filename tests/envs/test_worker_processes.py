@@ -16,6 +16,9 @@ from masac.envs.registry import make_env
 from masac.envs.worker_processes import STEP
 from masac.errors import ConfigError, RunFailedError
 from masac.groups import read_groups
+from tests.processes import gone
+
+pytestmark = pytest.mark.usefixtures("forked_workers")  # as users start them: test_workers_end_with_the_process_...
 
 ROOT = Path(__file__).parents[2]
 KAZ = {
@@ -38,24 +41,10 @@ def pids_of(env):
     return [process.pid for process in env.stepper.processes]
 
 
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pids, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(alive, pids))
-
-
 @pytest.mark.parametrize(
     "fields",
     [
-        pytest.param(KAZ, id="knights_archers_zombies", marks=pytest.mark.slow),  # every test here starts Python twice
+        pytest.param(KAZ, id="knights_archers_zombies", marks=pytest.mark.slow),
     ],
 )
 def test_workers_give_the_same_episodes_as_this_process(fields):
@@ -141,7 +130,6 @@ def test_what_cannot_be_built_is_said_before_any_worker_starts():
 STEPPING = """
     from masac.envs.config import TaskConfig
     from masac.envs.registry import make_env
-from masac.envs.worker_processes import STEP
     from masac.process.stop_signals import stop_on_signals
 
     if __name__ == "__main__":
@@ -175,7 +163,7 @@ def test_workers_end_with_the_process_however_it_ends(tmp_path, how):
         os.killpg(process.pid, how)  # as a terminal does
     else:
         process.send_signal(how)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)  # a bound against a hang
     assert len(pids) == 2
     assert gone(pids)
     if how != signal.SIGKILL:

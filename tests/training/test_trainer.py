@@ -212,7 +212,8 @@ def test_rewards_are_scaled_in_losses_not_in_reports(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize("workers", [0, 2])
 def test_pettingzoo_trains_with_and_without_workers(tmp_path, workers):
     task = {"suite": "pettingzoo", "scenario": None, "factory": "tests.envs.scripted:parallel_env", "kwargs": {}}
     config = tiny(task={**task, "horizon": None, "num_envs": 4, "num_workers": workers, "success": None})

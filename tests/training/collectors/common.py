@@ -1,9 +1,7 @@
 """Runs small enough for processes, and what tests ask of them."""
 
-import time
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -23,7 +21,6 @@ TAGGED = TaskConfig(
     suite="pettingzoo", scenario=None, factory="tests.training.collectors.tagged:make", num_envs=4, horizon=7
 )
 WITH_RAY = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is missing")]
-KINDS = ["processes", pytest.param("ray", marks=WITH_RAY)]
 
 
 def experiment(task=NAVIGATION, kind="processes", *, workers=2, seed=3, training=None, **collector):
@@ -65,17 +62,3 @@ def collector_of(config, policy, **more):
 def pid_of(handle):
     """The process of a worker that has answered."""
     return handle.process.pid if hasattr(handle, "process") else handle.pid
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pids, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(alive, pids))

@@ -52,6 +52,7 @@ def assert_same(ours, theirs):
         assert torch.equal(ours[key], theirs[key]), key
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("task", [pytest.param(t, marks=pytest.mark.slow) if t == "workers" else t for t in TASKS])
 def test_all_data_equal_torchrls_collectors(task):
     task = TASKS[task]

@@ -17,6 +17,7 @@ from masac.training.distributed.ranks import ALONE, Rank, current_rank
 from masac.training.distributed.replica_check import check_same
 from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import GROUP, N, critic_of, make_batch, noisy_actor, noisy_loss
+from tests.processes import FORKED
 
 STEPS, ROWS = 20, 8
 CASES: dict[str, dict[str, Any]] = {
@@ -39,7 +40,9 @@ def in_ranks(function: Any, folder: Path, *arguments: Any, ranks: int = 2) -> li
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_run, (function, folder, port, ranks, arguments), nprocs=ranks)
+    torch.multiprocessing.start_processes(
+        _run, (function, folder, port, ranks, arguments), nprocs=ranks, start_method=FORKED.get_start_method()
+    )
     return [torch.load(folder / f"returned{index}.pt", weights_only=False) for index in range(ranks)]
 
 

@@ -1,8 +1,9 @@
-"""``torchrun -m masac train``: whole runs of two processes."""
+"""``masac train`` on two ranks: whole runs."""
 
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from masac.training.checkpointing.checkpoints import newest_of
+from tests.processes import Command
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = (
@@ -24,22 +26,21 @@ SETTINGS = (
 
 
 def start(*arguments, ranks=2):
-    """``masac train`` in so many processes."""
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    return subprocess.Popen(
-        [sys.executable, *several, "-m", "masac", "train", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    """``masac train`` in so many forked processes, with the environment variables of torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "COLUMNS": "200"}
+    return [
+        Command("train", *map(str, arguments), cwd=ROOT, env={**shared, "RANK": str(rank)}) for rank in range(ranks)
+    ]
 
 
-def finish(process, *, code=0, timeout=120):
-    output = process.communicate(timeout=timeout)[0]
-    assert process.returncode == code, output
-    return output
+def finish(processes, *, code=0, timeout=300):
+    """What all ranks printed."""
+    printed = [text for process in processes for text in process.communicate(timeout=timeout)]
+    assert {process.returncode for process in processes} == {code}, printed
+    return "".join(printed)
 
 
 def rows(run_dir):
@@ -47,16 +48,13 @@ def rows(run_dir):
         return list(csv.DictReader(file))
 
 
-def rank_1_of(process):
-    (found,) = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
-    return found
-
-
 def wait_for_a_checkpoint(process, run_dir):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300  # a bound against a hang
     while newest_of(run_dir) is None and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert newest_of(run_dir) is not None, process.communicate(timeout=90)[0]
+    if newest_of(run_dir) is None:
+        process.terminate()
+        pytest.fail(process.communicate(timeout=60)[0])
 
 
 @pytest.mark.slow
@@ -87,12 +85,24 @@ def test_a_run_resumes_with_other_numbers_of_ranks(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_others_and_the_run_resumes(tmp_path):
+def test_torchrun_ends_all_ranks_with_a_killed_one_and_the_run_resumes(tmp_path):
     run_dir = tmp_path / "run"
-    process = start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "masac"),
+            *("train", *SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     wait_for_a_checkpoint(process, run_dir)
-    rank_1_of(process).send_signal(signal.SIGKILL)
-    output = finish(process, code=1, timeout=60)
+    (rank_1,) = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
+    rank_1.send_signal(signal.SIGKILL)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1, output
     assert f"this one lost the connection to another one. Resume with masac train --resume {run_dir}" in output
     frames = newest_of(run_dir).frames
     assert "resuming from" in finish(start("--resume", run_dir, f"training.total_frames={frames + 128}"))
@@ -101,11 +111,10 @@ def test_a_killed_rank_ends_the_others_and_the_run_resumes(tmp_path):
 @pytest.mark.slow
 def test_a_signal_ends_all_ranks_after_one_iteration(tmp_path):
     run_dir = tmp_path / "run"
-    process = start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000")
-    wait_for_a_checkpoint(process, run_dir)
-    rank_1_of(process).send_signal(signal.SIGTERM)
-    output = finish(process)
-    assert "interrupted" in output
+    processes = start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=1000000")
+    wait_for_a_checkpoint(processes[0], run_dir)
+    processes[1].send_signal(signal.SIGTERM)
+    assert "interrupted" in finish(processes)
     assert newest_of(run_dir).frames == int(rows(run_dir)[-1]["frames"])
 
 
@@ -114,8 +123,8 @@ def test_a_failing_rank_reports_and_leaves_a_checkpoint(tmp_path):
     run_dir = tmp_path / "run"
     settings = [word for word in SETTINGS if not word.startswith(("task.horizon", "task.kwargs", "task="))]
     task = ("task=vmas/custom", "task.scenario=tests.envs.failing_scenario:Scenario")
-    process = start(*task, *settings, "task.horizon=20", f"run_dir={run_dir}", "training.checkpoint_every=null")
-    output = finish(process, code=1, timeout=60)
+    processes = start(*task, *settings, "task.horizon=20", f"run_dir={run_dir}", "training.checkpoint_every=null")
+    output = finish(processes, code=1)
     assert "the scenario of rank 1 fails" in output
     assert "another one failed" in output
     assert newest_of(run_dir).frames > 0
@@ -123,5 +132,5 @@ def test_a_failing_rank_reports_and_leaves_a_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_several_ranks_do_not_sweep(tmp_path):
-    output = finish(start("-m", "seed=0,1", f"run_dir={tmp_path}"), code=1)
+    output = finish(start("-m", "seed=0,1", f"run_dir={tmp_path}"), code=2)
     assert output.count("a sweep (-m) must be started without torchrun") == 1
