@@ -69,6 +69,7 @@ def _commands(line: str) -> list[list[str]]:
 
 
 NOT_HERE = {
+    "export": "tests/docs/test_blocks.py runs these lines",
     "collector=ray": "tests/training/collectors/test_workers.py has a cluster",
     "hydra/launcher=joblib": "needs a launcher that is no dependency",
     "task.kwargs.name=my_package.my_module:MyTeam-v0": "tests/docs/test_blocks.py registers such an environment",

@@ -14,12 +14,13 @@ from tests.processes import masac
 SMALL = {
     "task.num_envs": "8",
     "task.horizon": "10",
-    "training.total_frames": "320",
-    "training.warmup_frames": "160",
+    "training.total_frames": "96",
+    "training.warmup_frames": "64",
     "training.batch_size": "16",
     "training.buffer_size": "1000",
     "training.updates_per_frame": "0.0625",
     "training.compile": "false",
+    "algorithm.skip_done_states": "drop",  # in Python: tracing would take longer than the whole run
     "model.hidden": "[8]",
     "evaluation.episodes": "2",
     "logging.loggers": "[]",
@@ -36,11 +37,12 @@ def made_small(words: list[str]) -> list[str]:
     if command != "train" or "--help" in arguments:
         return [command, *arguments]
     if "--resume" in arguments:
-        longer = [f"training.total_frames={2 * 320}"]
+        longer = [f"training.total_frames={2 * int(SMALL['training.total_frames'])}"]
         return [command, *[word for word in arguments if not word.startswith("training.total_frames=")], *longer]
     own = {word.partition("=")[0] for word in arguments} - {"training.total_frames", "training.batch_size"}
     if "-m" in arguments:  # one job of a sweep
         arguments = [word if "[" in word else word.partition(",")[0] for word in arguments]
+    arguments = [f"{word.partition('=')[0]}=1" if "num_workers=" in word else word for word in arguments]
     small = [f"{key}={value}" for key, value in SMALL.items() if key not in own]
     return [command, *[word for word in arguments if word.partition("=")[0] in own or word.startswith("-")], *small]
 
