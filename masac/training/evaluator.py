@@ -17,6 +17,7 @@ from masac.group_signals import alive_agents, living_rewards
 from masac.process.stop_signals import StoppedBySignal, StopRequest
 from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import Policy
+from masac.training.policies.self_play import facing
 
 STEPS_WITHOUT_HORIZON = 1_000
 """Evaluations and videos cut an episode after this number of steps if neither a horizon nor the environment ends it."""
@@ -50,13 +51,19 @@ class Evaluator:
         )
 
     def evaluate(
-        self, policy: Policy, *, random_groups: Collection[str] = (), stop: StopRequest | None = None
+        self,
+        policy: Policy,
+        *,
+        random_groups: Collection[str] = (),
+        past: Collection[str] = (),
+        stop: StopRequest | None = None,
     ) -> Evaluation:
         """Run the episodes.
 
         Args:
             policy: acts.
             random_groups: groups that act uniformly at random instead.
+            past: groups for which their past snapshots act (self-play), each in an equal share of the episodes.
             stop: ends the evaluation between two steps, if a user asks for that.
 
         Raises:
@@ -65,15 +72,16 @@ class Evaluator:
         before = policy.random_groups
         policy.random_groups = frozenset(random_groups)
         try:
-            found = evaluate(
-                policy,
-                self.env,
-                seed=self.config.evaluation.seed,
-                success=self.config.task.success,
-                stochastic=self.config.evaluation.stochastic,
-                max_steps=step_limit(self.config.task),
-                after_step=EvaluationProgress(self.say, stop),
-            )
+            with facing(policy, past, self.config.evaluation.episodes, self.env.device):
+                found = evaluate(
+                    policy,
+                    self.env,
+                    seed=self.config.evaluation.seed,
+                    success=self.config.task.success,
+                    stochastic=self.config.evaluation.stochastic,
+                    max_steps=step_limit(self.config.task),
+                    after_step=EvaluationProgress(self.say, stop),
+                )
         finally:
             policy.random_groups = before
         if found.unfinished and not self._warned_of_limit:

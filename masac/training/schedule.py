@@ -32,6 +32,7 @@ class Schedule:
         self.learns_from = self.warmup_frames
         self.refill_frames = 0
         self.evaluate_every = config.evaluation.every_frames
+        self.snapshot_every = training.self_play_every
         self.dropped_updates = 0
 
     def whole_iterations(self, frames: int) -> int:
@@ -54,6 +55,11 @@ class Schedule:
             taken: updates so far.
         """
         return self.updates_by(frames) - self.dropped_updates - taken if frames >= self.learns_from else 0
+
+    def snapshot_due(self, frames: int) -> bool:
+        """Whether self-play takes a snapshot: at multiples of ``training.self_play_every`` after the warm-up."""
+        every, before = self.snapshot_every, frames - self.frames_per_iteration
+        return frames > self.warmup_frames and frames // every > before // every
 
     def evaluation_due(self, frames: int) -> bool:
         """Whether an evaluation is due: at multiples of ``evaluation.every_frames``, and at the end."""

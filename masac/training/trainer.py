@@ -27,7 +27,9 @@ from masac.training.logging.metrics import Row, evaluation_numbers
 from masac.training.logging.summary import summarize
 from masac.training.logging.timers import Timers
 from masac.training.own_parts import with_own_parts
+from masac.training.policies.self_play import pools
 from masac.training.result import RunResult
+from masac.training.self_play_table import SelfPlayTable
 
 
 class Trainer:
@@ -227,6 +229,9 @@ class Trainer:
         self.finished = self.episodes.observe(collected)
         self.rewards.observe(collected, self.rank)
         self.policy.observe(collected, self.rank)
+        if self.schedule.snapshot_due(self.frames):
+            for pool in pools(self.policy).values():
+                pool.add(self.frames)
 
     def _warm_up(self) -> None:
         """Let the groups with new weights act at random until the warm-up is over."""
@@ -242,7 +247,10 @@ class Trainer:
         try:
             with self.timers("evaluate"), self.stop.cutting("this step of the evaluation"):
                 assert self.evaluator is not None  # of rank 0
-                found = self.evaluator.evaluate(self.policy, stop=self.stop)
+                past = [name for name in pools(self.policy) if name not in self.learning_names]
+                found = self.evaluator.evaluate(self.policy, past=past, stop=self.stop)
+                table = SelfPlayTable(self.run_dir, self.policy, self.evaluator)
+                table.write(found, frames=self.frames, past=past, stop=self.stop)
         except Exception as error:
             self.failure = self.failure or error
         if found is None:
@@ -277,6 +285,9 @@ class Trainer:
         summary = self._write_results() if self.rank.is_main and self.frames else {}
         policy = deepcopy(self.policy).to("cpu").eval().requires_grad_(False)
         policy.random_groups = frozenset()
+        policy.begin_episodes(None)
+        for opponent in policy.opponents.values():
+            opponent.to("cpu")
         return RunResult(run_dir=self.run_dir, summary=summary, stopped_by=self.stopped_by, policy=policy)
 
     def _write_results(self) -> dict[str, object]:

@@ -195,7 +195,7 @@ class Metrics:
         if not append:
             self._writer.writeheader()
 
-    def write(self, row: Mapping[str, float | int | None]) -> None:
+    def write(self, row: Mapping[str, float | int | str | None]) -> None:
         """Append a row; the cell of None is empty."""
         self._writer.writerow({name: _text(value) for name, value in row.items()})
 
@@ -260,7 +260,7 @@ def _lock(run_dir: Path) -> int:
     return descriptor
 
 
-def _text(value: float | int | None) -> str:
+def _text(value: float | int | str | None) -> str:
     if value is None:
         return ""
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+    return str(value) if isinstance(value, int | str) else f"{value:.6g}"

@@ -21,6 +21,7 @@ from masac.training.episodes import EpisodeTracker
 from masac.training.learner import Learner
 from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import save_policy
+from masac.training.policies.self_play import set_state_of_pools, state_of_pools
 from masac.training.replay.buffer import Replay
 from masac.training.replay.sharded import all_replays
 from masac.training.reward_scaling import RewardScaling
@@ -165,6 +166,7 @@ def state_of(learner: Learner, policy: Policy, rewards: RewardScaling, episodes:
     parts = {
         "learner": learner.state(),
         "normalizers": dict(policy.normalizers.state_dict()),
+        "self_play": state_of_pools(policy),
         "rewards": rewards.state(),
         "episodes": episodes.state(),
         _random_of(learner.rank.index): random_state(),
@@ -183,6 +185,7 @@ def set_state(
     try:
         learner.set_state(_part(state, "learner"))
         policy.normalizers.load_state_dict(_part(state, "normalizers"))
+        set_state_of_pools(policy, _part(state, "self_play"))
         rewards.set_state(_part(state, "rewards"))
         episodes.set_state(_part(state, "episodes"))
     except (RuntimeError, KeyError, ValueError) as error:

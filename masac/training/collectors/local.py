@@ -41,6 +41,8 @@ class LocalCollector(Collector):
             for _ in range(self.steps):
                 transition, state = self.env.step_and_maybe_reset(self.policy(state))
                 transitions.append(transition)
+                if self.policy.opponents:
+                    self.policy.begin_episodes(transition["next", "done"].squeeze(-1))
         self._state = state
         return cast(TensorDictBase, torch.stack(transitions, dim=1))
 
@@ -49,6 +51,7 @@ class LocalCollector(Collector):
         if seed is not None:
             self.env.set_seed(seed)
         self._state = self.env.reset()
+        self.policy.begin_episodes(torch.ones(self.env.batch_size, dtype=torch.bool, device=self.env.device))
 
     def close(self) -> None:
         """Close the environments, and the processes they run in."""

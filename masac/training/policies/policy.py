@@ -41,7 +41,7 @@ class Opponent(ABC):
         """Note that environments begin new episodes.
 
         Args:
-            which: bool ``[E]``; None for all.
+            which: bool ``[E]``; None in other environments, whose episodes are not followed.
         """
 
     def to(self, device: str) -> None:  # noqa: B027  for those with tensors
@@ -113,12 +113,12 @@ class Policy(TensorDictModuleBase):
         return self.actors[group.name](seen).get((group.name, "action"))
 
     def begin_episodes(self, which: Tensor | None = None) -> None:
-        """Note that environments begin new episodes; ``which`` of them, bool ``[E]``, None for all."""
+        """Note that environments begin new episodes; see :meth:`Opponent.begin_episodes`."""
         for opponent in self.opponents.values():
             opponent.begin_episodes(which)
 
     def describe(self, name: str) -> str | None:
-        """What acts for a group in place of an actor that learns, in words; None for such an actor."""
+        """What acts for a group besides an actor that learns, or in its place, in words; None for nothing else."""
         if name in self.opponents:
             return self.opponents[name].described
         return None if name in self.actors else "random"

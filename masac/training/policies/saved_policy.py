@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from masac.envs.registry import make_env
 from masac.errors import ConfigError
 from masac.groups import GroupSpec, read_groups
 from masac.process.working_directory import look_in_working_directory
-from masac.training.checkpointing.checkpoints import FOLDER, best_of, newest_of
+from masac.training.checkpointing.checkpoints import FOLDER, best_of, found_in, newest_of
 from masac.training.config import ExperimentConfig
 from masac.training.policies.misfit import misfit
 from masac.training.policies.normalization import RunningNormalizer
@@ -20,6 +21,7 @@ from masac.training.policies.opponent_names import read_opponents
 from masac.training.policies.opponents import FrozenOpponent, ScriptedOpponent
 from masac.training.policies.policy import Policy
 from masac.training.policies.policy_files import PolicyFile, read_policy_file, write_policy_file
+from masac.training.policies.self_play import SelfPlayOpponent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +185,8 @@ def make_policy(
             policy.opponents[group.name] = _frozen(group, frozen[group.name])
         elif name is not None and name.kind == "scripted":
             policy.opponents[group.name] = ScriptedOpponent(group, name.what)
+        elif name is not None and name.kind == "self-play":
+            policy.opponents[group.name] = _self_play(group, name.what, policy, config)
     return policy
 
 
@@ -193,16 +197,19 @@ def frozen_policies(config: ExperimentConfig, run_dir: Path | None = None) -> di
         config: of the run.
         run_dir: of a run that is resumed, whose own files have them; None for a new one.
     """
-    if run_dir is not None and (newest := newest_of(run_dir)) is not None:
-        return dict(read_policy_file(newest.folder / "policy.pt").opponents)
+    names = {
+        group: one.what for group, one in read_opponents(config.training.opponents).items() if one.kind == "frozen"
+    }
+    for folder in found_in(run_dir / FOLDER) if run_dir is not None and names else ():
+        with suppress(ConfigError):  # a damaged one; those before it have the same
+            return dict(read_policy_file(folder / "policy.pt").opponents)
     found = {}
-    for group, name in read_opponents(config.training.opponents).items():
-        if name.kind == "frozen":
-            folder, checkpoint = split_run(name.what)
-            try:
-                found[group] = read_policy_file(find_policy(folder, checkpoint=checkpoint))
-            except ConfigError as error:
-                raise ConfigError(f"training.opponents.{group} must be frozen:RUN_DIR of a run: {error}") from None
+    for group, name in names.items():
+        folder, checkpoint = split_run(name)
+        try:
+            found[group] = read_policy_file(find_policy(folder, checkpoint=checkpoint))
+        except ConfigError as error:
+            raise ConfigError(f"training.opponents.{group} must be frozen:RUN_DIR of a run: {error}") from None
     return found
 
 
@@ -226,3 +233,27 @@ def _frozen(group: GroupSpec, file: PolicyFile) -> FrozenOpponent:
     as_other = "" if plays == group.name else f" as {plays}"
     described = f"frozen{as_other}: {file.path.parent}, {file.about['frames']:,} frames"
     return FrozenOpponent(group, policy.eval().requires_grad_(False), plays, described, file)
+
+
+def _self_play(group: GroupSpec, source: str, policy: Policy, config: ExperimentConfig) -> SelfPlayOpponent:
+    """The opponent of a group from the snapshots of a group that learns."""
+    key, training = f"training.opponents.{group.name}", config.training
+    other = next((one for one in policy.groups if one.name == source), None)
+    if other is None or source not in policy.actors:
+        raise ConfigError(
+            f"{key} must be self-play:GROUP with a group that learns; got {source!r}. There are: "
+            f"{', '.join(policy.actors)}."
+        )
+    spaces = [(one.observation_dim, one.seen, one.actions, one.action_spec[0]) for one in (group, other)]
+    if spaces[0] != spaces[1]:
+        got = " and ".join(f"{size} features, {actions}" for size, _, actions, _ in spaces)
+        raise ConfigError(
+            f"{key} must be snapshots of a group with the same observations and actions, bounds included; got {got}."
+        )
+    alike = config.algorithm.share_actor and not config.model.agent_ids
+    if group.n_agents != other.n_agents and not alike:
+        raise ConfigError(
+            f"{key} must be snapshots of a group with as many agents, unless they share an actor without ids; got "
+            f"{group.n_agents} and {other.n_agents}."
+        )
+    return SelfPlayOpponent(group, policy, source, size=training.self_play_pool, newest=training.self_play_newest)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.envs.registry import make_env
@@ -12,23 +11,7 @@ from masac.training.config import TrainingConfig
 from masac.training.policies.policy import learning_groups
 from masac.training.policies.saved_policy import load_policy, make_policy, save_policy
 from tests.training.policies.common import pettingzoo, save_run, untrained
-
-TUG = pettingzoo(factory="tests.envs.two_teams:tug")
-
-
-def policy_of(task, **opponents):
-    """A policy with opponents, and the groups of its task."""
-    env = make_env(task, num_envs=1, seed=0)
-    groups = read_groups(env)
-    env.close(raise_if_closed=False)
-    _, config = untrained(task, opponents=opponents)
-    return make_policy(groups, learning_groups(groups, None, opponents), config), config, groups
-
-
-def state(groups, batch=5):
-    torch.manual_seed(1)
-    seen = {group.name: {"observation": torch.randn(batch, group.n_agents, group.observation_dim)} for group in groups}
-    return TensorDict(seen, [batch])
+from tests.training.policies.opponents import TUG, policy_of, state
 
 
 @set_exploration_type(ExplorationType.DETERMINISTIC)
@@ -41,7 +24,7 @@ def test_a_frozen_group_acts_as_in_its_run(tmp_path):
     other = load_policy(save_run(tmp_path / "run", TUG, normalize_observations=True))
     other.normalizers["blue"].merge(10, torch.ones(2).double(), 10 * torch.ones(2).double())
     save_policy(tmp_path / "run/policy.pt", other, untrained(TUG, normalize_observations=True)[1], frames=3)
-    policy, config, groups = policy_of(TUG, blue=f"frozen:{tmp_path}/run")
+    policy, config, groups = policy_of(TUG, opponents={"blue": f"frozen:{tmp_path}/run"})
     data = state(groups)
     assert torch.equal(acted(policy, data)["blue", "action"], acted(other, data)["blue", "action"])
     assert list(policy.actors) == ["red"]
@@ -53,9 +36,9 @@ def test_a_frozen_group_acts_as_in_its_run(tmp_path):
 
 
 def test_the_only_group_that_a_run_trained_plays_the_other_side(tmp_path):
-    policy, config, groups = policy_of(TUG, blue="random")
+    policy, config, groups = policy_of(TUG, opponents={"blue": "random"})
     save_policy(tmp_path / "policy.pt", policy, config, frames=0)
-    mirrored, _, _ = policy_of(TUG, blue=f"frozen:{tmp_path}")
+    mirrored, _, _ = policy_of(TUG, opponents={"blue": f"frozen:{tmp_path}"})
     data = state(groups)
     data["blue"] = data["red"].clone()
     assert torch.equal(acted(mirrored, data)["blue", "action"], acted(policy, data)["red", "action"])
@@ -63,14 +46,14 @@ def test_the_only_group_that_a_run_trained_plays_the_other_side(tmp_path):
 
 
 def test_a_script_acts_and_is_checked():
-    policy, _, groups = policy_of(TUG, blue="scripted:tests.envs.scripts:pull")
+    policy, _, groups = policy_of(TUG, opponents={"blue": "scripted:tests.envs.scripts:pull"})
     assert torch.equal(acted(policy, state(groups))["blue", "action"], torch.ones(5, 2, 1))
     for name, message in {
         "too_hard": r"must return actions within their bounds \(-1 and 1\); got 2 to 2",
         "wrong_shape": r"must return actions of shape \[5, 2, 1\]; got \[5\]",
         "words": r"must return a tensor or array of shape \[5, 2, 1\]; got str",
     }.items():
-        policy, _, groups = policy_of(TUG, blue=f"scripted:tests.envs.scripts:{name}")
+        policy, _, groups = policy_of(TUG, opponents={"blue": f"scripted:tests.envs.scripts:{name}"})
         with pytest.raises(ConfigError, match=f"training.opponents.blue .scripted: .*{message}"):
             acted(policy, state(groups))
 
@@ -109,7 +92,7 @@ def policy_of_car(task, name):
 )
 def test_an_opponent_that_does_not_exist_gets_one_line(opponents, message):
     with pytest.raises(ConfigError, match=message):
-        policy_of(TUG, **opponents)
+        policy_of(TUG, opponents=opponents)
 
 
 @pytest.mark.parametrize("text", ["frozen", "frozen:", "scripted:module", "strong", "random:1", ""])
@@ -126,7 +109,7 @@ def test_a_frozen_run_with_other_spaces_is_refused(tmp_path):
         "discrete": r"group 'blue' has continuous \[1\] actions, the policy categorical \[3\] ones",
     }.items():
         with pytest.raises(ConfigError, match=f"must be a run with the same observations and actions; .*{message}"):
-            policy_of(TUG, blue=f"frozen:{tmp_path / name}")
+            policy_of(TUG, opponents={"blue": f"frozen:{tmp_path / name}"})
 
 
 def test_a_group_with_an_opponent_cannot_learn_too():
@@ -137,6 +120,6 @@ def test_a_group_with_an_opponent_cannot_learn_too():
 
 
 def test_opponents_act_in_the_warm_up(tmp_path):
-    policy, _, _ = policy_of(TUG, blue="scripted:tests.envs.scripts:pull")
+    policy, _, _ = policy_of(TUG, opponents={"blue": "scripted:tests.envs.scripts:pull"})
     assert policy.explorers(()) == {"red"}
     assert policy.explorers({"red"}) == frozenset()
