@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from masac.envs.config import TaskConfig
     from masac.errors import ConfigError, RunFailedError
     from masac.losses.discrete_sac import GroupDiscreteSACLoss
+    from masac.losses.hybrid_sac import GroupHybridSACLoss
     from masac.losses.multi_group import MultiGroupLoss
     from masac.losses.options import GroupLossOptions
     from masac.losses.sac import GroupSACLoss
     from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
     from masac.networks.config import ModelConfig
     from masac.networks.critics import make_critic
+    from masac.networks.hybrid_actor import make_hybrid_actor
     from masac.networks.other_group import OtherGroup
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
     from masac.training.collectors.config import CollectorConfig
@@ -46,6 +48,7 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "GroupDiscreteSACLoss",
+    "GroupHybridSACLoss",
     "GroupLossOptions",
     "GroupSACLoss",
     "LoggingConfig",
@@ -65,6 +68,7 @@ __all__ = [
     "load_policy",
     "make_categorical_actor",
     "make_critic",
+    "make_hybrid_actor",
     "make_tanh_normal_actor",
     "reduce_over_agents",
 ]
@@ -77,6 +81,7 @@ _HOMES = {
     "EvaluationConfig": "masac.training.config",
     "ExperimentConfig": "masac.training.config",
     "GroupDiscreteSACLoss": "masac.losses.discrete_sac",
+    "GroupHybridSACLoss": "masac.losses.hybrid_sac",
     "GroupLossOptions": "masac.losses.options",
     "GroupSACLoss": "masac.losses.sac",
     "LoggingConfig": "masac.training.config",
@@ -96,6 +101,7 @@ _HOMES = {
     "load_policy": "masac.training.policies.saved_policy",
     "make_categorical_actor": "masac.networks.actors",
     "make_critic": "masac.networks.critics",
+    "make_hybrid_actor": "masac.networks.hybrid_actor",
     "make_tanh_normal_actor": "masac.networks.actors",
     "reduce_over_agents": "masac.signals",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from torchrl.modules import ProbabilisticActor
@@ -14,12 +15,14 @@ from masac.group_signals import RewardReduction, TerminatedReduction
 from masac.groups import GroupSpec
 from masac.losses.base import GroupLoss
 from masac.losses.discrete_sac import GroupDiscreteSACLoss
+from masac.losses.hybrid_sac import GroupHybridSACLoss, check_combinations
 from masac.losses.multi_group import CriticSees, MultiGroupLoss
 from masac.losses.options import ActorGradient, GroupLossOptions, LossFunction, taken_options
 from masac.losses.sac import GroupSACLoss
 from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
 from masac.networks.config import ModelConfig
 from masac.networks.critics import CRITICS, make_critic
+from masac.networks.hybrid_actor import make_hybrid_actor
 from masac.networks.other_group import OtherGroup
 from masac.settings import check_settings, setting
 from masac.skipping import SkipMode
@@ -43,9 +46,9 @@ class AlgorithmConfig:
         alpha_init: initial temperature in units of the reward per nat; with training.normalize_rewards, in units of the
             returns' standard deviation.
         target_entropy: in nats per agent; null for -(action dimensions of one agent), for discrete actions for
-            target_entropy_weight.
-        target_entropy_weight: discrete actions: the fraction of the highest possible entropy, log(number of legal
-            actions), that the temperature aims at.
+            target_entropy_weight. For hybrid actions that of the continuous part.
+        target_entropy_weight: discrete actions, and the discrete part of hybrid ones: the fraction of the highest
+            possible entropy, log(number of legal actions), that the temperature aims at.
         skip_done_states: fill, drop or off: what the networks see at next states of agents that ended.
     """
 
@@ -101,6 +104,9 @@ def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig)
         "model": model,
         "images": group.images,
     }
+    if group.discrete_part is not None:
+        sizes = group.discrete_part.sizes or ()
+        return make_hybrid_actor(**common, sizes=sizes, action_mask=group.has_action_mask)
     if group.discrete is None:
         return make_tanh_normal_actor(**common)
     return make_categorical_actor(**common, action_mask=group.has_action_mask)
@@ -137,31 +143,41 @@ def _make_group_loss(
     algorithm: AlgorithmConfig,
     model: ModelConfig,
 ) -> GroupLoss:
-    if group.discrete is not None and CRITICS[algorithm.critic].of_team:
+    if group.choices is not None and CRITICS[algorithm.critic].of_team:
         raise ConfigError(
-            "algorithm.critic must be centralized, pooled or independent for discrete actions, as those of group "
-            f"{group.name!r} are; got {algorithm.critic!r}, which would need a value for every combination of actions. "
-            "Change it with algorithm.critic=centralized"
+            "algorithm.critic must be centralized, pooled or independent for discrete and hybrid actions, as those of "
+            f"group {group.name!r} are; got {algorithm.critic!r}, which would need a value for every combination of "
+            "actions. Change it with algorithm.critic=centralized"
         )
+    sizes = () if group.choices is None else group.choices.sizes or ()
+    n_actions: int | None = None if group.choices is None else sum(sizes)
+    if group.discrete_part is not None:
+        check_combinations(sizes, group.name)
+        n_actions = prod(sizes)
     critic = make_critic(
         algorithm.critic,
         group=group.name,
         n_agents=group.n_agents,
         observation_dim=group.observation_dim,
         action_dim=group.action_features,
-        n_actions=None if group.discrete is None else group.action_features,
+        n_actions=n_actions,
+        own_action_dim=group.continuous_dim,
         share_params=algorithm.share_critic,
         model=model,
         others=[_as_seen(other) for other in others],
         images=group.images,
     )
-    loss = GroupSACLoss if group.discrete is None else GroupDiscreteSACLoss
+    loss, actions = GroupSACLoss, {"action_spec": group.action_spec}
+    if group.discrete is not None:
+        loss, actions = GroupDiscreteSACLoss, {"action_space": group.action_spec}
+    elif group.discrete_part is not None:
+        loss, actions = GroupHybridSACLoss, {"action_spec": group.action_spec, "num_actions": sizes}
     options = taken_options(loss, vars(algorithm)) | {
         "group": group.name,
         "n_agents": group.n_agents,
         "target_entropy": "auto" if algorithm.target_entropy is None else algorithm.target_entropy,
         "skip_done_states": False if algorithm.skip_done_states == "off" else algorithm.skip_done_states,
-        "action_spec" if group.discrete is None else "action_space": group.action_spec,
+        **actions,
     }
     return loss(actor, critic, **options)
 

@@ -307,6 +307,83 @@ def discrete_actor_loss(q_values: Tensor, log_probs: Tensor, probs: Tensor, alph
     return expectation(probs, alpha * log_probs - q_values)
 
 
+def combinations(vectors: Tensor, sizes: Sequence[int]) -> Tensor:
+    """For every combination of the choices of all factors, the product of their entries.
+
+    Of the probabilities of independent factors this is the probability of the combination, of one-hot vectors the
+    one-hot vector of the combination.
+
+    Args:
+        vectors: ``[*L, D]``, the factors side by side.
+        sizes: choices of each factor, adding up to ``D``.
+
+    Returns:
+        ``[*L, C]`` with ``C`` the product of the sizes; the choice of the last factor changes fastest.
+    """
+    first, *others = vectors.split(list(sizes), -1)
+    for part in others:
+        first = (first.unsqueeze(-1) * part.unsqueeze(-2)).flatten(-2)
+    return first
+
+
+def hybrid_soft_state_value(
+    q_values: Tensor,
+    probs: Tensor,
+    discrete_log_prob: Tensor,
+    continuous_log_prob: Tensor,
+    discrete_alpha: Tensor,
+    continuous_alpha: Tensor,
+) -> Tensor:
+    """The soft value of a state under independent discrete and continuous actions, estimated with one continuous one.
+
+    ``V(s) = Σ_d π(d|s) (min_k Q_k(s, c)[d] - α_d log π(d|s)) - α_c log π(c|s)``: exact in the discrete action d, which
+    the critics value given the continuous one c. Log-probabilities of independent actions add; each kind has its own
+    temperature (Delalleau et al. 2019, arXiv 1912.11077).
+
+    Args:
+        q_values: ``min_k Q_k(s, c)[·]``, ``[*B, N, C]``.
+        probs: ``π_i(·|o_i)``, ``[*B, N, C]``.
+        discrete_log_prob: ``Σ_d π(d|s) log π(d|s)``, ``[*B, N, 1]``.
+        continuous_log_prob: ``log π(c|s)``, ``[*B, N, 1]``.
+        discrete_alpha: ``α_d``, ``[]`` or ``[N, 1]``.
+        continuous_alpha: ``α_c``, ``[]`` or ``[N, 1]``.
+
+    Returns:
+        ``[*B, N, 1]``.
+    """
+    return expectation(probs, q_values) - discrete_alpha * discrete_log_prob - continuous_alpha * continuous_log_prob
+
+
+def hybrid_actor_loss(
+    q_values: Tensor,
+    probs: Tensor,
+    discrete_log_prob: Tensor,
+    continuous_log_prob: Tensor,
+    discrete_alpha: Tensor,
+    continuous_alpha: Tensor,
+) -> Tensor:
+    """The actor loss of independent discrete and continuous actions.
+
+    ``α_c log π(c|s) + Σ_d π(d|s) (α_d log π(d|s) - min_k Q_k(s, c)[d])``, whose gradient reaches the continuous policy
+    through the reparametrized c and the discrete one through its probabilities (Delalleau et al. 2019, arXiv
+    1912.11077).
+
+    Args:
+        q_values: ``min_k Q_k(s, c)[·]`` at the reparametrized continuous action, ``[*B, N, C]``.
+        probs: see :func:`hybrid_soft_state_value`, as all others.
+        discrete_log_prob: ``[*B, N, 1]``.
+        continuous_log_prob: ``[*B, N, 1]``.
+        discrete_alpha: ``[]`` or ``[N, 1]``.
+        continuous_alpha: ``[]`` or ``[N, 1]``.
+
+    Returns:
+        ``[*B, N, 1]``.
+    """
+    return -hybrid_soft_state_value(
+        q_values, probs, discrete_log_prob, continuous_log_prob, discrete_alpha, continuous_alpha
+    )
+
+
 def max_entropy(legal: Tensor, sizes: Sequence[int]) -> Tensor:
     """The entropy of the uniform policy over the legal actions, ``Σ_k log n_k`` in nats.
 

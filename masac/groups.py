@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tensordict import NestedKey
+import torch
+from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, StackedComposite, TensorSpec
 from torchrl.data.tensor_specs import ContinuousBox
@@ -16,6 +17,9 @@ from masac.actions.discrete import DiscreteActions, read_discrete_actions
 from masac.errors import ConfigError
 from masac.images import ImageSpec, is_image, is_image_name
 from masac.keys import as_path
+
+DISCRETE_ACTION = "discrete_action"
+"""The entry of the discrete part of a hybrid action."""
 
 TAKEN_NAMES = frozenset(
     (
@@ -37,6 +41,8 @@ class GroupSpec:
         images: that one agent observes beside the vector.
         action_spec: the group's action, ``[N, ...]``, without the environment's batch.
         discrete: the encoding of a discrete action; None for a continuous one.
+        discrete_part: the choices of a hybrid action beside ``action_spec``, its continuous part; None for others. They
+            are at ``(name, "discrete_action")``, one index per factor, ``[*B, N, K]``.
         has_action_mask: whether the environment has an action mask, at ``(name, "action_mask")``.
     """
 
@@ -47,11 +53,40 @@ class GroupSpec:
     discrete: DiscreteActions | None
     has_action_mask: bool
     images: tuple[ImageSpec, ...] = ()
+    discrete_part: DiscreteActions | None = None
+
+    @property
+    def choices(self) -> DiscreteActions | None:
+        """The encoding of a discrete action, or of the discrete part of a hybrid one."""
+        return self.discrete or self.discrete_part
+
+    @property
+    def continuous_dim(self) -> int:
+        """Dimensions of one agent's continuous action, or of the continuous part of a hybrid one."""
+        return 0 if self.discrete is not None else self.action_spec.shape[-1]
 
     @property
     def action_features(self) -> int:
-        """Features of one agent's action for a critic: its dimensions, or the choices of all its factors."""
-        return self.action_spec.shape[-1] if self.discrete is None else sum(self.discrete.sizes or ())
+        """Features of one agent's action for a critic: its dimensions, then the choices of all its factors."""
+        return self.continuous_dim + (sum(self.choices.sizes or ()) if self.choices is not None else 0)
+
+    @property
+    def action_keys(self) -> list[NestedKey]:
+        """The keys of the action; of a hybrid one, of its continuous and then of its discrete part."""
+        names = ("action",) if self.discrete_part is None else ("action", DISCRETE_ACTION)
+        return [(self.name, name) for name in names]
+
+    def split_action(self, action: Tensor) -> dict[NestedKey, Tensor]:
+        """The entries of an action ``[*B, N, ...]``, in which the indices of a hybrid one follow its dimensions."""
+        if self.discrete_part is None:
+            return {(self.name, "action"): action}
+        continuous, indices = action.split([self.continuous_dim, len(self.discrete_part.sizes or ())], -1)
+        return dict(zip(self.action_keys, (continuous, indices.round().long()), strict=True))
+
+    def whole_action(self, data: TensorDictBase) -> Tensor:
+        """The action in data of batch size ``*B``, ``[*B, N, ...]``: what :meth:`split_action` splits."""
+        parts = [data.get(key) for key in self.action_keys]
+        return parts[0] if len(parts) == 1 else torch.cat([parts[0], parts[1].to(parts[0].dtype)], -1)
 
     @property
     def actions(self) -> str:
@@ -180,9 +215,11 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
             f"observations of group {name!r} must be vectors, [{n_agents}, F]; got shape {list(observation.shape)}. "
             "Flatten them in the environment."
         )
-    discrete = read_discrete_actions(action)
+    discrete, part = read_discrete_actions(action), None
     if discrete is None:
         check_bounds(action, name)
+    if DISCRETE_ACTION in actions.keys():  # noqa: SIM118  a spec is no dict
+        part = _read_discrete_part(actions[DISCRETE_ACTION], discrete, name)
     return GroupSpec(
         name=name,
         n_agents=n_agents,
@@ -191,7 +228,20 @@ def _read_group(env: EnvBase, name: str) -> GroupSpec:
         discrete=discrete,
         has_action_mask="action_mask" in observations.keys(),  # noqa: SIM118  a spec is no dict
         images=_read_images(observations),
+        discrete_part=part,
     )
+
+
+def _read_discrete_part(spec: TensorSpec, action: DiscreteActions | None, name: str) -> DiscreteActions:
+    """The encoding of the discrete part of a hybrid action."""
+    part = read_discrete_actions(spec)
+    if action is not None or part is None or part.encoding != "multi-discrete":
+        raise ConfigError(
+            f"a hybrid action of group {name!r} must have its continuous part at 'action' and the choices of all "
+            f"factors at {DISCRETE_ACTION!r}, a MultiCategorical [N, K]; got {type(spec).__name__} of shape "
+            f"{list(spec.shape)}{' beside a discrete action' if action is not None else ''}. Change the action spec."
+        )
+    return part
 
 
 def reaches_255(spec: TensorSpec) -> bool:

@@ -49,7 +49,7 @@ class StackedCritic(TensorDictModule, abc.ABC):
     @property
     @abc.abstractmethod
     def hides_own_action(self) -> bool:
-        """Whether an agent's value cannot depend on the agent's own action, though the critic reads all actions."""
+        """Whether an agent's value cannot depend on its own discrete action, though the critic reads all actions."""
 
     @abc.abstractmethod
     def stacked_values(self, inputs: TensorDictBase, params: TensorDictBase, *, own_gradient: bool = False) -> Tensor:

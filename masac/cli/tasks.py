@@ -93,10 +93,15 @@ def _observation(group: GroupSpec) -> str:
 
 
 def _action(group: GroupSpec) -> str:
-    if group.discrete is None:
-        dims = group.action_features
-        return f"continuous, {dims} dimension{'s' if dims != 1 else ''}"
-    sizes = group.discrete.sizes or ()
+    dims = group.continuous_dim
+    continuous = f"continuous, {dims} dimension{'s' if dims != 1 else ''}"
+    if group.discrete_part is not None:
+        return f"{continuous}, and {_choices(group)}"
+    return continuous if group.discrete is None else _choices(group)
+
+
+def _choices(group: GroupSpec) -> str:
+    sizes = (group.choices and group.choices.sizes) or ()
     masked = ", masked" if group.has_action_mask else ""
     if len(sizes) == 1:
         return f"discrete, {sizes[0]} choices{masked}"

@@ -124,10 +124,9 @@ class VectorEnv(EnvBase):
         self._returned = _Tree.of(batched["observation"], batched["reward"], batched["done"])
         self._stepped = False  # since `current` was complete
         self._masks = {
-            group: (group, ACTION_MASK)
-            for group, _ in arrays.actions
-            if (group, ACTION_MASK) in arrays.current
-            and isinstance(batched["action"][group, "action"], ActionMask.ACCEPTED_SPECS)
+            key: (key[0], ACTION_MASK)
+            for key in arrays.actions
+            if (key[0], ACTION_MASK) in arrays.current and isinstance(batched["action"][key], ActionMask.ACCEPTED_SPECS)
         }
 
     @classmethod
@@ -167,12 +166,12 @@ class VectorEnv(EnvBase):
     def rand_action(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
         """Random actions, legal ones where ``tensordict`` has action masks."""
         tensordict = TensorDict({}, self.batch_size, device=self.device) if tensordict is None else tensordict
-        for group, _ in self._arrays.actions:
-            spec = self.full_action_spec[group, "action"]
-            if group in self._masks and (mask := tensordict.get(self._masks[group], None)) is not None:
+        for key in self._arrays.actions:
+            spec = self.full_action_spec[key]
+            if key in self._masks and (mask := tensordict.get(self._masks[key], None)) is not None:
                 spec = spec.clone()
                 cast(Any, spec).update_mask(mask)
-            tensordict.set((group, "action"), spec.rand())
+            tensordict.set(key, spec.rand())
         return tensordict
 
     def close(self, *, raise_if_closed: bool = True) -> None:

@@ -332,12 +332,15 @@ class GroupLoss(GroupLossModule):
             return target
         return torch.where(signals.trained(next_value), target, torch.zeros_like(target))
 
-    def _temperature_loss(self, log_prob: Tensor, target_entropy: Tensor, signals: GroupSignals) -> Tensor:
-        """The temperature's loss of every agent, ``[*B, N, 1]``."""
+    def _temperature_loss(
+        self, log_prob: Tensor, target_entropy: Tensor, signals: GroupSignals, *, log_alpha: Tensor | None = None
+    ) -> Tensor:
+        """The loss of a temperature, :attr:`log_alpha` unless given, of every agent, ``[*B, N, 1]``."""
+        log_alpha = self.log_alpha if log_alpha is None else log_alpha
         log_prob = log_prob.detach()
         if not signals.has_no_mask:
             log_prob = torch.where(signals.alive, log_prob, torch.zeros_like(log_prob))
-        return functional.temperature_loss(self._per_pair(self.log_alpha), log_prob, target_entropy)
+        return functional.temperature_loss(self._per_pair(log_alpha), log_prob, target_entropy)
 
 
 def _td_error(terms: Terms, signals: GroupSignals) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -203,7 +203,11 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     def _act(self, state: TensorDictBase) -> ActionDistribution:
         with parameters_in(self.actor_network, self.actor_network_params):
-            logits = _logits(self.actor_network.get_dist(state))
+            logits = logits_of(self.actor_network.get_dist(state))
+        return ActionDistribution(*self._legal_policy(logits, state))
+
+    def _legal_policy(self, logits: Tensor, state: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities, probabilities and legal choices, each ``[*B, N, D]``."""
         mask = state.get(as_path(self.tensor_keys.action_mask), None)
         if mask is not None and mask.shape != logits.shape:
             raise ValueError(
@@ -213,12 +217,12 @@ class GroupDiscreteSACLoss(GroupLoss):
         sizes = self.actions.factors(logits.shape[-1])
         if self.actions.sizes is None:
             self.actions = replace(self.actions, sizes=sizes)
-        return ActionDistribution(*functional.discrete_policy(logits, None if mask is None else mask.bool(), sizes))
+        return functional.discrete_policy(logits, None if mask is None else mask.bool(), sizes)
 
     def _fingerprint(self, state: TensorDictBase) -> Tensor:
         return self._act(state).log_probs
 
-    def _target_entropy_per_agent(self, policy: ActionDistribution) -> Tensor:
+    def _target_entropy_per_agent(self, policy: Any) -> Tensor:
         if not self.auto_target_entropy:
             return self.target_entropy
         most = functional.max_entropy(torch.ones_like(policy.legal), self._sizes)
@@ -239,9 +243,9 @@ class GroupDiscreteSACLoss(GroupLoss):
         return vectors if signals.has_no_mask else torch.where(signals.alive, vectors, self._first_choice(vectors))
 
     def _check_values(self, values: Tensor, batch_size: torch.Size, n_agents: int) -> None:
-        if tuple(values.shape[1:]) == (*batch_size, n_agents, sum(self._sizes)):
+        shape = [*batch_size, n_agents, self._n_values]
+        if list(values.shape[1:]) == shape:
             return
-        shape = [*batch_size, n_agents, sum(self._sizes)]
         raise ValueError(
             f"a critic of discrete actions must write {self.tensor_keys.action_value!r} of shape {shape}, a value per "
             f"agent and action; got {list(values.shape[1:])}. A team critic would need a value for every combination "
@@ -283,6 +287,11 @@ class GroupDiscreteSACLoss(GroupLoss):
         """The choices of each factor; known after the first run of the actor."""
         assert self.actions.sizes is not None
         return self.actions.sizes
+
+    @property
+    def _n_values(self) -> int:
+        """The values that a critic has per agent."""
+        return sum(self._sizes)
 
     def _first_choice(self, like: Tensor) -> Tensor:
         """The first choice of every factor, one-hot, ``[D]``."""
@@ -327,10 +336,10 @@ class GroupDiscreteSACLoss(GroupLoss):
             raise ValueError(f"{message} (validate_actions=False skips this check).")
 
 
-def _logits(distribution: Distribution) -> Tensor:
+def logits_of(distribution: Distribution) -> Tensor:
     """The logits ``[*L, D]`` of all factors."""
     if isinstance(distribution, Independent):
-        return _logits(distribution.base_dist).flatten(-2)
+        return logits_of(distribution.base_dist).flatten(-2)
     if isinstance(distribution, Categorical | OneHotCategorical | MultiCategorical):
         return distribution.logits
     raise ValueError(

@@ -17,8 +17,8 @@ from masac.keys import in_group
 from masac.layouts import ActorLayout, needs_agent_axis, resolve_actor_layout
 
 
-def check_actor(actor: object) -> None:
-    """Raise TypeError for an actor without a distribution, ValueError for one that draws a composite action."""
+def check_actor(actor: object, *, number: int = 1) -> None:
+    """Raise TypeError for an actor without a distribution, ValueError for more than ``number`` actions per agent."""
     if not isinstance(actor, ProbabilisticTensorDictSequential):
         raise TypeError(
             "actor_network must be a ProbabilisticActor (or another ProbabilisticTensorDictSequential), which has "
@@ -27,10 +27,11 @@ def check_actor(actor: object) -> None:
     kinds = [m.distribution_class for m in actor.modules() if isinstance(m, ProbabilisticTensorDictModule)]
     kinds = [kind.func if isinstance(kind, partial) else kind for kind in kinds]
     composite = any(isinstance(kind, type) and issubclass(kind, CompositeDistribution) for kind in kinds)
-    if composite or len(actor.dist_sample_keys) > 1:
+    if composite or len(actor.dist_sample_keys) > number:
         raise ValueError(
             f"a composite action ({', '.join(map(repr, actor.dist_sample_keys))}) is not taken, because critics and "
-            "temperature need one action tensor per agent, [*B, N, d]; draw one tensor that holds all parts."
+            "temperature need one action tensor per agent, [*B, N, d]; draw one tensor that holds all parts, or for "
+            "continuous and discrete parts take GroupHybridSACLoss."
         )
 
 

@@ -63,6 +63,9 @@ class GroupLossModule(GroupKeys, abc.ABC):
     target_value_network_params = None
     SUPPORTED_VALUE_ESTIMATORS = tuple(ESTIMATORS)
 
+    number_of_actions = 1
+    """The action entries that an actor writes."""
+
     denominators: dict[str, Tensor] | None = None
     """Where a dict is set, a call records in it what each mean divides by, so that the means of processes that hold the
     rows of one batch can be averaged exactly: their sum, each times its denominator, over the sum of the denominators.
@@ -104,7 +107,7 @@ class GroupLossModule(GroupKeys, abc.ABC):
     ) -> None:
         super().__init__()
         check_torchrl_options(torchrl, type(self).__name__)
-        check_actor(actor_network)
+        check_actor(actor_network, number=self.number_of_actions)
         check_choice("loss_function", loss_function, LossFunction)
         self.reduction = "mean" if reduction is None else reduction
         check_choice("reduction", self.reduction, Reduction)
@@ -189,6 +192,11 @@ class GroupLossModule(GroupKeys, abc.ABC):
     def _alpha(self) -> Tensor:
         """TorchRL's name of :attr:`alpha`, which its warnings refer to."""
         return self.alpha
+
+    @property
+    def log_alphas(self) -> list[Tensor]:
+        """The logarithms of the temperatures: one, or one per part of a hybrid action."""
+        return [self.log_alpha]
 
     def alpha_loss(self, log_prob: Tensor) -> Tensor:
         """The temperature loss per agent, not reduced, from log-probabilities ``[*B, N]`` or ``[*B, N, 1]``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from tensordict import NestedKey
@@ -156,8 +156,13 @@ class TanhNormalNetwork(ActorNetwork):
     def distribution_parameters(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """``[*B, N, 2 d]`` to mean and standard deviation ``[*B, N, d]``."""
         mean, raw = out.chunk(2, dim=-1)
-        low, high = self.log_std_bounds
-        return mean, torch.exp(low + 0.5 * (high - low) * (torch.tanh(raw) + 1))
+        return mean, bounded_std(raw, self.log_std_bounds)
+
+
+def bounded_std(raw: Tensor, log_bounds: tuple[float, float]) -> Tensor:
+    """A standard deviation whose logarithm a tanh squashes into bounds, from any number."""
+    low, high = log_bounds
+    return torch.exp(low + 0.5 * (high - low) * (torch.tanh(raw) + 1))
 
 
 def make_tanh_normal_actor(
@@ -184,6 +189,36 @@ def make_tanh_normal_actor(
     Raises:
         ValueError: if the action spec is not bounded or not ``[N, d]``.
     """
+    bounds, same_for_all = tanh_bounds(action_spec, n_agents, group)
+    network = TanhNormalNetwork(
+        n_agents=n_agents,
+        observation_dim=observation_dim,
+        action_dim=action_spec.shape[-1],
+        share_params=share_params,
+        model=model,
+        position_dependent=not same_for_all,
+        images=images,
+    )
+    path = as_path(group)
+    module = TensorDictModule(network, in_keys=observed_keys(path, images), out_keys=[(*path, "loc"), (*path, "scale")])
+    return ProbabilisticActor(
+        module,
+        in_keys={"loc": (*path, "loc"), "scale": (*path, "scale")},  # pyright: ignore[reportArgumentType]
+        out_keys=[(*path, "action")],
+        spec=action_spec,
+        distribution_class=TanhNormal,
+        distribution_kwargs=bounds,
+        return_log_prob=True,
+        log_prob_key=(*path, "action_log_prob"),
+    )
+
+
+def tanh_bounds(action_spec: TensorSpec, n_agents: int, group: NestedKey) -> tuple[dict[str, Any], bool]:
+    """The arguments ``low`` and ``high`` of TorchRL's ``TanhNormal``, and whether they are the same for all agents.
+
+    Raises:
+        ValueError: if the action spec is not bounded or not ``[N, d]``.
+    """
     if not isinstance(action_spec, Bounded) or len(action_spec.shape) != 2 or action_spec.shape[0] != n_agents:
         raise ValueError(
             f"action_spec must be a bounded continuous spec of shape [{n_agents}, d]; got {action_spec}. "
@@ -196,27 +231,7 @@ def make_tanh_normal_actor(
         low, high = low[0], high[0]
     if bool((low == low.flatten()[0]).all() and (high == high.flatten()[0]).all()):
         low, high = low.flatten()[0].item(), high.flatten()[0].item()  # plain numbers take a faster path in TanhNormal
-    network = TanhNormalNetwork(
-        n_agents=n_agents,
-        observation_dim=observation_dim,
-        action_dim=action_spec.shape[-1],
-        share_params=share_params,
-        model=model,
-        position_dependent=not same_for_all,
-        images=images,
-    )
-    path = as_path(group)
-    module = TensorDictModule(network, in_keys=_observed(path, images), out_keys=[(*path, "loc"), (*path, "scale")])
-    return ProbabilisticActor(
-        module,
-        in_keys={"loc": (*path, "loc"), "scale": (*path, "scale")},  # pyright: ignore[reportArgumentType]
-        out_keys=[(*path, "action")],
-        spec=action_spec,
-        distribution_class=TanhNormal,
-        distribution_kwargs={"low": low, "high": high},
-        return_log_prob=True,
-        log_prob_key=(*path, "action_log_prob"),
-    )
+    return {"low": low, "high": high}, same_for_all
 
 
 def make_categorical_actor(
@@ -267,7 +282,7 @@ def make_categorical_actor(
         distribution = MaskedOneHotCategorical if actions.encoding == "one-hot" else MaskedCategorical
     several = actions.encoding == "multi-discrete"
     return ProbabilisticActor(
-        TensorDictModule(network, in_keys=_observed(path, images), out_keys=[(*path, "logits")]),
+        TensorDictModule(network, in_keys=observed_keys(path, images), out_keys=[(*path, "logits")]),
         in_keys=parameters,  # pyright: ignore[reportArgumentType]
         out_keys=[(*path, "action")],
         spec=action_spec,
@@ -278,6 +293,6 @@ def make_categorical_actor(
     )
 
 
-def _observed(path: tuple[str, ...], images: Sequence[ImageSpec]) -> list[NestedKey]:
+def observed_keys(path: tuple[str, ...], images: Sequence[ImageSpec]) -> list[NestedKey]:
     """The keys of what an actor sees."""
     return [(*path, name) for name in ("observation", *(image.name for image in images))]

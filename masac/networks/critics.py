@@ -35,7 +35,8 @@ class CriticNetwork(GroupNetwork):
     The last two also see the alive flag of every agent, because zero is a legal action. They may see other groups too.
 
     With ``n_actions`` the agent's own actions are discrete: Q_i(o_i, ·) or Q_i(o, a_{-i}, ·), one value per action, and
-    agent i's values cannot depend on the action that agent i takes.
+    agent i's values cannot depend on the action that agent i takes. With ``own_action_dim`` too the actions are hybrid:
+    Q_i(o_i, c_i, ·) or Q_i(o, c, d_{-i}, ·), one value per discrete action d of agent i, given its continuous action c.
 
     Args:
         kind: see above.
@@ -45,6 +46,7 @@ class CriticNetwork(GroupNetwork):
         share_params: one set of weights for all agents, else one per agent.
         model: sizes and kinds of layers.
         n_actions: D, values per agent for discrete actions; None for continuous ones.
+        own_action_dim: with ``n_actions``, the continuous dimensions of a hybrid action, which come first.
         others: the other groups it sees.
 
     Raises:
@@ -61,6 +63,7 @@ class CriticNetwork(GroupNetwork):
         share_params: bool,
         model: ModelConfig,
         n_actions: int | None = None,
+        own_action_dim: int = 0,
         others: Sequence[OtherGroup] = (),
     ) -> None:
         if kind == "team" and n_actions is not None:
@@ -77,7 +80,8 @@ class CriticNetwork(GroupNetwork):
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=kind != "independent")
         self.kind = kind
         self.values_actions = n_actions is not None
-        own = observation_dim + (0 if self.values_actions else action_dim)
+        self.own_action_dim = own_action_dim if self.values_actions else action_dim
+        own = observation_dim + self.own_action_dim
         mate = observation_dim + action_dim + 1
         context_dim = sum(other.features for other in others)
         inputs = {
@@ -123,20 +127,21 @@ class CriticNetwork(GroupNetwork):
         actions = [] if action is None else [action.to(observation.dtype)]
         seen = [observation] if encoded is None else [side_by_side([observation, encoded])]
         features = flat_rows(side_by_side([*seen, *actions, *flags]), batch, trailing=2)
+        own = features
+        if self.values_actions:
+            own_actions = [one[..., : self.own_action_dim] for one in actions]
+            own = flat_rows(side_by_side([*seen, *own_actions, *flags]), batch, trailing=2)
         if self.kind == "team":
             rows = [features.flatten(-2), *([] if context is None else [flat_rows(context, batch, trailing=1)])]
             values = self.mlp(side_by_side(rows))
             return values.reshape(*values.shape[:-2], *batch, 1)
         if self.kind == "centralized":
-            own = features
-            if self.values_actions:
-                own = flat_rows(side_by_side([*seen, *flags]), batch, trailing=2)
             around = None if context is None else flat_rows(context, batch, trailing=1)
-            features = _ego_first(own, features.detach() if own_gradient else features, around)
+            own = _ego_first(own, features.detach() if own_gradient else features, around)
         if self.share_params:
-            values = self.mlp(features.flatten(-3, -2))
+            values = self.mlp(own.flatten(-3, -2))
             return values.reshape(*values.shape[:-2], *batch, n_agents, values.shape[-1])
-        values = self.mlp(features.transpose(-3, -2)).transpose(-3, -2)
+        values = self.mlp(own.transpose(-3, -2)).transpose(-3, -2)
         return values.reshape(*values.shape[:-3], *batch, n_agents, values.shape[-1])
 
 
@@ -280,6 +285,7 @@ def make_critic(
     share_params: bool,
     model: ModelConfig,
     n_actions: int | None = None,
+    own_action_dim: int = 0,
     others: Sequence[OtherGroup] = (),
     images: Sequence[ImageSpec] = (),
 ) -> GroupCritic:
@@ -305,12 +311,13 @@ def make_critic(
         share_params=share_params,
         model=model,
         n_actions=n_actions,
+        own_action_dim=own_action_dim,
         others=[_encoded(other, model) for other in others],
     )
     if network.centralized:
         names = ["observation", "action", "alive"]
     else:
-        names = ["observation", "action"] if n_actions is None else ["observation"]
+        names = ["observation", "action"] if n_actions is None or own_action_dim else ["observation"]
     path = as_path(group)
     value_path = path[:-1] if CRITICS[kind].of_team else path  # a team's value does not fit the agents' batch size
     value_name = "state_action_value" if n_actions is None else "action_value"

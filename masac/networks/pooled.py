@@ -36,6 +36,7 @@ class PooledCriticNetwork(GroupNetwork):
         share_params: one set of weights for all agents, else one each.
         model: sizes and kinds of layers, of f and of g.
         n_actions: V, values per agent for discrete actions, with f not seeing the own one; None for continuous ones.
+        own_action_dim: with ``n_actions``, the continuous dimensions of a hybrid action, which come first; f sees them.
         others: the other groups it sees.
     """
 
@@ -48,16 +49,18 @@ class PooledCriticNetwork(GroupNetwork):
         share_params: bool,
         model: ModelConfig,
         n_actions: int | None = None,
+        own_action_dim: int = 0,
         others: Sequence[OtherGroup] = (),
     ) -> None:
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=True)
         self.values_actions = n_actions is not None
+        self.own_action_dim = own_action_dim if self.values_actions else action_dim
         self.others = tuple(others)
         stack = () if share_params else (n_agents,)
         self.encoder = _encoder(observation_dim + action_dim, model, stack)
         encoders = [_encoder(other.observation_dim + other.action_dim, model, ()) for other in self.others]
         self.other_encoders = nn.ModuleList(encoders)
-        own = observation_dim + (0 if self.values_actions else action_dim) + 1
+        own = observation_dim + self.own_action_dim + 1
         self.mlp = StackedMLP(
             own + sum(encoder.out_features + 1 for encoder in (self.encoder, *encoders)),
             1 if n_actions is None else n_actions,
@@ -102,7 +105,7 @@ class PooledCriticNetwork(GroupNetwork):
         living = flat_rows(alive, batch, trailing=2).transpose(0, 1).bool()
         # Features of dead agents may be anything, and must reach neither g nor f: gradients would keep a NaN.
         pairs = _or_zero(side_by_side([observation, action]), living)
-        own = pairs[..., : observation.shape[-1]] if self.values_actions else pairs
+        own = pairs[..., : observation.shape[-1] + self.own_action_dim]
         encoded = self._per_agent(self.encoder, pairs.detach() if own_gradient else pairs)
         parts = [own, living.to(own.dtype), *mean_of_others(encoded, living)]
         if context is not None:

@@ -53,7 +53,7 @@ class Learner:
             {"params": [p for one in losses for p in one.actor_network_params.parameters()], "lr": training.actor_lr},
             {"params": [p for one in losses for p in one.qvalue_network_params.parameters()], "lr": training.critic_lr},
         ]
-        temperatures = [one.log_alpha for one in losses if one.log_alpha.requires_grad]
+        temperatures = [log_alpha for one in losses for log_alpha in one.log_alphas if log_alpha.requires_grad]
         if temperatures:
             groups.append({"params": temperatures, "lr": training.alpha_lr})
         self.optimizer = torch.optim.Adam(groups, fused=True)

@@ -270,7 +270,7 @@ class UpdateStep:
             for term, parameters in (
                 ("loss_actor", loss.actor_network_params.parameters()),
                 ("loss_qvalue", loss.qvalue_network_params.parameters()),
-                ("loss_alpha", [loss.log_alpha]),
+                ("loss_alpha", loss.log_alphas),
             )
             for parameter in parameters
         }
@@ -286,8 +286,9 @@ class UpdateStep:
                 if self.max_grad_norm is not None:
                     factor = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
                     gradients.update({parameter: gradients[parameter] * factor for parameter in mine})
-            if loss.log_alpha in gradients:
-                norms[f"{prefix}grad_norm_alpha"] = gradients[loss.log_alpha].norm()
+            for index, log_alpha in enumerate(loss.log_alphas):
+                if log_alpha in gradients:
+                    norms[f"{prefix}grad_norm_{index}_alpha"] = gradients[log_alpha].norm()
         return norms
 
 

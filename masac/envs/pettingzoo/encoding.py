@@ -1,16 +1,16 @@
-"""The Gymnasium spaces of one agent as tensors: observations become a vector and images, actions start at 0."""
+"""The observation space of one agent as tensors: observations become a vector and images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from gymnasium.spaces import Box, Dict, Space, Tuple
 from gymnasium.spaces.utils import flatten, flatten_space
-from torchrl.data import Bounded, Categorical, MultiCategorical, TensorSpec, Unbounded
+from torchrl.data import Bounded, TensorSpec, Unbounded
 
 from masac.envs.pettingzoo.returned_values import read_observation
 from masac.errors import ConfigError
@@ -127,84 +127,11 @@ def divisor(space: Space[Any]) -> float:
     return 255.0 if up_to_255 and (space.dtype == np.uint8 or is_image(space.shape, str(space.dtype))) else 1.0
 
 
-def action_spec(spaces: list[Any], agents: list[Any]) -> TensorSpec:
-    """The spec of the actions of the agents of a group, whose spaces are equal.
-
-    Returns:
-        Of shape ``[N]`` (Discrete), ``[N, factors]`` (MultiDiscrete, MultiBinary) or ``[N, dimensions]`` (Box).
-
-    Raises:
-        ConfigError: for actions that are not vectors of numbers.
-    """
-    space, n_agents = spaces[0], len(agents)
-    if isinstance(space, Discrete):
-        return Categorical(int(space.n), shape=torch.Size([n_agents]), dtype=torch.int64)
-    if isinstance(space, MultiDiscrete | MultiBinary):
-        sizes = factors(space)
-        return MultiCategorical(sizes, shape=torch.Size([n_agents, len(sizes)]))
-    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
-        with np.errstate(over="ignore"):  # too large for float32 is infinite, which read_groups refuses
-            low, high = (
-                torch.from_numpy(np.stack([bound.reshape(-1).astype(np.float32)] * n_agents))
-                for bound in (space.low, space.high)
-            )
-        return Bounded(low, high, low.shape, dtype=torch.float32)
-    raise ConfigError(
-        f"actions must be in a Box of floats, Discrete, MultiDiscrete or MultiBinary; those of {agents[0]!r} are in "
-        f"{space if isinstance(space, Space) else _kind(space)}. Convert them in a task.factory of your own."
-    )
-
-
-def factors(space: Space[Any]) -> list[int]:
-    """The number of choices of each factor of a discrete action."""
-    if isinstance(space, Discrete):
-        return [int(space.n)]
-    if isinstance(space, MultiDiscrete):
-        return [int(n) for n in space.nvec.reshape(-1)]
-    return [2] * int(np.prod(cast(MultiBinary, space).shape))
-
-
-def action_reader(space: Space[Any]) -> Callable[[Any], Any]:
-    """A function from a row of the group's action array to an action in the space, in its shape and dtype."""
-    if isinstance(space, Discrete):
-        start = int(space.start)
-        return lambda row: int(row) + start
-    shape, dtype = space.shape or (), space.dtype
-    if isinstance(space, Box):
-        low, high = space.low, space.high
-        # float32 may round a bound outwards
-        return lambda row: np.clip(row.reshape(shape).astype(dtype), low, high)
-    start = space.start if isinstance(space, MultiDiscrete) else 0
-    return lambda row: (row.reshape(shape) + start).astype(dtype)
-
-
-def read_action_mask(mask: Any, space: Space[Any], agent: Any) -> Array:
-    """The action mask of a living agent as a bool vector, one entry per choice, factors side by side.
-
-    Raises:
-        ConfigError: for a mask of another size, or one that allows nothing.
-    """
-    parts = mask if isinstance(mask, tuple | list) else (mask,)
-    flat = np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)
-    choices = sum(factors(space))
-    if flat.size != choices:
-        raise ConfigError(
-            f"the action mask of agent {agent!r} must have {choices} entries, one per choice; got {flat.size}. "
-            "Correct the mask in the environment."
-        )
-    if not flat.any():
-        raise ConfigError(
-            f"the action mask of agent {agent!r} must allow an action; got {flat.tolist()}. Correct "
-            "the environment, or let the agent end."
-        )
-    return flat
-
-
 def _leaves(space: Any, agent: Any, path: Path = ()) -> Iterator[tuple[Path, Space[Any]]]:
     """The parts of an observation space that are neither Dict nor Tuple, with the keys that lead to them."""
     if not isinstance(space, Space):
         raise ConfigError(
-            f"observation_space(agent) must return a space of gymnasium; got {_kind(space)} for {agent!r}. Use "
+            f"observation_space(agent) must return a space of gymnasium; got {kind_of(space)} for {agent!r}. Use "
             "gymnasium.spaces in the environment."
         )
     if isinstance(space, Dict):
@@ -237,5 +164,6 @@ def _flat(space: Space[Any], value: Any) -> Array:
     return flat if by == 1 else flat / by
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """The name of the class of a value, for errors."""
     return f"{type(value).__module__}.{type(value).__qualname__}"

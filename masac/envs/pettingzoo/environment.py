@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gymnasium.spaces import Box
 from pettingzoo import ParallelEnv
 from torchrl.data import Categorical, Composite, Unbounded
 
 from masac.envs.agent_groups import read_agent_groups
 from masac.envs.environment_warnings import warn_of_agents_kept_after_termination
-from masac.envs.pettingzoo.encoding import (
-    ACTION_MASK,
-    ObservationWriter,
-    action_reader,
-    action_spec,
-    factors,
-    read_action_mask,
-)
+from masac.envs.pettingzoo.actions import ActionReader, read_action_mask
+from masac.envs.pettingzoo.encoding import ACTION_MASK, ObservationWriter
 from masac.envs.pettingzoo.returned_values import Step, read_agents, read_reset, read_step
 from masac.envs.single_environment import EnvironmentSpecs, Row
 from masac.errors import ConfigError
@@ -36,8 +29,7 @@ class _Agent:
     group: str
     index: int
     observation: ObservationWriter
-    action_space: Any
-    read_action: Callable[[Any], Any]
+    action: ActionReader
 
 
 class PettingZooEnvironment:
@@ -75,10 +67,10 @@ class PettingZooEnvironment:
                     group=group,
                     index=index,
                     observation=ObservationWriter(raw.observation_space(name), name),
-                    action_space=raw.action_space(name),
-                    read_action=action_reader(raw.action_space(name)),
+                    action=ActionReader(raw.action_space(name), name),
                 )
-        actions = {group: action_spec([raw.action_space(one) for one in n], n) for group, n in self._groups.items()}
+        actions = {group: self._agents[names[0]].action.specs(len(names)) for group, names in self._groups.items()}
+        self._keys = {group: [(group, name) for name in specs] for group, specs in actions.items()}
         self._masked_by_info = self._find_masks()
         self.specs = self._make_specs(actions)
         self._present: list[Any] = []  # the agents that are there now
@@ -101,7 +93,7 @@ class PettingZooEnvironment:
     def step(self, actions: Row, row: Row) -> None:
         """Let the agents that are there act; writes observations, masks, rewards and flags."""
         acting = [self._agents[name] for name in self._present]
-        chosen = {one.name: one.read_action(actions[one.group, "action"][one.index]) for one in acting}
+        chosen = {one.name: one.action([actions[key][one.index] for key in self._keys[one.group]]) for one in acting}
         returned = self.raw.step(chosen)
         acted, self._present = self._present, read_agents(self.raw, self._agents)
         step = read_step(returned, acted, self._present, self._agents)
@@ -153,7 +145,7 @@ class PettingZooEnvironment:
                 self._check_info(agent, info)
                 mask = info.get(ACTION_MASK) if mask is None else mask
                 if choices is not None and mask is not None:
-                    choices[index] = read_action_mask(mask, agent.action_space, name)
+                    choices[index] = read_action_mask(mask, agent.action.sizes, name)
 
     def _find_masks(self) -> frozenset[Any]:
         """The agents whose infos have action masks: all of a group in which one has."""
@@ -165,7 +157,7 @@ class PettingZooEnvironment:
     def _check_info(self, agent: _Agent, info: Mapping[Any, Any]) -> None:
         """Action masks are in the infos always or never."""
         always = agent.name in self._masked_by_info
-        if always != (ACTION_MASK in info) and not isinstance(agent.action_space, Box):
+        if always != (ACTION_MASK in info) and agent.action.sizes:
             raise ConfigError(
                 f"the infos must have an {ACTION_MASK} of agent {agent.name!r} either in every step or in none; got "
                 f"{'one after a reset without' if not always else 'none after a reset with one'}. Return it from "
@@ -189,10 +181,10 @@ class PettingZooEnvironment:
                 "mask": _flag(n_agents),
             }
             masked = first.observation.has_mask or first.name in self._masked_by_info
-            if masked and not isinstance(first.action_space, Box):
-                entries[ACTION_MASK] = _flag(n_agents, sum(factors(first.action_space)))
+            if masked and first.action.sizes:
+                entries[ACTION_MASK] = _flag(n_agents, sum(first.action.sizes))
             observation[group] = Composite(entries, shape=(n_agents,))
-            action[group] = Composite(action=actions[group], shape=(n_agents,))
+            action[group] = Composite(actions[group], shape=(n_agents,))
             reward[group] = Composite(
                 reward=Unbounded(torch.Size([n_agents, 1]), dtype=torch.float32), shape=(n_agents,)
             )

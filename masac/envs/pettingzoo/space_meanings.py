@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from gymnasium.spaces.utils import flatdim
 
 from masac.envs.config import TaskConfig
+from masac.envs.pettingzoo.actions import ActionReader
 from masac.envs.pettingzoo.encoding import ObservationWriter, divisor
 from masac.envs.pettingzoo.environment import PettingZooEnvironment
 from masac.envs.pettingzoo.make import make_single
@@ -31,12 +31,13 @@ def _read(env: PettingZooEnvironment) -> dict[str, GroupSpaces]:
         for leaf in ObservationWriter(raw.observation_space(agents[0]), agents[0]).leaves:
             parts.append(_part_of_space(leaf.space, leaf.path, end_of(parts)))
         action = raw.action_space(agents[0])
+        reader = ActionReader(action, agents[0])
         out[group] = GroupSpaces(
             agents=tuple(map(str, agents)),
             parts=tuple(parts),
             feature_names=observation_names(raw, agents[0], str(agents[0]), end_of(parts)),
-            action_shape=tuple(action.shape or ()),
-            action_start=_start(action),
+            action_shape=tuple(action.shape or ()) if not isinstance(action, Dict | Tuple) else _flat_shape(reader),
+            action_start=tuple(reader.starts()),
         )
     return out
 
@@ -61,9 +62,6 @@ def _part_of_space(space: Space[Any], path: Path, offset: int) -> ObservationPar
     )
 
 
-def _start(action: Space[Any]) -> tuple[int, ...]:
-    if isinstance(action, Discrete):
-        return (int(action.start),)
-    if isinstance(action, MultiDiscrete):
-        return tuple(map(int, action.start.reshape(-1)))
-    return (0,) * math.prod(action.shape or ()) if isinstance(action, MultiBinary) else ()
+def _flat_shape(reader: ActionReader) -> tuple[int, ...]:
+    """The shape of one agent's action that has parts: its continuous dimensions, or else its factors."""
+    return tuple(reader.specs(1)["action"].shape[1:])

@@ -28,7 +28,7 @@ class PettingZooSuite(Suite):
     )
     your_own = (
         "your own: task=pettingzoo/custom task.factory=package.module:function",
-        "Large images (cooperative_pong, pistonball, atari) are slow as they are: shrink them in a factory of your own.",
+        "Large images (cooperative_pong, pistonball, atari) are slow: shrink them in a factory of your own.",
     )
 
     def check(self, task: TaskConfig) -> None:

@@ -55,17 +55,17 @@ def check_actions(collected: TensorDictBase, groups: Sequence[GroupSpec], frames
         RunFailedError: naming group, agent, environment and step of the first that has none, or takes another.
     """
     for group in groups:
-        if not group.has_action_mask or group.discrete is None:
+        if not group.has_action_mask or group.choices is None:
             continue
-        key, sizes = (group.name, "action_mask"), group.discrete.sizes or ()
+        key, sizes = (group.name, "action_mask"), group.choices.sizes or ()
         for state, acts, where in _states(collected, group):
             found = first_agent(agents_without_choice(state.get(key), acts, sizes))
             if found is not None:
                 (env, step), agent = found
                 rule = f"have a legal action in {_place(env, step, where, frames)}"
                 raise RunFailedError(action_error(group.name, agent, rule, "none", "check the action mask"))
-        action, mask = collected.get((group.name, "action")), collected.get(key)
-        vectors = group.discrete.one_hot(action, mask.shape[:-1], sizes, mask.dtype)
+        action, mask = collected.get(group.action_keys[-1]), collected.get(key)
+        vectors = group.choices.one_hot(action, mask.shape[:-1], sizes, mask.dtype)
         found = first_agent(agents_with_illegal_action(vectors, mask, alive_agents(collected, group)))
         if found is not None:
             (env, step), agent = found

@@ -44,10 +44,15 @@ def columns(groups: Sequence[GroupSpec], learning: Sequence[str], *, success: bo
         for name in (
             *("train/return_mean", *(f"train/return/{agent}" for agent in agents)),
             *("eval/return_mean", "eval/return_std", "eval/life_mean", *(f"eval/return/{agent}" for agent in agents)),
-            *((*LOGGED, "reward_factor") if group.name in learning else ()),
+            *((*LOGGED, *_of_hybrid(group), "reward_factor") if group.name in learning else ()),
         ):
             names.append(f"{group.name}/{name}")
     return names
+
+
+def _of_hybrid(group: GroupSpec) -> tuple[str, ...]:
+    """The columns of a group with hybrid actions alone."""
+    return () if group.discrete_part is None else ("alpha_discrete",)
 
 
 def run_numbers(counters: Counters, *, rows: int, buffer_size: int) -> Row:

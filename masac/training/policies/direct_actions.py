@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor
 from torch.distributions import Categorical
 from torchrl.data import Bounded
@@ -19,6 +20,7 @@ from torchrl.modules import (
 from masac.actions.multi_categorical import MultiCategorical
 from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork, TanhNormalNetwork
+from masac.networks.hybrid_actor import HybridNetwork
 
 KNOWN = {
     TanhNormalNetwork: (TanhNormal,),
@@ -35,6 +37,9 @@ KNOWN = {
 
 def read_network(actor: object) -> ActorNetwork | None:
     """The network of an actor that masac made; None for any other actor."""
+    if isinstance(actor, ProbabilisticTensorDictSequential) and len(actor) == 3:
+        network, last = getattr(actor[0], "module", None), [actor[index].distribution_class for index in (1, 2)]
+        return network if isinstance(network, HybridNetwork) and last == [TanhNormal, MultiCategorical] else None
     if isinstance(actor, ProbabilisticActor) and len(actor) == 2:
         network = getattr(actor[0], "module", None)
         if isinstance(network, ActorNetwork) and actor[-1].distribution_class in KNOWN.get(type(network), ()):
@@ -50,7 +55,7 @@ class TanhNormalActions:
         group: of the agents.
     """
 
-    def __init__(self, actor: ProbabilisticActor, group: GroupSpec) -> None:
+    def __init__(self, actor: ProbabilisticTensorDictSequential, group: GroupSpec) -> None:
         self.network = cast(TanhNormalNetwork, read_network(actor))
         low, high = action_bounds(cast(Bounded, group.action_spec))
         if bool((low == low[:1]).all() and (high == high[:1]).all()):
@@ -96,12 +101,43 @@ class CategoricalActions:
         return distribution.sample() if noisy else distribution.mode
 
 
+class HybridActions(TanhNormalActions):
+    """The actions of a hybrid actor.
+
+    Args:
+        actor: of the group.
+        group: of the agents.
+    """
+
+    def __init__(self, actor: ProbabilisticTensorDictSequential, group: GroupSpec) -> None:
+        super().__init__(actor, group)
+        assert group.discrete_part is not None
+        self.sizes = group.discrete_part.sizes or ()
+
+    def __call__(self, observation: Tensor, *images: Tensor, mask: Tensor | None = None, noisy: bool) -> Tensor:
+        """``[*B, N, F]`` to whole actions ``[*B, N, d + K]``, the indices after the continuous part.
+
+        Args:
+            observation: the vectors that the network sees.
+            images: that it sees, each ``[*B, N, *shape]``.
+            mask: the action mask, bool ``[*B, N, D]``, if the group has one.
+            noisy: draw the actions; otherwise the most likely choices, and the tanh of the mean.
+        """
+        mean, std, logits = self.network(observation, *images)
+        continuous = squash(mean + torch.randn_like(mean) * std if noisy else mean, self.middle, self.half)
+        choices = MultiCategorical(logits, sizes=self.sizes, mask=mask)
+        indices = choices.sample() if noisy else choices.mode
+        return torch.cat([continuous, indices.to(continuous.dtype)], dim=-1)
+
+
 def direct_actions(actor: object, group: GroupSpec) -> TanhNormalActions | CategoricalActions | None:
     """Actions of an actor of masac without a TensorDict around network and distribution; None for another actor."""
     network = read_network(actor)
     if network is None:
         return None
     actor = cast(ProbabilisticActor, actor)
+    if isinstance(network, HybridNetwork):
+        return HybridActions(actor, group)
     return TanhNormalActions(actor, group) if isinstance(network, TanhNormalNetwork) else CategoricalActions(actor)
 
 

@@ -10,7 +10,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded
 
-from masac.actions.validation import agents_with_illegal_action, first_agent
+from masac.actions.validation import agents_with_illegal_action, agents_without_action, first_agent
 from masac.errors import ConfigError
 from masac.group_signals import alive_agents
 from masac.groups import GroupSpec, action_bounds
@@ -38,7 +38,7 @@ class FrozenOpponent(Opponent):
 
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions of the other policy."""
-        return self.policy(seen_as(self.plays, self.group, state)).get((self.plays, "action"))
+        return self.policy.groups[0].whole_action(self.policy(seen_as(self.plays, self.group, state)))
 
     def to(self, device: str) -> None:
         """Move the networks."""
@@ -50,7 +50,8 @@ class ScriptedOpponent(Opponent):
 
     The function gets the observations ``[E, N, F]`` of the group, as a tensor, and, where the group has them, action
     masks (the keyword ``action_mask``, bool ``[E, N, D]``) and images (by their names). It returns actions
-    ``[E, N, ...]`` in the form of the group's action spec: floats within the bounds, or the numbers of choices.
+    ``[E, N, ...]`` in the form of the group's action spec: floats within the bounds, or the numbers of choices; of
+    hybrid actions the numbers of choices after the floats.
 
     Args:
         group: that it acts for.
@@ -73,7 +74,9 @@ class ScriptedOpponent(Opponent):
         observation, spec = state.get(self.group.observation_key), self.group.action_spec
         others = {name: state.get((self.group.name, name)) for name in self.group.seen if name != "observation"}
         returned, mask = self.function(observation, **others), others.get("action_mask")
-        shape = [*state.batch_size, *spec.shape]
+        hybrid = self.group.discrete_part
+        width = [self.group.continuous_dim + len(hybrid.sizes or ())] if hybrid else spec.shape[1:]
+        shape = [*state.batch_size, self.group.n_agents, *width]
         try:
             actions = torch.as_tensor(returned, device=observation.device)
         except (TypeError, ValueError, RuntimeError):
@@ -83,13 +86,19 @@ class ScriptedOpponent(Opponent):
         if self.group.discrete is not None and actions.is_floating_point():
             raise self._wrong("return whole numbers, the choices", actions.dtype)
         actions = actions.to(spec.dtype)
-        if not spec.expand(torch.Size(shape)).is_in(actions):
+        parts = list(self.group.split_action(actions).values())
+        if hybrid and bool((actions[..., self.group.continuous_dim :] != parts[1]).any()):
+            raise self._wrong("return whole numbers, the choices, after the continuous part", actions.dtype)
+        if not spec.expand(parts[0].shape).is_in(parts[0]):
             got = f"{actions.min():g} to {actions.max():g}"
             raise self._wrong(f"return actions within their bounds ({self._bounds()})", got)
-        if mask is not None and self.group.discrete is not None:
-            sizes = self.group.discrete.sizes or ()
-            vectors = self.group.discrete.one_hot(actions, mask.shape[:-1], sizes, mask.dtype)
-            found = first_agent(agents_with_illegal_action(vectors, mask, alive_agents(state, self.group)))
+        choices = self.group.choices
+        if choices is not None and (mask is not None or hybrid):
+            sizes, alive = choices.sizes or (), alive_agents(state, self.group)
+            vectors = choices.one_hot(parts[-1], state.batch_size + (self.group.n_agents,), sizes, torch.bool)
+            legal = torch.ones_like(vectors) if mask is None else mask
+            missing = agents_without_action(vectors, alive, sizes)  # the number of no choice
+            found = first_agent(agents_with_illegal_action(vectors, legal, alive) | missing)
             if found is not None:
                 (*row, _), agent = (*found[0], 0), found[1]
                 raise self._wrong("return choices that the action mask allows", actions[(*row, agent)].tolist())

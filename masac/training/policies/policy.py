@@ -83,18 +83,19 @@ class Policy(TensorDictModuleBase):
             (group.name, name) for group in groups for name in group.seen
         ]
         self.out_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
-            (group.name, "action") for group in groups
+            key for group in groups for key in group.action_keys
         ]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on data of batch size ``*B``."""
         seen = self.normalize(tensordict.select(*self.in_keys))
         for group in self.groups:
-            tensordict.set((group.name, "action"), self._action(group, tensordict, seen))
+            for key, part in group.split_action(self._action(group, tensordict, seen)).items():
+                tensordict.set(key, part)
         return tensordict
 
     def _action(self, group: GroupSpec, state: TensorDictBase, seen: TensorDictBase) -> Tensor:
-        """The action of a group, given the state as it is and as its networks see it."""
+        """The whole action of a group, given the state as it is and as its networks see it."""
         if group.name not in self.random_groups:
             if group.name in self.opponents:
                 return self.opponents[group.name](state)
@@ -110,7 +111,7 @@ class Policy(TensorDictModuleBase):
             images = [seen.get(key) for key in group.image_keys]
             noisy = how == ExplorationType.RANDOM
             return self._direct[group.name](seen.get(group.observation_key), *images, mask=mask, noisy=noisy)
-        return self.actors[group.name](seen).get((group.name, "action"))
+        return group.whole_action(self.actors[group.name](seen))
 
     def begin_episodes(self, which: Tensor | None = None) -> None:
         """Note that environments begin new episodes; see :meth:`Opponent.begin_episodes`."""
@@ -185,18 +186,20 @@ def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:
         tensordict: the state, batch size ``*B``.
 
     Returns:
-        ``[*B, N, ...]`` in the form of the group's action spec.
+        ``[*B, N, ...]`` in the form of the group's action spec; of a hybrid one the whole action.
     """
     observation = tensordict.get(group.observation_key)
     lead = observation.shape[:-1]
-    spec = group.action_spec
+    spec, parts = group.action_spec, []
     if group.discrete is None:
-        return spec.expand(torch.Size([*tensordict.batch_size, *spec.shape])).to(observation.device).rand()
-    sizes = group.discrete.sizes or ()
-    legal = tensordict.get((group.name, "action_mask"), None)
-    logits = torch.zeros(*lead, sum(sizes), device=observation.device)
-    _, probs, _ = functional.discrete_policy(logits, legal, sizes)
-    return group.discrete.from_one_hot(functional.draw_one_hot(probs, sizes), sizes).to(spec.dtype)
+        parts.append(spec.expand(torch.Size([*tensordict.batch_size, *spec.shape])).to(observation.device).rand())
+    if group.choices is not None:
+        sizes = group.choices.sizes or ()
+        legal = tensordict.get((group.name, "action_mask"), None)
+        logits = torch.zeros(*lead, sum(sizes), device=observation.device)
+        _, probs, _ = functional.discrete_policy(logits, legal, sizes)
+        parts.append(group.choices.from_one_hot(functional.draw_one_hot(probs, sizes), sizes).to(spec.dtype))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def learning_groups(

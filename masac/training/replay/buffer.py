@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from masac.groups import GroupSpec
+from masac.keys import as_path
 
 
 class Replay:
@@ -104,7 +105,7 @@ class Replay:
         out = self._empty(rows.batch_size)
         for group in self.groups:
             name = group.name
-            kept = [(name, entry) for entry in (*group.seen, "action", "mask")]
+            kept = [*((name, entry) for entry in (*group.seen, "mask")), *map(as_path, group.action_keys)]
             kept += [("next", name, entry) for entry in group.seen]
             for signal in ("reward", "terminated"):
                 in_group, at_root = ("next", name, signal), ("next", signal)
