@@ -25,6 +25,7 @@ from masac.errors import ConfigError
 from masac.exporting.plain_policy import PlainImagePolicy, PlainPolicy, acts_alike, input_names, make_plain_policy
 from masac.files.atomic_write import write_atomically
 from masac.groups import GroupSpec, action_bounds
+from masac.keys import as_path
 from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import SavedPolicy
 
@@ -52,7 +53,7 @@ def export_policy(
 
     Inputs are ``observation``, float32 ``[batch, N, F]``, then the images ``[batch, N, *shape]``, and for groups with
     an action mask ``action_mask``, bool ``[batch, N, D]``. The output is ``action``, in the environment's own form and
-    units. Any batch size works.
+    units; groups with hybrid actions have another one, ``discrete_action``, ``[batch, N, K]``. Any batch size works.
     A ``FILE.json`` beside every FILE says what the numbers mean (see :func:`describe`).
 
     Args:
@@ -152,13 +153,17 @@ def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
     observation["parts"] = [_describe_part(part) for part in export.spaces.parts]
     inputs = {**({"observation": observation} if group.observation_dim else {}), **images}
     if "action_mask" in input_names(group):
-        inputs["action_mask"] = {"shape": [*lead, group.action_features], "dtype": "bool", "true": "legal"}
+        inputs["action_mask"] = {
+            "shape": [*lead, group.action_features - group.continuous_dim],
+            "dtype": "bool",
+            "true": "legal",
+        }
     task = saved.config.task
     return {
         "group": group.name,
         "agents": list(export.agents),
         "inputs": inputs,
-        "outputs": {"action": _describe_action(export)},
+        "outputs": dict(zip(_output_names(export), _describe_actions(export), strict=True)),
         "normalizes_observations": group.name in saved.policy.normalizers,
         "task": {"suite": task.suite, "scenario": task.scenario, "factory": task.factory, "kwargs": dict(task.kwargs)},
         "frames": saved.frames,
@@ -188,26 +193,34 @@ def _describe_part(part: ObservationPart) -> dict[str, Any]:
     return fields
 
 
-def _describe_action(export: Export) -> dict[str, Any]:
+def _output_names(export: Export) -> list[str]:
+    return [as_path(key)[-1] for key in export.group.action_keys]
+
+
+def _describe_actions(export: Export) -> Iterator[dict[str, Any]]:
+    """The description of each output: of the continuous action or part, then of the discrete one."""
     group, spaces = export.group, export.spaces
     shape = ["batch", *export.lead, *spaces.action_shape]
     if group.discrete is None:
         low, high = action_bounds(cast(Bounded, group.action_spec))
         of_each = [low, high] if export.agent is None else [low[export.agent], high[export.agent]]
         low, high = (bound.reshape(*export.lead, *spaces.action_shape) for bound in of_each)
-        return {"kind": "continuous", "shape": shape, "dtype": "float32", "low": low.tolist(), "high": high.tolist()}
+        yield {"kind": "continuous", "shape": shape, "dtype": "float32", "low": low.tolist(), "high": high.tolist()}
+    if group.choices is None:
+        return
+    sizes = list(group.choices.sizes or ())
     about = {
         "kind": "discrete",
-        "encoding": group.discrete.encoding,
-        "shape": shape,
+        "encoding": group.choices.encoding,
+        "shape": shape if group.discrete is not None else ["batch", *export.lead, len(sizes)],
         "dtype": "int64",
-        "sizes": list(group.discrete.sizes or ()),
+        "sizes": sizes,
     }
-    if group.discrete.encoding != "one-hot":
+    if group.choices.encoding != "one-hot":
         about["start"] = list(spaces.action_start) or [0] * len(about["sizes"])
     if spaces.controls is not None:
         about["controls"] = [list(control) for control in spaces.controls]
-    return about
+    yield about
 
 
 def _images(export: Export) -> list[tuple[str, tuple[int, ...], str]]:
@@ -219,7 +232,7 @@ def _example(export: Export) -> tuple[Tensor, ...]:
     batch, group = 2, export.group  # PyTorch would treat batches of 0 and 1 as constant sizes
     kinds: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "observation": ((group.observation_dim,), torch.float32),
-        "action_mask": ((group.action_features,), torch.bool),
+        "action_mask": ((group.action_features - group.continuous_dim,), torch.bool),
         **{name: (shape, getattr(torch, dtype)) for name, shape, dtype in _images(export)},
     }
     return tuple(
@@ -256,7 +269,7 @@ def _as_onnx(plain: PlainPolicy | PlainImagePolicy, export: Export) -> bytes:
             traced,
             example,
             input_names=names,
-            output_names=["action"],
+            output_names=_output_names(export),
             # Given again for its name; the exporter warns if a second input has the same.
             dynamic_shapes=(*_any_batch(export)[:1], *(None for _ in example[1:])),
             dynamo=True,

@@ -16,6 +16,7 @@ from masac.envs.space_meanings import GroupSpaces
 from masac.errors import ConfigError
 from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork
+from masac.networks.hybrid_actor import HybridNetwork
 from masac.networks.images import CNN
 from masac.training.policies.direct_actions import read_network, squash
 from masac.training.policies.policy import Policy
@@ -25,14 +26,15 @@ class PlainPolicy(nn.Module):
     """Maps the observations of a group (or of one agent) to actions without noise.
 
     It computes what evaluation does: normalization, then the network, then for continuous actions the tanh of the mean,
-    scaled to the bounds, or for discrete ones the most probable legal choice of every factor. Actions have the
-    environment's form: choices start at its lowest ones, and an agent's action has its shape in the environment.
+    scaled to the bounds, for discrete ones the most probable legal choice of every factor, and for hybrid ones both.
+    Actions have the environment's form: choices start at its lowest ones, and an agent's action has its shape in the
+    environment. The parts of a hybrid action are two vectors.
 
     Args:
-        network: returns mean and standard deviation, or logits.
+        network: returns mean and standard deviation, or logits, or all three.
         normalizer: of observations.
         bounds: lowest and highest continuous actions, ``[N, d]`` (of one agent ``[d]``).
-        discrete: the encoding of discrete actions.
+        discrete: the encoding of discrete actions, or of the discrete part of hybrid ones.
         spaces: of the group.
     """
 
@@ -60,7 +62,7 @@ class PlainPolicy(nn.Module):
         self.starts_at_zero = not any(spaces.action_start)
         self.register_buffer("start", torch.tensor(spaces.action_start, dtype=torch.int64))
 
-    def forward(self, observation: Tensor, action_mask: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Tensor, action_mask: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Act.
 
         Args:
@@ -69,19 +71,31 @@ class PlainPolicy(nn.Module):
 
         Returns:
             ``[B, N, *S]`` (``[B, *S]``), where S is the shape of an agent's action; one-hot actions are ``[B, N, D]``.
+            Of hybrid actions the continuous part ``[B, N, d]`` and the choices ``[B, N, K]``.
         """
         return self.act(observation, (), action_mask)
 
-    def act(self, observation: Tensor, images: Sequence[Tensor], action_mask: Tensor | None) -> Tensor:
+    def act(
+        self, observation: Tensor, images: Sequence[Tensor], action_mask: Tensor | None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """As :meth:`forward`, of images beside the observation vector too."""
         out = self.network(observation if self.normalizer is None else self.normalizer(observation), *images)
         if self.discrete is None:
-            mean, _ = out
-            action = squash(mean, (self.high + self.low) / 2, (self.high - self.low) / 2)
-        else:
-            action = _choose(out, action_mask, self.discrete)
-            if not self.starts_at_zero:
-                action = action + (self.start if self.discrete.encoding == "multi-discrete" else self.start[0])
+            return self._shaped(self._continuous(out[0]))
+        if isinstance(self.network, HybridNetwork):
+            return self._continuous(out[0]), self._choices(out[2], action_mask, self.discrete)
+        return self._shaped(self._choices(out, action_mask, self.discrete))
+
+    def _continuous(self, mean: Tensor) -> Tensor:
+        return squash(mean, (self.high + self.low) / 2, (self.high - self.low) / 2)
+
+    def _choices(self, logits: Tensor, action_mask: Tensor | None, actions: DiscreteActions) -> Tensor:
+        choices = _choose(logits, action_mask, actions)
+        if self.starts_at_zero:
+            return choices
+        return choices + (self.start if actions.encoding == "multi-discrete" else self.start[0])
+
+    def _shaped(self, action: Tensor) -> Tensor:
         return action.unflatten(-1, self.action_shape) if len(self.action_shape) > 1 else action
 
 
@@ -97,7 +111,7 @@ class PlainImagePolicy(nn.Module):
         super().__init__()
         self.plain, self.names = plain, tuple(names)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Act; images are ``[B, N, *shape]``, of one agent ``[B, *shape]``, the others as in :class:`PlainPolicy`."""
         given = dict(zip(self.names, inputs, strict=True))
         mask, vector = given.pop("action_mask", None), given.pop("observation", None)
@@ -112,7 +126,7 @@ class PlainImagePolicy(nn.Module):
 def input_names(group: GroupSpec) -> list[str]:
     """The inputs of a plain policy, in order: ``observation`` where there is a vector, images, ``action_mask``."""
     vector = ["observation"] if group.observation_dim else []
-    masks = ["action_mask"] if group.discrete is not None and group.has_action_mask else []
+    masks = ["action_mask"] if group.choices is not None and group.has_action_mask else []
     return [*vector, *(image.name for image in group.images), *masks]
 
 
@@ -135,7 +149,7 @@ def make_plain_policy(
     if agent is not None:
         network = network.of_agent(agent)
         bounds = None if bounds is None else (bounds[0][agent].clone(), bounds[1][agent].clone())
-    plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.discrete, spaces=spaces)
+    plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.choices, spaces=spaces)
     whole = PlainImagePolicy(plain, input_names(group)) if group.images else plain
     return copy.deepcopy(whole).eval().requires_grad_(False)
 
@@ -160,8 +174,8 @@ def _own_actor(policy: Policy, group: GroupSpec) -> ActorNetwork:
     network = read_network(actor)
     if network is None:
         raise ConfigError(
-            "an exported actor must be from masac.make_tanh_normal_actor or masac.make_categorical_actor; that of "
-            f"group {group.name!r} is another {type(actor).__name__}. Export it yourself with torch.export."
+            "an exported actor must be from masac.make_tanh_normal_actor, make_categorical_actor or make_hybrid_actor; "
+            f"that of group {group.name!r} is another {type(actor).__name__}. Export it yourself with torch.export."
         )
     return network
 

@@ -5,7 +5,7 @@ import os
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 from pettingzoo import ParallelEnv
 from pettingzoo.classic import tictactoe_v3
 from pettingzoo.utils.conversions import parallel_to_aec
@@ -142,7 +142,7 @@ def sequence():
 
 
 def dict_actions():
-    return Spaces({"a_0": Box(0, 1, (2,))}, {"a_0": Dict({"move": Discrete(2)})})
+    return Spaces({"a_0": Box(0, 1, (2,))}, {"a_0": Dict({"move": Discrete(2), "say": Tuple([Text(3)])})})
 
 
 def all_actions():

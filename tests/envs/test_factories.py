@@ -115,7 +115,11 @@ def test_agents_are_grouped_by_their_names_before_the_number():
             r"1 to 20,000 features beside its images; .* 'a' of task.factory=.*:board has 20,164\..*\(model.cnn\)",
         ),
         ("sequence", {}, r"that of 'a_0'\['list'\] is in Sequence"),
-        ("dict_actions", {}, r"actions must be in a Box of floats, Discrete, .*'a_0' are in Dict"),
+        (
+            "dict_actions",
+            {},
+            r"actions must be in a Box of floats, Discrete, .* those of 'a_0'\['say'\]\[0\] are in Text",
+        ),
         ("no_agents", {}, r"must list all agents that it may ever have in possible_agents; ScriptedDeaths lists none"),
     ],
 )
