@@ -91,9 +91,10 @@ class GroupSpec:
     @property
     def actions(self) -> str:
         """The actions of one agent in words: their encoding, and the number of dimensions or of choices."""
-        if self.discrete is None:
-            return f"continuous {list(self.action_spec.shape[1:])}"
-        return f"{self.discrete.encoding} {list(self.discrete.sizes or ())}"
+        parts = [f"continuous {list(self.action_spec.shape[1:])}"] if self.discrete is None else []
+        if self.choices is not None:
+            parts.append(f"{self.choices.encoding} {list(self.choices.sizes or ())}")
+        return " and ".join(parts)
 
     @property
     def observation_key(self) -> NestedKey:

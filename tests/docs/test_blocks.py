@@ -165,8 +165,8 @@ def test_gymnasium_team_keeps_its_rewards_and_ends(own_files):
     task = TaskConfig(
         suite="pettingzoo",
         scenario=None,
-        factory="my_tuple:make",
-        kwargs={"name": "my_package.my_module:MyTeam-v0"},
+        factory="masac.envs.from_gymnasium:from_gymnasium",
+        kwargs={"env": "my_package.my_module:MyTeam-v0"},
         horizon=None,
     )
     data = make_env(task, num_envs=1, seed=0).rollout(4, break_when_any_done=False)[0]

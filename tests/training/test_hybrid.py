@@ -22,7 +22,7 @@ def config_of(frames, *, switches=0, **algorithm):
     task = {"suite": "pettingzoo", "scenario": None, "factory": "tests.envs.hybrid:tuner"}
     config = tiny(
         task={**task, "kwargs": {"masks": True, "switches": switches}, "horizon": None, "success": None},
-        training={"total_frames": frames, "updates_per_frame": 1 / 4, "actor_lr": 3e-3, "critic_lr": 3e-3},
+        training={"total_frames": frames, "updates_per_frame": 1, "actor_lr": 5e-3, "critic_lr": 5e-3},
         algorithm=AlgorithmConfig(gamma=0.0, **algorithm),
     )
     return replace(config, model=ModelConfig(hidden=(32,)))
@@ -30,8 +30,8 @@ def config_of(frames, *, switches=0, **algorithm):
 
 @pytest.mark.slow
 def test_a_run_with_hybrid_actions_learns_resumes_and_exports(tmp_path):
-    run(config_of(800, critic="centralized"), tmp_path)
-    Trainer(config_of(1600, critic="centralized"), tmp_path, console=QUIET, resumes=True).run()
+    run(config_of(320, critic="centralized"), tmp_path)
+    Trainer(config_of(640, critic="centralized"), tmp_path, console=QUIET, resumes=True).run()
     table = rows(tmp_path)
     # Of 5 steps; at random (1/2 right, a distance of 1/3) 1.7, with the right button alone 3.3.
     assert float(table[-1]["eval/return_mean"]) > 4

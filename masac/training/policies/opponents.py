@@ -95,7 +95,7 @@ class ScriptedOpponent(Opponent):
         choices = self.group.choices
         if choices is not None and (mask is not None or hybrid):
             sizes, alive = choices.sizes or (), alive_agents(state, self.group)
-            vectors = choices.one_hot(parts[-1], state.batch_size + (self.group.n_agents,), sizes, torch.bool)
+            vectors = choices.one_hot(parts[-1], (*state.batch_size, self.group.n_agents), sizes, torch.bool)
             legal = torch.ones_like(vectors) if mask is None else mask
             missing = agents_without_action(vectors, alive, sizes)  # the number of no choice
             found = first_agent(agents_with_illegal_action(vectors, legal, alive) | missing)
