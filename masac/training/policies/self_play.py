@@ -48,14 +48,14 @@ class SelfPlayOpponent(Opponent):
 
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions ``[E, N, ...]``."""
-        seen, key = seen_as(str(self.weights_of), self.group, state), (str(self.weights_of), "action")
-        actions = self.policy(seen.copy()).get(key)
+        seen, plays = seen_as(str(self.weights_of), self.group, state), self.policy.groups[0]
+        actions = plays.whole_action(self.policy(seen.copy()))
         if self.snapshots and self.acting is not None:
             self._draw(self.acting)
             for number in self.acting.unique().tolist():
                 if number != NEWEST:
                     rows = self.acting == number
-                    actions[rows] = self.snapshots[number](seen[rows]).get(key)
+                    actions[rows] = plays.whole_action(self.snapshots[number](seen[rows]))
         return actions
 
     def begin_episodes(self, which: Tensor | None = None) -> None:
