@@ -59,7 +59,8 @@ def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Poli
             path of a policy file or checkpoint folder.
 
     Returns:
-        A TensorDictModule that writes ``(group, "action")`` (and the ``discrete_action`` of hybrid ones) for every group, in evaluation mode, on the CPU.
+        A TensorDictModule that writes ``(group, "action")`` for every group, and ``(group, "discrete_action")`` where
+        actions are hybrid, in evaluation mode, on the CPU.
 
     Raises:
         ConfigError: if there is no such policy, or it is damaged.
