@@ -29,6 +29,8 @@ Examples:
   masac train task=vmas/custom task.scenario=my_package.my_module:Scenario
   masac train task=pettingzoo/custom task.factory=my_package.my_module:make
   masac train task=pettingzoo/simple_tag collector=processes collector.num_workers=2
+  masac train training.init_from=runs/mine                  start with the policy of another run
+  masac train task=pettingzoo/simple_tag training.opponents.agent=random    one group learns
   masac train -m seed=0,1,2                                 three runs one after another, each in its own folder
   masac train -m 'seed=range(5)'                            quoted: ( and ) are the shell's
   masac train --resume runs/mine                            resume a run that stopped for any reason

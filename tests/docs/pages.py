@@ -70,6 +70,9 @@ def _commands(line: str) -> list[list[str]]:
 
 NOT_HERE = {
     "export": "tests/docs/test_blocks.py runs these lines",
+    "crossplay": "tests/cli/test_crossplay.py has two runs of a game",
+    "training.opponents.adversary=frozen:runs/chasers": "tests/training/policies/test_opponents.py has such runs",
+    "training.opponents.agent=random": "as with training.learning_groups, tests/training/policies/test_opponents.py",
     "collector=ray": "tests/training/collectors/test_workers.py has a cluster",
     "hydra/launcher=joblib": "needs a launcher that is no dependency",
     "task.kwargs.name=my_package.my_module:MyTeam-v0": "tests/docs/test_blocks.py registers such an environment",
