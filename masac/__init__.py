@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from masac.networks.critics import make_critic
     from masac.networks.hybrid_actor import make_hybrid_actor
     from masac.networks.other_group import OtherGroup
+    from masac.networks.own import NetworkSpec
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
     from masac.training.collectors.config import CollectorConfig
     from masac.training.config import (
@@ -54,6 +55,7 @@ __all__ = [
     "LoggingConfig",
     "ModelConfig",
     "MultiGroupLoss",
+    "NetworkSpec",
     "OtherGroup",
     "RunFailedError",
     "RunResult",
@@ -87,6 +89,7 @@ _HOMES = {
     "LoggingConfig": "masac.training.config",
     "ModelConfig": "masac.networks.config",
     "MultiGroupLoss": "masac.losses.multi_group",
+    "NetworkSpec": "masac.networks.own",
     "OtherGroup": "masac.networks.other_group",
     "RunFailedError": "masac.errors",
     "RunResult": "masac.training.result",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from torchrl.modules import ProbabilisticActor
+from tensordict.nn import ProbabilisticTensorDictSequential
 
 from masac.docstrings import explained_by
 from masac.errors import ConfigError, check, choices
@@ -24,6 +24,7 @@ from masac.networks.config import ModelConfig
 from masac.networks.critics import CRITICS, make_critic
 from masac.networks.hybrid_actor import make_hybrid_actor
 from masac.networks.other_group import OtherGroup
+from masac.networks.own import NetworkSpec, own_actor, own_critics
 from masac.settings import check_settings, setting
 from masac.skipping import SkipMode
 
@@ -93,8 +94,12 @@ class AlgorithmConfig:
             check("algorithm.reward_reduction", self.reward_reduction, self.reward_reduction is not None, rule)
 
 
-def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig) -> ProbabilisticActor:
-    """The actor of a group."""
+def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig) -> ProbabilisticTensorDictSequential:
+    """The actor of a group.
+
+    Raises:
+        ConfigError: if it is a user's and does not fit.
+    """
     common: dict[str, Any] = {
         "group": group.name,
         "n_agents": group.n_agents,
@@ -104,16 +109,24 @@ def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig)
         "model": model,
         "images": group.images,
     }
+    own = model.own("actor", group.name)
     if group.discrete_part is not None:
+        if own is not None:
+            _check_not_hybrid(group, own[1])
         sizes = group.discrete_part.sizes or ()
         return make_hybrid_actor(**common, sizes=sizes, action_mask=group.has_action_mask)
     if group.discrete is None:
-        return make_tanh_normal_actor(**common)
-    return make_categorical_actor(**common, action_mask=group.has_action_mask)
+        builtin = make_tanh_normal_actor(**common)
+    else:
+        builtin = make_categorical_actor(**common, action_mask=group.has_action_mask)
+    if own is None:
+        return builtin
+    outputs = 2 * group.action_features if group.discrete is None else group.action_features
+    return own_actor(*own, _network_spec(group, model, outputs=outputs), builtin)
 
 
 def make_loss(
-    actors: Mapping[str, ProbabilisticActor],
+    actors: Mapping[str, ProbabilisticTensorDictSequential],
     groups: Sequence[GroupSpec],
     algorithm: AlgorithmConfig,
     model: ModelConfig,
@@ -137,7 +150,7 @@ def make_loss(
 
 
 def _make_group_loss(
-    actor: ProbabilisticActor,
+    actor: ProbabilisticTensorDictSequential,
     group: GroupSpec,
     others: Sequence[GroupSpec],
     algorithm: AlgorithmConfig,
@@ -154,6 +167,30 @@ def _make_group_loss(
     if group.discrete_part is not None:
         check_combinations(sizes, group.name)
         n_actions = prod(sizes)
+    loss, actions = GroupSACLoss, {"action_spec": group.action_spec}
+    if group.discrete is not None:
+        loss, actions = GroupDiscreteSACLoss, {"action_space": group.action_spec}
+    elif group.discrete_part is not None:
+        loss, actions = GroupHybridSACLoss, {"action_spec": group.action_spec, "num_actions": sizes}
+    options = taken_options(loss, vars(algorithm)) | {
+        "group": group.name,
+        "n_agents": group.n_agents,
+        "target_entropy": "auto" if algorithm.target_entropy is None else algorithm.target_entropy,
+        "skip_done_states": False if algorithm.skip_done_states == "off" else algorithm.skip_done_states,
+        **actions,
+    }
+    own = model.own("critic", group.name)
+    if own is not None:
+        _check_not_hybrid(group, own[1])
+        spec = _network_spec(
+            group,
+            model,
+            outputs=1 if group.discrete is None else group.action_features,
+            of_team=CRITICS[algorithm.critic].of_team,
+            others=[_as_seen(other) for other in others],
+        )
+        # Whatever modules a user takes, vmap need not know them.
+        return loss(actor, own_critics(*own, spec, algorithm.num_qvalue_nets), **options, deactivate_vmap=True)
     critic = make_critic(
         algorithm.critic,
         group=group.name,
@@ -167,19 +204,30 @@ def _make_group_loss(
         others=[_as_seen(other) for other in others],
         images=group.images,
     )
-    loss, actions = GroupSACLoss, {"action_spec": group.action_spec}
-    if group.discrete is not None:
-        loss, actions = GroupDiscreteSACLoss, {"action_space": group.action_spec}
-    elif group.discrete_part is not None:
-        loss, actions = GroupHybridSACLoss, {"action_spec": group.action_spec, "num_actions": sizes}
-    options = taken_options(loss, vars(algorithm)) | {
-        "group": group.name,
-        "n_agents": group.n_agents,
-        "target_entropy": "auto" if algorithm.target_entropy is None else algorithm.target_entropy,
-        "skip_done_states": False if algorithm.skip_done_states == "off" else algorithm.skip_done_states,
-        **actions,
-    }
     return loss(actor, critic, **options)
+
+
+def _check_not_hybrid(group: GroupSpec, key: str) -> None:
+    """Raise ConfigError for a user's network of a group whose actions have a continuous and a discrete part."""
+    if group.discrete_part is not None:
+        raise ConfigError(
+            f"{key} must be null for hybrid actions, as those of group {group.name!r} are; got a network of your own. "
+            f"Use masac's with model.{key.split('.')[1].removesuffix('s')}s.{group.name}=null"
+        )
+
+
+def _network_spec(group: GroupSpec, model: ModelConfig, **of_network: Any) -> NetworkSpec:
+    return NetworkSpec(
+        group=group.name,
+        n_agents=group.n_agents,
+        observation_dim=group.observation_dim,
+        action_dim=group.action_features,
+        action_spec=group.action_spec,
+        discrete=group.discrete is not None,
+        has_action_mask=group.has_action_mask,
+        model=model,
+        **of_network,
+    )
 
 
 def _as_seen(group: GroupSpec) -> OtherGroup:

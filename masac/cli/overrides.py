@@ -18,11 +18,12 @@ from masac.errors import ConfigError
 GROUPS = ("task", "algorithm", "collector")
 """Keys that choose a preset."""
 
-OPEN = ("task.kwargs", "training.opponents")
+OPEN = ("task.kwargs", "model.actors", "model.critics", "training.opponents")
 """Keys below which any key may be set."""
 
 TEXTS = {
     *("run_dir", "hydra.run.dir", "hydra.sweep.dir", "task.scenario", "task.factory", "collector.address"),
+    *("model.actor", "model.critic"),
     "training.init_from",
     *("logging.project", "logging.mlflow_uri"),
 }

@@ -155,8 +155,13 @@ class TanhNormalNetwork(ActorNetwork):
 
     def distribution_parameters(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """``[*B, N, 2 d]`` to mean and standard deviation ``[*B, N, d]``."""
-        mean, raw = out.chunk(2, dim=-1)
-        return mean, bounded_std(raw, self.log_std_bounds)
+        return mean_and_std(out, self.log_std_bounds)
+
+
+def mean_and_std(out: Tensor, log_std_bounds: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """``[*B, N, 2 d]`` to mean and standard deviation ``[*B, N, d]``, the latter within the bounds of its logarithm."""
+    mean, raw = out.chunk(2, dim=-1)
+    return mean, bounded_std(raw, log_std_bounds)
 
 
 def bounded_std(raw: Tensor, log_bounds: tuple[float, float]) -> Tensor:

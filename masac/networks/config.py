@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from masac.errors import check
 from masac.settings import check_settings, setting
@@ -21,6 +22,11 @@ class ModelConfig:
         agent_ids: give a shared actor the agent's id (one-hot) beside its observation.
         log_std_min: lower bound of the log standard deviation of the policy before tanh.
         log_std_max: upper bound of it.
+        actor: your own actors, ``package.module:function``, called with a NetworkSpec for every group; null for MLPs.
+        critic: your own critics, likewise, called for each of ``algorithm.num_qvalue_nets``.
+        actors: your own actor of one group, by the group's name (``model.actors.GROUP=``), in place of ``actor``; null
+            for an MLP.
+        critics: your own critic of one group, likewise.
     """
 
     hidden: tuple[int, ...] = setting((128, 128), unit="units")
@@ -30,6 +36,10 @@ class ModelConfig:
     agent_ids: bool = False
     log_std_min: float = setting(-5.0, unit="log of action units")
     log_std_max: float = setting(2.0, unit="log of action units")
+    actor: str | None = None
+    critic: str | None = None
+    actors: dict[str, str | None] = field(default_factory=dict)
+    critics: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -39,3 +49,18 @@ class ModelConfig:
         rule = "hold at least one number of channels, each at least 1"
         check("model.cnn", self.cnn, bool(self.cnn) and all(size >= 1 for size in self.cnn), rule)
         check("model.log_std_min", self.log_std_min, self.log_std_min < self.log_std_max, "be below model.log_std_max")
+
+    def own(self, kind: str, group: str) -> tuple[str, str] | None:
+        """The user's function that makes a group's ``actor`` or ``critic``, and the key that names it; None without."""
+        name, by_group = getattr(self, kind), getattr(self, f"{kind}s")
+        key = f"model.{kind}"
+        if group in by_group:
+            name, key = by_group[group], f"model.{kind}s.{group}"
+        return None if name is None else (name, key)
+
+    def check_groups(self, groups: Sequence[str]) -> None:
+        """Raise :class:`~masac.errors.ConfigError` for a network of a group that does not learn."""
+        for kind in ("actors", "critics"):
+            for name in getattr(self, kind):
+                rule = f"name a group that learns ({', '.join(groups)})"
+                check(f"model.{kind}", name, name in groups, rule)

@@ -132,6 +132,7 @@ def build(
     env = make_environments(own, seed=seed, device=device)
     groups = read_groups(env)
     learning = learning_groups(groups, training.learning_groups, training.opponents)
+    config.model.check_groups([group.name for group in learning])
     frozen = rank.broadcast(frozen_policies(config, run_dir if resumes else None) if rank.is_main else {})
     policy = make_policy(groups, learning, config, frozen=frozen)
     loss = make_loss(dict(policy.actors), learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]

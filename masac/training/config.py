@@ -280,7 +280,8 @@ class ExperimentConfig:
 def config_without_presets() -> ExperimentConfig:
     """The default of every key of every section, to which presets are applied."""
     kinds = get_type_hints(ExperimentConfig)
-    return ExperimentConfig(**{name: kind() for name, kind in kinds.items() if is_dataclass(kind)})
+    sections: dict[str, Any] = {name: cast(Any, kind)() for name, kind in kinds.items() if is_dataclass(kind)}
+    return ExperimentConfig(**sections)
 
 
 @cache
@@ -288,7 +289,7 @@ def _default_run() -> ExperimentConfig:
     """What ``masac train`` runs: the presets that ``defaults`` in ``conf/config.yaml`` names, in their order."""
 
     def preset(name: str) -> DictConfig:
-        return OmegaConf.create((files("masac.conf") / f"{name}.yaml").read_text())
+        return cast(DictConfig, OmegaConf.create((files("masac.conf") / f"{name}.yaml").read_text()))
 
     named = [one for one in preset("config")["defaults"] if isinstance(one, DictConfig)]
     chosen = {str(group): name for one in named for group, name in one.items() if not str(group).startswith("override")}

@@ -11,13 +11,22 @@ from masac.named_objects import name_of
 from masac.training.config import ExperimentConfig
 
 
-def with_own_parts(config: ExperimentConfig, *, env: Callable[..., Any] | None) -> ExperimentConfig:
+def with_own_parts(
+    config: ExperimentConfig,
+    *,
+    env: Callable[..., Any] | None = None,
+    actor: Callable[..., Any] | None = None,
+    critic: Callable[..., Any] | None = None,
+) -> ExperimentConfig:
     """The config with the names of functions that were passed in Python; see :class:`Trainer` for the arguments.
 
     Raises:
         ConfigError: for something that cannot be called.
     """
-    _check_callable("env", env)
+    for name, made in (("env", env), ("actor", actor), ("critic", critic)):
+        _check_callable(name, made)
+    names = {key: name_of(made) for key, made in (("actor", actor), ("critic", critic)) if made is not None}
+    config = replace(config, model=replace(config.model, **names))
     if env is not None:
         task = config.task
         if task.scenario is not None:  # its keywords and its success are those of another environment

@@ -45,8 +45,8 @@ class Trainer:
             ``EnvBase`` (of batch size ``[num_envs]`` if the function has a parameter ``num_envs``, otherwise of none).
             ``task.num_envs`` and ``task.horizon`` of the config apply, and so does ``task.kwargs`` if the config names
             no other environment (``load_config("pettingzoo/custom")``).
-        actor: a function that makes the actor of a group, in place of ``model.actor``.
-        critic: a function that makes the critic of a group, in place of ``model.critic``.
+        actor: a function from a :class:`NetworkSpec` to the actor of a group, in place of ``model.actor``.
+        critic: a function from a :class:`NetworkSpec` to a critic of a group, in place of ``model.critic``.
         console: where to print.
         resumes: resume from the newest complete checkpoint in ``run_dir``; start from the beginning if there is none.
 
@@ -65,13 +65,15 @@ class Trainer:
         run_dir: str | Path | None = None,
         *,
         env: Callable[..., Any] | None = None,
+        actor: Callable[..., Any] | None = None,
+        critic: Callable[..., Any] | None = None,
         console: Console | None = None,
         resumes: bool = False,
     ) -> None:
         prepare_process()
         self.rank, self.resumes = current_rank(), resumes
         folder = self.rank.broadcast(str(run_dir or config.run_dir or config.new_run_dir()))  # its name has the time
-        self.config = config = with_own_parts(replace(config, run_dir=folder), env=env)
+        self.config = config = with_own_parts(replace(config, run_dir=folder), env=env, actor=actor, critic=critic)
         suite_named(config.task.suite).check_named(config.task)
         self.run_dir = Path(folder)
         self.console = console or Console(markup=False, quiet=not self.rank.is_main)

@@ -30,6 +30,10 @@ RUNS = {
             r"    256 frames: mean return .* critic loss 0\.\d+, entropy +-?\d",
         ],
     ),
+    "own_networks.py": (
+        "--frames 3000",
+        [r"deep_set_actor: mean return per agent -?\d", r"next: masac render runs/nav"],
+    ),
     "torchrl_pipeline.py": ("--frames 640", [r"without noise: mean return per agent -?\d"]),
 }
 """Arguments of every file, and regular expressions of its output. Those of rollout.py are below."""

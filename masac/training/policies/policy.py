@@ -7,10 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, exploration_type
-from torchrl.modules import ProbabilisticActor
 
 from masac import functional
 from masac.errors import ConfigError
@@ -64,7 +63,7 @@ class Policy(TensorDictModuleBase):
     def __init__(
         self,
         groups: Sequence[GroupSpec],
-        actors: Mapping[str, ProbabilisticActor],
+        actors: Mapping[str, ProbabilisticTensorDictSequential],
         normalizers: Mapping[str, RunningNormalizer],
         opponents: Mapping[str, Opponent] | None = None,
     ) -> None:

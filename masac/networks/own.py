@@ -1,0 +1,260 @@
+"""A user's own actors and critics: made by a function of the user's, checked, and put in place of masac's networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.data import TensorSpec
+from torchrl.modules import ProbabilisticActor
+
+from masac.errors import ConfigError
+from masac.keys import as_path
+from masac.named_objects import find_object
+from masac.networks.actors import TanhNormalNetwork, mean_and_std
+from masac.networks.config import ModelConfig
+from masac.networks.other_group import OtherGroup
+from masac.process.tracebacks import report_of
+
+ROWS = 7
+"""Rows of the batch on which a network is tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """What a function that makes a network for a group is called with.
+
+    Args:
+        group: its name, the key of its entries.
+        n_agents: N.
+        observation_dim: F, features of one agent's observation.
+        action_dim: A, features of one agent's action as critics see it: its dimensions, or its choices if discrete.
+        outputs: features that the network computes per agent. An actor: 2 A, mean and standard deviation of continuous
+            actions, or A, the logits of discrete ones. A critic: 1, or A, a value of every discrete action.
+        action_spec: TorchRL's spec of the group's action, ``[N, ...]``.
+        discrete: whether the actions are discrete.
+        has_action_mask: whether the data has ``(group, "action_mask")``, bool ``[*B, N, A]``.
+        of_team: a critic: whether it computes one value for the group, ``[*B, 1]`` (``algorithm.critic=team``).
+        others: the other groups that a critic may see (``algorithm.critic_sees=all_groups``).
+        model: the config section, for sizes.
+    """
+
+    group: str
+    n_agents: int
+    observation_dim: int
+    action_dim: int
+    outputs: int
+    action_spec: TensorSpec
+    discrete: bool
+    has_action_mask: bool
+    of_team: bool = False
+    others: Sequence[OtherGroup] = ()
+    model: ModelConfig
+
+
+class OwnActorNetwork(nn.Module):
+    """A user's module with the outputs of masac's networks: mean and standard deviation, or logits.
+
+    Args:
+        network: ``[*B, N, F]`` to ``[*B, N, outputs]``.
+        log_std_bounds: of the standard deviation's logarithm; None for logits.
+    """
+
+    def __init__(self, network: nn.Module, log_std_bounds: tuple[float, float] | None) -> None:
+        super().__init__()
+        self.network = network
+        self.log_std_bounds = log_std_bounds
+
+    def forward(self, *observed: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The parameters of the distribution."""
+        out = self.network(*observed)
+        return out if self.log_std_bounds is None else mean_and_std(out, self.log_std_bounds)
+
+
+def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActor) -> ProbabilisticTensorDictSequential:
+    """The actor that a user's function makes.
+
+    Args:
+        name: of the function, see :func:`~masac.named_objects.find_object`.
+        key: the config key that holds it.
+        spec: that it is called with.
+        builtin: masac's actor of the group, whose distribution it takes.
+
+    Raises:
+        ConfigError: if the function, or what it makes, does not fit.
+    """
+    made = _made(name, key, spec)
+    distribution: Any = builtin[-1]
+    group = spec.group
+    readable = [(group, "observation"), *([(group, "action_mask")] if spec.has_action_mask else [])]
+    if isinstance(made, ProbabilisticTensorDictSequential):
+        actor = made
+    elif isinstance(made, TensorDictModuleBase):
+        needed = [one for one in distribution.in_keys if one not in readable]
+        _check_written(key, name, made, needed)
+        actor = ProbabilisticTensorDictSequential(made, distribution)
+    else:
+        network: Any = builtin[0].module  # pyright: ignore[reportAttributeAccessIssue]
+        bounds = network.log_std_bounds if isinstance(network, TanhNormalNetwork) else None
+        first: Any = builtin[0]
+        own = TensorDictModule(OwnActorNetwork(made, bounds), in_keys=first.in_keys, out_keys=first.out_keys)
+        data = _data(spec)
+        with _explained(key, name, spec):
+            out = made(*(data.get(one) for one in first.in_keys))
+        _check_shape(key, name, "outputs", out, [spec.n_agents, spec.outputs])
+        actor = ProbabilisticTensorDictSequential(own, distribution)
+    _check_read(key, name, actor.in_keys, readable)
+    _check_written(key, name, actor, [(group, "action")])
+    with _explained(key, name, spec):
+        written = _tried(actor, _data(spec))
+    for one in distribution.in_keys if not isinstance(made, ProbabilisticTensorDictSequential) else ():
+        if one not in readable:
+            columns = spec.outputs if spec.discrete else spec.outputs // 2
+            _check_shape(key, name, repr(one), written.get(one), [spec.n_agents, columns])
+    shape = list(spec.action_spec.shape)
+    _check_shape(key, name, repr((group, "action")), written.get((group, "action")), shape)
+    parameters = [one for one in actor.out_keys if as_path(one)[-1] in ("loc", "scale", "logits")]
+    _check_rows(key, name, actor, _data(spec), parameters)
+    return actor
+
+
+def own_critics(name: str, key: str, spec: NetworkSpec, number: int) -> list[TensorDictModule]:
+    """The critics that a user's function makes, by one call each.
+
+    Args:
+        name: see :func:`own_actor`.
+        key: see :func:`own_actor`.
+        spec: that it is called with.
+        number: of critics.
+
+    Raises:
+        ConfigError: if the function, or what it makes, does not fit.
+    """
+    group, value = spec.group, "action_value" if spec.discrete else "state_action_value"
+    value_key: NestedKey = value if spec.of_team else (group, value)
+    own: list[NestedKey] = [(group, "observation"), *([] if spec.discrete else [(group, "action")])]
+    readable = [*own, (group, "alive")]
+    readable += [(str(other.group), one) for other in spec.others for one in ("observation", "action", "alive")]
+    shape = [1] if spec.of_team else [spec.n_agents, spec.outputs]
+    critics = []
+    for _ in range(number):
+        critic = _made(name, key, spec)
+        if not isinstance(critic, TensorDictModuleBase):
+            data = _data(spec)
+            with _explained(key, name, spec):
+                out = critic(*(data.get(one) for one in own))
+            _check_shape(key, name, "values", out, shape)
+            critic = TensorDictModule(critic, in_keys=own, out_keys=[value_key])
+        _check_read(key, name, critic.in_keys, readable)
+        _check_written(key, name, critic, [value_key])
+        with _explained(key, name, spec):
+            written = _tried(critic, _data(spec))
+        _check_shape(key, name, repr(value_key), written.get(value_key), shape)
+        _check_rows(key, name, critic, _data(spec), [value_key])
+        critics.append(critic)
+    return critics
+
+
+def _made(name: str, key: str, spec: NetworkSpec) -> nn.Module:
+    function: Callable[[NetworkSpec], Any] = find_object(name, key)
+    with _explained(key, name, spec):
+        made = function(spec)
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"{key} must be a function that makes an nn.Module; {name!r} made {type(made).__name__}. Return the "
+            "network."
+        )
+    return made
+
+
+@contextmanager
+def _explained(key: str, name: str, spec: NetworkSpec) -> Iterator[None]:
+    """An exception in a user's network as one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        report = report_of(error)
+        raise ConfigError(
+            f"{key} must work with group {spec.group!r} ({spec.n_agents} agents, {spec.observation_dim} observation "
+            f"features, {spec.action_dim} action features, {spec.outputs} outputs); {name!r} raised {report.what} "
+            f"({report.where}). Fix it there.",
+            traceback=report.traceback,
+        ) from error
+
+
+def _data(spec: NetworkSpec) -> TensorDict:
+    """A batch with all that networks may read, always the same."""
+    generator = torch.Generator().manual_seed(0)
+
+    def agents(n_agents: int, observation_dim: int, action_dim: int, action: Tensor | None = None) -> TensorDict:
+        lead = (ROWS, n_agents)
+        return TensorDict(
+            {
+                "observation": torch.randn(*lead, observation_dim, generator=generator),
+                "action": torch.rand(*lead, action_dim, generator=generator) if action is None else action,
+                "action_mask": torch.ones(*lead, action_dim, dtype=torch.bool),
+                "alive": torch.ones(*lead, 1, dtype=torch.bool),
+            },
+            lead,
+        )
+
+    data = {spec.group: agents(spec.n_agents, spec.observation_dim, spec.action_dim)}
+    for other in spec.others:
+        data[str(other.group)] = agents(other.n_agents, other.observation_dim, other.action_dim)
+    return TensorDict(data, [ROWS])
+
+
+@torch.no_grad()
+def _tried(module: nn.Module, data: TensorDictBase) -> TensorDictBase:
+    with torch.random.fork_rng(devices=[]):
+        return module(data.copy())
+
+
+def _check_shape(key: str, name: str, what: str, out: object, rest: list[int]) -> None:
+    got = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if got != [ROWS, *rest]:
+        raise ConfigError(
+            f"{key} must make a network with {what} of shape {[ROWS, *rest]} for {ROWS} rows; {name!r} gives {got}. "
+            "Use spec.n_agents and spec.outputs."
+        )
+
+
+def _check_read(key: str, name: str, keys: Sequence[NestedKey], readable: Sequence[NestedKey]) -> None:
+    for one in keys:
+        if one not in readable and one != "_":
+            raise ConfigError(
+                f"{key} must make a module that reads some of {', '.join(map(repr, readable))}; {name!r} reads "
+                f"{one!r}. Change its in_keys."
+            )
+
+
+def _check_written(key: str, name: str, module: TensorDictModuleBase, needed: Sequence[NestedKey]) -> None:
+    for one in needed:
+        if one not in module.out_keys:
+            raise ConfigError(
+                f"{key} must make a module that writes {one!r}; {name!r} writes "
+                f"{', '.join(map(repr, module.out_keys)) or 'nothing'}. Change its out_keys."
+            )
+
+
+def _check_rows(key: str, name: str, module: nn.Module, data: TensorDictBase, outputs: Sequence[NestedKey]) -> None:
+    """Raise ConfigError if the outputs of a row depend on the other rows."""
+    modes = {one: one.training for one in module.modules()}
+    module.eval()
+    together, alone = _tried(module, data), _tried(module, data[:1])
+    for one, trains in modes.items():
+        one.training = trains
+    for output in outputs:
+        if not torch.allclose(together.get(output)[:1], alone.get(output), rtol=1e-3, atol=1e-4):
+            raise ConfigError(
+                f"{key} must make a network in which every row of the batch stands for itself; {name!r} gives the "
+                f"first of {ROWS} rows other values than the same row alone. Mix agents (dimension -2), not rows."
+            )

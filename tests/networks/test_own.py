@@ -1,0 +1,186 @@
+"""A user's own actors and critics: what fits trains, resumes, loads and is evaluated; what does not gets one line."""
+
+import sys
+import types
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict.nn import TensorDictModule
+from torch import nn
+from torchrl.data import Bounded, Categorical
+
+from masac import AlgorithmConfig, ConfigError, ModelConfig, Trainer, load_config, load_policy
+from masac.actions.discrete import read_discrete_actions
+from masac.algorithm import make_actor, make_loss
+from masac.cli.main import main
+from masac.groups import GroupSpec
+from masac.training.policies.direct_actions import read_network
+from tests.training.common import QUIET, rows, tiny
+
+EXAMPLES = str(Path(__file__).parents[2] / "examples")
+
+common = {"name": "agents", "n_agents": 3, "observation_dim": 5}
+CONTINUOUS = GroupSpec(**common, action_spec=Bounded(-1, 1, (3, 2)), discrete=None, has_action_mask=False)
+CHOICES = Categorical(4, shape=(3,))
+DISCRETE = GroupSpec(**common, action_spec=CHOICES, discrete=read_discrete_actions(CHOICES), has_action_mask=True)
+ALGORITHM = AlgorithmConfig()
+
+
+@pytest.fixture(autouse=True)
+def examples_found(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+
+class Two(nn.Module):
+    """Mean and standard deviation, each of ``outputs`` features."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, observation):
+        return self.linear(observation), self.linear(observation).exp()
+
+
+class MixesRows(nn.Linear):
+    def forward(self, observation):
+        return super().forward(observation) + observation.mean()
+
+
+def of_keys(module, inputs, outputs):
+    return lambda spec: TensorDictModule(
+        module(spec), in_keys=[(spec.group, key) for key in inputs], out_keys=[(spec.group, key) for key in outputs]
+    )
+
+
+NETWORKS = {
+    "keys": of_keys(lambda spec: Two(spec.observation_dim, 2), ["observation"], ["loc", "scale"]),
+    "too_wide": lambda spec: nn.Linear(spec.observation_dim, 7),
+    "too_narrow": lambda spec: nn.Linear(spec.observation_dim + 1, spec.outputs),
+    "nothing": lambda spec: None,
+    "mixes_rows": lambda spec: MixesRows(spec.observation_dim, spec.outputs),
+    "reads_another": of_keys(lambda spec: Two(spec.observation_dim, 2), ["position"], ["loc", "scale"]),
+    "writes_too_little": of_keys(lambda spec: nn.Linear(spec.observation_dim, 2), ["observation"], ["loc"]),
+    "keys_too_wide": of_keys(lambda spec: Two(spec.observation_dim, 3), ["observation"], ["loc", "scale"]),
+    "writes_no_value": of_keys(lambda spec: nn.Linear(spec.observation_dim, 1), ["observation"], ["value"]),
+}
+
+
+@pytest.fixture
+def nets(monkeypatch):
+    module = types.ModuleType("own_nets")
+    for name, make in NETWORKS.items():
+        setattr(module, name, make)
+    monkeypatch.setitem(sys.modules, "own_nets", module)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "too_wide",
+            r"model.actor must make .* outputs of shape \[7, 3, 4\] for 7 rows; .*:too_wide' gives \[7, 3, 7\]",
+        ),
+        (
+            "too_narrow",
+            r"model.actor must work with group 'agents' \(3 agents, 5 observation .* raised RuntimeError: mat1",
+        ),
+        ("nothing", "model.actor must be a function that makes an nn.Module; 'own_nets:nothing' made NoneType"),
+        (
+            "mixes_rows",
+            "every row of the batch stands for itself; 'own_nets:mixes_rows' gives the first of 7 rows other",
+        ),
+        (
+            "reads_another",
+            r"reads some of \('agents', 'observation'\); 'own_nets:reads_another' reads \('agents', 'pos",
+        ),
+        (
+            "writes_too_little",
+            r"that writes \('agents', 'scale'\); 'own_nets:writes_too_little' writes \('agents', 'lo",
+        ),
+        ("keys_too_wide", r"with \('agents', 'loc'\) of shape \[7, 3, 2\] for 7 rows; .* gives \[7, 3, 3\]"),
+        ("absent", r"model.actor must be package.module:function, importable from here; got 'own_nets:absent'"),
+    ],
+)
+def test_an_actor_that_does_not_fit_gets_one_line(nets, name, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        make_actor(CONTINUOUS, ALGORITHM, ModelConfig(actor=f"own_nets:{name}"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_critic_that_does_not_fit_gets_one_line(nets):
+    for name, message in [
+        ("writes_no_value", r"model.critics.agents must make .* writes \('agents', 'state_action_value'\)"),
+        ("too_wide", r"model.critics.agents must work with .* raised TypeError: Linear.forward\(\) takes 2"),
+    ]:
+        model = ModelConfig(critics={"agents": f"own_nets:{name}"})
+        with pytest.raises(ConfigError, match=message):
+            make_loss({"agents": make_actor(CONTINUOUS, ALGORITHM, model)}, [CONTINUOUS], ALGORITHM, model)
+    with pytest.raises(ConfigError, match=r"model.actors must name a group that learns \(agents\); got 'wolves'"):
+        ModelConfig(actors={"wolves": "own_nets:keys"}).check_groups(["agents"])
+
+
+@pytest.mark.parametrize("group", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deep_set_actor",
+        "multi_agent_mlp",
+        pytest.param(
+            "graph", marks=pytest.mark.skipif(find_spec("torch_geometric") is None, reason="needs torch_geometric")
+        ),
+    ],
+)
+def test_the_networks_of_the_example_give_losses_and_gradients(name, group):
+    critic = "deep_set_critic" if group is CONTINUOUS else "multi_agent_mlp"
+    model = ModelConfig(actors={"agents": f"own_networks:{name}"}, critic=f"own_networks:{critic}")
+    loss = make_loss({"agents": make_actor(group, ALGORITHM, model)}, [group], ALGORITHM, model).group_losses[0]
+    first, second = next(loss.qvalue_network_params.parameters())
+    assert not torch.equal(first, second)  # each critic begins with weights of its own
+    batch = group.action_spec.expand(4, *group.action_spec.shape).rand()
+    from tensordict import TensorDict
+
+    seen = {"observation": torch.randn(4, 3, 5), "action": batch}
+    if group is DISCRETE:
+        seen["action_mask"] = torch.ones(4, 3, 4, dtype=torch.bool)
+    next_state = {
+        "agents": {**seen, "reward": torch.randn(4, 3, 1), "terminated": torch.zeros(4, 3, 1, dtype=torch.bool)},
+    }
+    del next_state["agents"]["action"]
+    next_state["agents"]["done"] = next_state["agents"]["terminated"]
+    data = TensorDict({"agents": seen, "next": next_state}, [4])
+    data["agents"].batch_size = data["next", "agents"].batch_size = (4, 3)
+    out = loss(data)
+    (out["loss_actor"] + out["loss_qvalue"]).backward()
+    for params in (loss.actor_network_params, loss.qvalue_network_params):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in params.parameters())
+
+
+def test_masacs_networks_stay_where_none_is_named(nets):
+    model = ModelConfig(actor="own_nets:keys", actors={"agents": None})
+    assert read_network(make_actor(CONTINUOUS, ALGORITHM, model)) is not None
+    assert read_network(make_actor(CONTINUOUS, ALGORITHM, replace(model, actors={}))) is None
+
+
+@pytest.mark.slow
+def test_a_deep_set_trains_resumes_loads_and_is_evaluated(tmp_path, monkeypatch, capsys):
+    import own_networks  # pyright: ignore[reportMissingImports]
+
+    config = tiny(training={"total_frames": 128}, algorithm=AlgorithmConfig(skip_done_states="drop"))
+    networks = {"actor": own_networks.deep_set_actor, "critic": own_networks.deep_set_critic}
+    result = Trainer(config, tmp_path, console=QUIET, **networks).run()
+    longer = load_config(tmp_path, ["training.total_frames=192"])
+    assert longer.model.actor == "own_networks:deep_set_actor"
+    Trainer(longer, console=QUIET, resumes=True).run()
+    assert [row["updates"] for row in rows(tmp_path)][-1] == "16"
+    policy = load_policy(tmp_path, checkpoint=result.best_checkpoint.name)
+    for name, tensor in policy.state_dict().items():
+        assert tensor.shape == result.policy.state_dict()[name].shape
+    main(["evaluate", str(tmp_path), "--episodes", "2", "task.kwargs.n_agents=5"])  # a deep set fits any number
+    assert "agents 4" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["export", str(tmp_path), "-o", str(tmp_path / "policy.pt2")])
+    assert "an exported actor must be" in capsys.readouterr().err
