@@ -68,6 +68,8 @@ def multi_agent_mlp(spec: NetworkSpec) -> nn.Module:
 class Graph(nn.Module):
     """Two rounds of messages between all agents, with torch_geometric."""
 
+    edges: Tensor
+
     def __init__(self, inputs: int, outputs: int, n_agents: int, hidden: int = 64) -> None:
         super().__init__()
         from torch_geometric.nn import GraphConv  # pyright: ignore[reportMissingImports]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from masac.networks.other_group import OtherGroup
     from masac.networks.own import NetworkSpec
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
+    from masac.training.callbacks import Callback
     from masac.training.collectors.config import CollectorConfig
     from masac.training.config import (
         CheckpointConfig,
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlgorithmConfig",
+    "Callback",
     "CheckpointConfig",
     "CollectorConfig",
     "ConfigError",
@@ -77,6 +79,7 @@ __all__ = [
 
 _HOMES = {
     "AlgorithmConfig": "masac.algorithm",
+    "Callback": "masac.training.callbacks",
     "CheckpointConfig": "masac.training.config",
     "CollectorConfig": "masac.training.collectors.config",
     "ConfigError": "masac.errors",

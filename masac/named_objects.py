@@ -16,11 +16,15 @@ IN_PYTHON = "python"
 _PASSED: dict[str, Callable[..., Any]] = {}
 
 
-def name_of(thing: Callable[..., Any]) -> str:
+def name_of(thing: Callable[..., Any], role: str) -> str:
     """The name under which :func:`find_object` finds a function, a class or another callable again.
 
     What cannot be imported (a lambda, a function of ``__main__`` or of another function) is remembered in this process;
-    the newest object of a name counts.
+    the newest object of a name and a role counts.
+
+    Args:
+        thing: the callable.
+        role: what it makes, such as ``env``: two objects of one process may have the same name.
     """
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", type(thing).__name__)
     if module in sys.modules and module != "__main__" and "<" not in name:
@@ -29,7 +33,7 @@ def name_of(thing: Callable[..., Any]) -> str:
                 return f"{module}:{name}"
         except AttributeError:
             pass
-    passed = f"{IN_PYTHON}:{name.rpartition('.')[2]}"
+    passed = f"{IN_PYTHON}:{role}:{name.rpartition('.')[2]}"
     _PASSED[passed] = thing
     return passed
 
@@ -48,6 +52,7 @@ def find_object(name: str, key: str, what: str = "function") -> Any:
     if name in _PASSED:
         return _PASSED[name]
     module_name, _, attribute = name.partition(":")
+    attribute = attribute.rpartition(":")[2]
     if module_name == IN_PYTHON:
         raise ConfigError(
             f"{key} must be importable in every process; got {attribute!r}, which was passed to Trainer and cannot be "

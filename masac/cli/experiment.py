@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from masac.cli.presets import register_presets
 from masac.cli.run_failures import failures_explained
 from masac.cli.train_arguments import hydra_arguments
 from masac.dotted_keys import flatten, nest
@@ -60,6 +61,7 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
     Raises:
         ConfigError: for a key that must not change.
     """
+    register_presets()
     with initialize_config_module("masac.conf", version_base="1.3"):
         defaults, wanted = (flatten(_composed(overrides)) for overrides in ((), words))
     named = {word.partition("=")[0].lstrip("+~") for word in words}
@@ -158,6 +160,8 @@ def print_summary(summary: dict[str, Any], run_dir: str, console: Console, *, dr
     table.add_row(verb, f"{summary['frames']:,} frames, {summary['updates']:,} updates in {seconds:.1f} s ({speed})")
     if summary["updates_skipped"]:
         table.add_row("skipped", f"{summary['updates_skipped']:,} updates that were not finite")
+    if "ended_by" in summary:
+        table.add_row("ended early", summary["ended_by"])
     noise = "with noise" if summary["eval_stochastic"] else "without noise"
     when = summary["eval_frames"]
     earlier = f", after {when:,} frames" if when not in (None, summary["frames"]) else ""

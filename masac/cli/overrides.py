@@ -29,7 +29,7 @@ TEXTS = {
 }
 """Keys whose values are names with any characters: Hydra needs quotes around many of them."""
 
-LISTS = {"training.learning_groups", "training.init_groups", "training.init_parts"}
+LISTS = {"training.learning_groups", "training.callbacks", "training.init_groups", "training.init_parts"}
 """Keys whose values are lists, besides those whose defaults are."""
 
 MEANINGS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
@@ -98,7 +98,7 @@ def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActo
     elif isinstance(made, TensorDictModuleBase):
         needed = [one for one in distribution.in_keys if one not in readable]
         _check_written(key, name, made, needed)
-        actor = ProbabilisticTensorDictSequential(made, distribution)
+        actor = ProbabilisticTensorDictSequential(made, distribution)  # pyright: ignore[reportArgumentType, reportCallIssue]
     else:
         network: Any = builtin[0].module  # pyright: ignore[reportAttributeAccessIssue]
         bounds = network.log_std_bounds if isinstance(network, TanhNormalNetwork) else None
@@ -108,7 +108,7 @@ def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActo
         with _explained(key, name, spec):
             out = made(*(data.get(one) for one in first.in_keys))
         _check_shape(key, name, "outputs", out, [spec.n_agents, spec.outputs])
-        actor = ProbabilisticTensorDictSequential(own, distribution)
+        actor = ProbabilisticTensorDictSequential(own, distribution)  # pyright: ignore[reportArgumentType, reportCallIssue]
     _check_read(key, name, actor.in_keys, readable)
     _check_written(key, name, actor, [(group, "action")])
     with _explained(key, name, spec):
@@ -249,7 +249,7 @@ def _check_rows(key: str, name: str, module: nn.Module, data: TensorDictBase, ou
     """Raise ConfigError if the outputs of a row depend on the other rows."""
     modes = {one: one.training for one in module.modules()}
     module.eval()
-    together, alone = _tried(module, data), _tried(module, data[:1])
+    together, alone = _tried(module, data), _tried(module, cast(TensorDictBase, data[:1]))
     for one, trains in modes.items():
         one.training = trains
     for output in outputs:

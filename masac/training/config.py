@@ -67,6 +67,8 @@ class TrainingConfig:
             normalizer, optimizer and buffer; null for actor, normalizer and, where it fits, critic.
         checkpoint_every: how often to write a checkpoint, in frames (20000) or minutes (10min), null for the end only.
             The best evaluation so far also writes one.
+        stop_at_return: end the run when the mean return per agent of an evaluation reaches this value; null for none.
+        callbacks: your own callbacks, a list of ``package.module:Class``; each is a subclass of masac.Callback.
         on_nonfinite: an update with a loss or gradient that is not finite is never applied; stop ends the run, skip
             continues with the next update.
         nonfinite_limit: with on_nonfinite=skip, the run stops after more skipped updates than this.
@@ -104,6 +106,8 @@ class TrainingConfig:
     init_groups: tuple[str, ...] | None = None
     init_parts: tuple[str, ...] | None = None
     checkpoint_every: str | None = setting("10min", unit="frames or minutes", may_change=True)
+    stop_at_return: float | None = setting(None, unit="return per agent", may_change=True)
+    callbacks: tuple[str, ...] = setting((), may_change=True)
     on_nonfinite: str = setting("stop", choices=("stop", "skip"), may_change=True)
     nonfinite_limit: int = setting(100, low=0, unit="updates", may_change=True)
     sync_check_every: int = setting(1000, low=1, unit="updates", may_change=True)
@@ -116,6 +120,7 @@ class TrainingConfig:
         for name in ("learning_groups", "init_groups", "init_parts"):
             values = getattr(self, name)
             object.__setattr__(self, name, None if values is None else tuple(values))
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
         check_settings(self, "training")
         for name in ("learning_groups", "init_groups"):
             check(f"training.{name}", getattr(self, name), getattr(self, name) != (), "name a group, or be null")

@@ -25,13 +25,13 @@ def with_own_parts(
     """
     for name, made in (("env", env), ("actor", actor), ("critic", critic)):
         _check_callable(name, made)
-    names = {key: name_of(made) for key, made in (("actor", actor), ("critic", critic)) if made is not None}
+    names = {key: name_of(made, key) for key, made in (("actor", actor), ("critic", critic)) if made is not None}
     config = replace(config, model=replace(config.model, **names))
     if env is not None:
         task = config.task
         if task.scenario is not None:  # its keywords and its success are those of another environment
             task = replace(task, kwargs={}, success=None)
-        task = replace(task, suite="pettingzoo", scenario=None, factory=name_of(env), joint_resets=True)
+        task = replace(task, suite="pettingzoo", scenario=None, factory=name_of(env, "env"), joint_resets=True)
         config = replace(config, task=task)
     return config
 

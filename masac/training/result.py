@@ -57,4 +57,6 @@ class RunResult:
             parts.append(f"success {summary['eval_success_rate']:.0%}")
         if summary["interrupted"]:
             parts.append("interrupted")
+        if "ended_by" in summary:
+            parts.append(summary["ended_by"])
         return f"RunResult({', '.join(parts)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from masac.errors import ConfigError, RunFailedError
 from masac.process.preparation import prepare_process
 from masac.process.stop_signals import StopRequest, stop_on_signals
 from masac.training.build import build
+from masac.training.callbacks import Callback, Callbacks
 from masac.training.checkpointing.start_from import loaded_actors, start_from
 from masac.training.config import ExperimentConfig
 from masac.training.distributed.iteration_report import Report, sync_report
@@ -47,6 +48,7 @@ class Trainer:
             no other environment (``load_config("pettingzoo/custom")``).
         actor: a function from a :class:`NetworkSpec` to the actor of a group, in place of ``model.actor``.
         critic: a function from a :class:`NetworkSpec` to a critic of a group, in place of ``model.critic``.
+        callbacks: called while the run trains, beside those of ``training.callbacks``.
         console: where to print.
         resumes: resume from the newest complete checkpoint in ``run_dir``; start from the beginning if there is none.
 
@@ -57,6 +59,7 @@ class Trainer:
         resumed_from: the checkpoint that the run was resumed from; None without one.
         start_lines: what a new run starts with (``training.init_from``), in words.
         stopped_by: the number of the signal that ended the run; None without one.
+        ended_by: why a callback ended the run; empty if none did.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Trainer:
         env: Callable[..., Any] | None = None,
         actor: Callable[..., Any] | None = None,
         critic: Callable[..., Any] | None = None,
+        callbacks: Sequence[Callback] = (),
         console: Console | None = None,
         resumes: bool = False,
     ) -> None:
@@ -88,6 +92,7 @@ class Trainer:
         self.update_round, self.files, self.log = parts.update_round, parts.files, parts.log
         self.threads, self.total_frames = parts.threads, parts.schedule.total_frames
 
+        self.callbacks = self.state.callbacks = Callbacks(config.training, callbacks, self)
         self.resumed_from = self.checkpointer.resume() if resumes else None
         starts = config.training.init_from is not None and self.resumed_from is None
         self.start_lines = (
@@ -103,6 +108,7 @@ class Trainer:
         self.failure: Exception | None = None  # raised once all ranks know of it
         self.stop = StopRequest()
         self.stopped_by: int | None = None
+        self.ended_by = ""
         self.timers = Timers()
         self._entered = False
 
@@ -174,9 +180,11 @@ class Trainer:
         ):
             for collected in self.timers.each("collect", self._rollouts()):
                 self._observe(collected)
+                self._call("on_collect", collected)
                 self.replay.extend(collected)
                 batches = self.batches.sample(self.update_round.due(rows=len(self.replay)))
-                updates, self.failure = self.update_round.run(batches, self.stop, self.timers)
+                updates, failure = self.update_round.run(batches, self.stop, self.timers)
+                self.failure = failure or self.failure or self.callbacks.on_update(updates)
                 self.collector.updated(len(updates))
                 evaluation = self._evaluation() if self._evaluation_due() else {}
                 together = self._sync_report(evaluation)
@@ -186,15 +194,16 @@ class Trainer:
                     updates=updates,
                     evaluation=evaluation,
                     last_evaluation=self.last_evaluation,
+                    logged=self.callbacks.take_logged(),
                     seconds=self.timers.take(),
                 )
                 if together.checkpoint:
                     self.log.flush()
                     self._checkpoint(evaluation)
-                if together.failed:
+                if together.failed or self.failure is not None:
                     raise self.failure or OtherRankFailedError()
-                if together.stop:
-                    self.stopped_by = together.stop
+                if together.stop or together.ended_by:
+                    self.stopped_by, self.ended_by = together.stop or None, together.ended_by
                     return
             self.stopped_by = self.stop.number
 
@@ -259,13 +268,19 @@ class Trainer:
             return {}
         self.last_evaluation = evaluation_numbers(found, self.learning_names)
         self.last_evaluation_frames = self.frames
+        self._call("on_evaluate", self.last_evaluation)
         return self.last_evaluation
+
+    def _call(self, event: str, argument: object) -> None:
+        """Call a method of all callbacks; what one raises ends the run once all ranks know of it."""
+        self.failure = self.failure or self.callbacks.call(event, argument)
 
     def _sync_report(self, evaluation: Row) -> Report:
         """The reports of this iteration from all ranks, combined; ranks wait here while rank 0 evaluates."""
-        ends = self.stop.requested or self.failure is not None
+        ends = self.stop.requested or bool(self.callbacks.run.end_reason) or self.failure is not None
         report = Report(
             stop=self.stop.number or 0,
+            ended_by=self.callbacks.run.end_reason,
             failed=self.failure is not None,
             checkpoint=self.rank.is_main and (ends or self.checkpointer.due(evaluation)),
             rows=len(self.replay),
@@ -280,6 +295,8 @@ class Trainer:
             state = self.checkpointer.save(evaluation)
             if self.config.checkpoint.reset_environments:
                 self.state.begin_episodes(state)
+        if self.rank.is_main:
+            self._call("on_checkpoint", self.checkpoints.newest)
 
     def _finish(self) -> RunResult:
         """Write the policy, the summary and the learning curve."""
@@ -290,7 +307,10 @@ class Trainer:
         policy.begin_episodes(None)
         for opponent in policy.opponents.values():
             opponent.to("cpu")
-        return RunResult(run_dir=self.run_dir, summary=summary, stopped_by=self.stopped_by, policy=policy)
+        result = RunResult(run_dir=self.run_dir, summary=summary, stopped_by=self.stopped_by, policy=policy)
+        if summary and (failure := self.callbacks.call("on_end", result)) is not None:
+            raise failure
+        return result
 
     def _write_results(self) -> dict[str, object]:
         self.files.write_policy(self.policy, self.config, frames=self.frames)
@@ -301,6 +321,7 @@ class Trainer:
             evaluation_frames=self.last_evaluation_frames,
             counters=self.state.counters,
             interrupted=self.stopped_by is not None,
+            ended_by=self.ended_by,
             threads=self.threads,
             checkpoint_bytes=self.checkpoints.bytes_on_disk(),
             first_success=self.files.first_success(self.config.evaluation.solved_at),

@@ -94,7 +94,7 @@ def test_a_function_of_python_trains_in_a_thread_and_gives_a_result(tmp_path, mo
         r"RunResult\(run_dir='.*/run', 128 frames, 8 updates, .* s, evaluation return -?\d.*\)", repr(result)
     )
     assert (
-        "task:\n  suite: pettingzoo\n  scenario: null\n  factory: python:make"
+        "task:\n  suite: pettingzoo\n  scenario: null\n  factory: python:env:make"
         in (result.run_dir / "config.yaml").read_text()
     )
     data = load_env(result.run_dir, num_envs=2).reset()

@@ -7,12 +7,13 @@ import errno
 import io
 import itertools
 import json
+import math
 import os
 import platform
 import shlex
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -121,7 +122,7 @@ class RunFiles:
         """Start ``metrics.csv``, or continue it from ``frames``.
 
         Args:
-            columns: its header.
+            columns: its header; columns of the file that callbacks added are appended.
             frames: of a resumed run; 0 for a new one.
             warn: prints a warning with the new name of an earlier ``metrics.csv`` whose run left no checkpoint.
         """
@@ -129,6 +130,7 @@ class RunFiles:
             return Metrics(Path(os.devnull), columns)
         path = self.run_dir / "metrics.csv"
         if frames:
+            columns += [name for name in header_of(path) if name not in columns]  # of callbacks
             cut_metrics(path, columns, frames)
         elif has_updates(path):
             kept = next(name for n in itertools.count(1) if not (name := path.with_name(f"metrics-{n}.csv")).exists())
@@ -190,10 +192,22 @@ class Metrics:
     """
 
     def __init__(self, path: Path, columns: list[str], *, append: bool = False) -> None:
-        self._file = path.open("a" if append else "w", newline="", buffering=1)
-        self._writer = csv.DictWriter(self._file, columns)
+        self._path, self._columns = path, list(columns)
+        self._open("a" if append else "w")
         if not append:
             self._writer.writeheader()
+
+    def _open(self, mode: str) -> None:
+        self._file = self._path.open(mode, newline="", buffering=1)
+        self._writer = csv.DictWriter(self._file, self._columns)
+
+    def add_columns(self, names: Sequence[str]) -> None:
+        """Append columns, whose cells are empty in the rows so far."""
+        self._columns += names
+        self._file.close()
+        if self._path.is_file():  # not os.devnull
+            cut_metrics(self._path, self._columns, math.inf)
+        self._open("a")
 
     def write(self, row: Mapping[str, float | int | str | None]) -> None:
         """Append a row; the cell of None is empty."""
@@ -226,7 +240,15 @@ def has_updates(path: Path) -> bool:
         return any((row.get("updates") or "0") != "0" for row in csv.DictReader(file))
 
 
-def cut_metrics(path: Path, columns: list[str], frames: int) -> None:
+def header_of(path: Path) -> list[str]:
+    """The columns of a ``metrics.csv``; empty without a file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def cut_metrics(path: Path, columns: list[str], frames: float) -> None:
     """Keep the rows of ``metrics.csv`` up to ``frames``: a resumed run collects the later frames again."""
     kept: list[dict[str, str]] = []
     if path.is_file():

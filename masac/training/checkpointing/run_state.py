@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Protocol
 
 from torch import Tensor
 
@@ -25,6 +26,17 @@ from masac.training.policies.self_play import set_state_of_pools, state_of_pools
 from masac.training.replay.buffer import Replay
 from masac.training.replay.sharded import all_replays
 from masac.training.reward_scaling import RewardScaling
+
+
+class StatefulCallbacks(Protocol):
+    """The callbacks of a run, as checkpoints see them."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Their states by name."""
+        ...
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore :meth:`state`, among other entries."""
 
 
 class RunState:
@@ -67,6 +79,7 @@ class RunState:
         self.checkpoints = checkpoints
         self.frames = self.skipped_updates = self.dropped_updates = self.learns_from = 0
         self._seconds_before = 0.0
+        self.callbacks: StatefulCallbacks | None = None  # the trainer's, which knows this state
         self.start_clock()
 
     def start_clock(self) -> None:
@@ -99,7 +112,7 @@ class RunState:
         with all_replays(self.replay, self.rank) as replays:
             if self.rank.is_main:
                 self.checkpoints.save(
-                    {**state, **others},
+                    {**state, **others, **(self.callbacks.state() if self.callbacks is not None else {})},
                     lambda path: save_policy(path, self.policy, self.config, frames=self.frames),
                     replays,
                     about={
@@ -133,7 +146,9 @@ class RunState:
                 load_newest(self.checkpoints, self.config, load, warn=warn)
         found = self.rank.broadcast(found)
         if found is not None:
-            checkpoint, _state = found
+            checkpoint, state = found
+            if self.callbacks is not None:
+                self.callbacks.set_state(state)
             self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
             self.skipped_updates, self._seconds_before = checkpoint.skipped, checkpoint.wall_time_s
         return found

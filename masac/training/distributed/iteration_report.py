@@ -15,6 +15,7 @@ class Report:
 
     Args:
         stop: the number of the signal that asked the run to stop; 0 for none.
+        ended_by: why a callback ends the run; empty if none does.
         failed: whether the run failed.
         checkpoint: whether a checkpoint is due.
         rows: in the replay buffer.
@@ -22,6 +23,7 @@ class Report:
     """
 
     stop: int
+    ended_by: str
     failed: bool
     checkpoint: bool
     rows: int
@@ -32,10 +34,12 @@ def sync_report(report: Report, rank: Rank) -> Report:
     """Combine the reports of all ranks; ``finished`` has the episodes of the other ranks, in their order."""
     reports = rank.all_gather(report)
     stop = max(one.stop for one in reports)
+    ended_by = next((one.ended_by for one in reports if one.ended_by), "")
     return Report(
         stop=stop,
+        ended_by=ended_by,
         failed=any(one.failed for one in reports),
-        checkpoint=stop > 0 or any(one.checkpoint for one in reports),
+        checkpoint=stop > 0 or bool(ended_by) or any(one.checkpoint for one in reports),
         rows=sum(one.rows for one in reports),
         finished=[episode for index, one in enumerate(reports) if index != rank.index for episode in one.finished],
     )

@@ -55,6 +55,7 @@ class RunLog:
         self.collector, self.episodes, self.rewards = collector, episodes, rewards
         self.files, self.console = files, console
         self.columns = metrics.columns(groups, learning, success=config.task.success is not None)
+        self.own_columns = frozenset(self.columns)
         self._table: Metrics
         self._loggers: Loggers
         self._display: ProgressDisplay
@@ -97,6 +98,7 @@ class RunLog:
         updates: Sequence[Mapping[str, Tensor]],
         evaluation: metrics.Row,
         last_evaluation: metrics.Row,
+        logged: metrics.Row,
         seconds: tuple[Mapping[str, float], float],
     ) -> None:
         """Write the row of an iteration.
@@ -107,8 +109,12 @@ class RunLog:
             updates: the logged values of each of its updates.
             evaluation: the numbers of its evaluation; empty if there was none.
             last_evaluation: the numbers of the last evaluation, which the display keeps showing.
+            logged: the numbers of callbacks; a new name adds a column.
             seconds: see :meth:`Timers.take`.
         """
+        if added := [name for name in logged if name not in self.columns]:
+            self.columns += added
+            self._table.add_columns(added)
         numbers: metrics.Row = {
             **metrics.run_numbers(counters, rows=rows, buffer_size=self.config.training.buffer_size),
             **self.collector.numbers(),
@@ -116,6 +122,7 @@ class RunLog:
             **evaluation,
             **metrics.learning_numbers(updates, skips=self.config.algorithm.skip_done_states != "off"),
             **({f"{name}/reward_factor": factor for name, factor in self.rewards.factors.items()} if updates else {}),
+            **logged,
             **metrics.speed_numbers(*seconds, frames=self.schedule.frames_per_iteration, updates=len(updates)),
         }
         row = {name: numbers.get(name) for name in self.columns}

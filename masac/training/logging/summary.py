@@ -18,6 +18,7 @@ def summarize(
     evaluation_frames: int | None,
     counters: Counters,
     interrupted: bool,
+    ended_by: str,
     threads: int,
     checkpoint_bytes: int,
     first_success: Mapping[str, int | float | None],
@@ -31,6 +32,7 @@ def summarize(
         evaluation_frames: the frames of that evaluation.
         counters: of the run.
         interrupted: whether a signal stopped it.
+        ended_by: why a callback ended it; empty if none did.
         threads: number of PyTorch's threads.
         checkpoint_bytes: size of its checkpoints.
         first_success: of the first evaluation that solved the task, see :meth:`RunFiles.first_success`.
@@ -59,4 +61,5 @@ def summarize(
         "threads": threads,
         "checkpoint_bytes": checkpoint_bytes,
         "interrupted": interrupted,
+        **({"ended_by": ended_by} if ended_by else {}),
     }
