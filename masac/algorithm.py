@@ -225,6 +225,7 @@ def _network_spec(group: GroupSpec, model: ModelConfig, **of_network: Any) -> Ne
         action_spec=group.action_spec,
         discrete=group.discrete is not None,
         has_action_mask=group.has_action_mask,
+        images=group.images,
         model=model,
         **of_network,
     )

@@ -15,6 +15,7 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 
 from masac.errors import ConfigError
+from masac.images import ImageSpec
 from masac.keys import as_path
 from masac.named_objects import find_object
 from masac.networks.actors import TanhNormalNetwork, mean_and_std
@@ -41,6 +42,7 @@ class NetworkSpec:
         discrete: whether the actions are discrete.
         has_action_mask: whether the data has ``(group, "action_mask")``, bool ``[*B, N, A]``.
         of_team: a critic: whether it computes one value for the group, ``[*B, 1]`` (``algorithm.critic=team``).
+        images: that an agent observes beside the vector, each at ``(group, name)``, ``[*B, N, *shape]``.
         others: the other groups that a critic may see (``algorithm.critic_sees=all_groups``).
         model: the config section, for sizes.
     """
@@ -54,6 +56,7 @@ class NetworkSpec:
     discrete: bool
     has_action_mask: bool
     of_team: bool = False
+    images: Sequence[ImageSpec] = ()
     others: Sequence[OtherGroup] = ()
     model: ModelConfig
 
@@ -92,7 +95,8 @@ def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActo
     made = _made(name, key, spec)
     distribution: Any = builtin[-1]
     group = spec.group
-    readable = [(group, "observation"), *([(group, "action_mask")] if spec.has_action_mask else [])]
+    masks = ["action_mask"] if spec.has_action_mask else []
+    readable = [(group, name) for name in ("observation", *(image.name for image in spec.images), *masks)]
     if isinstance(made, ProbabilisticTensorDictSequential):
         actor = made
     elif isinstance(made, TensorDictModuleBase):
@@ -138,9 +142,11 @@ def own_critics(name: str, key: str, spec: NetworkSpec, number: int) -> list[Ten
     """
     group, value = spec.group, "action_value" if spec.discrete else "state_action_value"
     value_key: NestedKey = value if spec.of_team else (group, value)
-    own: list[NestedKey] = [(group, "observation"), *([] if spec.discrete else [(group, "action")])]
+    images: list[NestedKey] = [(group, image.name) for image in spec.images]
+    own: list[NestedKey] = [(group, "observation"), *([] if spec.discrete else [(group, "action")]), *images]
     readable = [*own, (group, "alive")]
     readable += [(str(other.group), one) for other in spec.others for one in ("observation", "action", "alive")]
+    readable += [(str(other.group), image.name) for other in spec.others for image in other.images]
     shape = [1] if spec.of_team else [spec.n_agents, spec.outputs]
     critics = []
     for _ in range(number):
@@ -194,21 +200,21 @@ def _data(spec: NetworkSpec) -> TensorDict:
     """A batch with all that networks may read, always the same."""
     generator = torch.Generator().manual_seed(0)
 
-    def agents(n_agents: int, observation_dim: int, action_dim: int, action: Tensor | None = None) -> TensorDict:
-        lead = (ROWS, n_agents)
-        return TensorDict(
-            {
-                "observation": torch.randn(*lead, observation_dim, generator=generator),
-                "action": torch.rand(*lead, action_dim, generator=generator) if action is None else action,
-                "action_mask": torch.ones(*lead, action_dim, dtype=torch.bool),
-                "alive": torch.ones(*lead, 1, dtype=torch.bool),
-            },
-            lead,
-        )
+    def agents(of: NetworkSpec | OtherGroup) -> TensorDict:
+        lead = (ROWS, of.n_agents)
+        entries = {
+            "observation": torch.randn(*lead, of.observation_dim, generator=generator),
+            "action": torch.rand(*lead, of.action_dim, generator=generator),
+            "action_mask": torch.ones(*lead, of.action_dim, dtype=torch.bool),
+            "alive": torch.ones(*lead, 1, dtype=torch.bool),
+        }
+        for image in of.images:
+            whole = image.dtype == "uint8"
+            numbers = torch.rand(*lead, *image.shape, generator=generator)
+            entries[image.name] = (255 * numbers).to(torch.uint8) if whole else numbers
+        return TensorDict(entries, lead)
 
-    data = {spec.group: agents(spec.n_agents, spec.observation_dim, spec.action_dim)}
-    for other in spec.others:
-        data[str(other.group)] = agents(other.n_agents, other.observation_dim, other.action_dim)
+    data = {spec.group: agents(spec)} | {str(other.group): agents(other) for other in spec.others}
     return TensorDict(data, [ROWS])
 
 
