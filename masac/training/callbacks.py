@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -18,10 +18,7 @@ from masac.process.tracebacks import report_of
 from masac.training.collectors.local import LocalCollector
 from masac.training.config import TrainingConfig
 from masac.training.logging.metrics import Row, learning_numbers
-
-if TYPE_CHECKING:
-    from masac.training.result import RunResult
-    from masac.training.trainer import Trainer
+from masac.training.result import RunResult
 
 PART = "callbacks"
 """The part of a checkpoint's state that holds the state of callbacks."""
@@ -99,14 +96,14 @@ class Run:
     """A run, as its callbacks see it.
 
     Args:
-        trainer: of the run.
+        trainer: of the run, a :class:`Trainer`.
 
     Attributes:
-        trainer: with its config, policy, environments and all parts.
+        trainer: the :class:`Trainer`, with its config, policy, environments and all parts.
         end_reason: why a callback ended the run; empty if none did.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self.end_reason = ""
         self.logged: Row = {}
@@ -169,7 +166,7 @@ class Callbacks:
         ConfigError: for a name that stands for no callback.
     """
 
-    def __init__(self, training: TrainingConfig, passed: Sequence[Callback], trainer: Trainer) -> None:
+    def __init__(self, training: TrainingConfig, passed: Sequence[Callback], trainer: Any) -> None:
         self.run = Run(trainer)
         self.all: list[Callback] = [_find(name) for name in training.callbacks]
         for one in passed:

@@ -111,7 +111,7 @@ def test_what_is_no_callback_gets_one_line(tmp_path, name, message):
     from masac.training.callbacks import Callbacks
 
     with pytest.raises(ConfigError, match=message):
-        Callbacks(tiny(training={"callbacks": [name]}).training, [], trainer=None)  # pyright: ignore[reportArgumentType]
+        Callbacks(tiny(training={"callbacks": [name]}).training, [], trainer=None)
 
 
 def test_unknown_attributes_and_columns_of_masac_are_refused(tmp_path):
