@@ -86,7 +86,7 @@ class AlgorithmConfig:
             rule = "be true with algorithm.terminated_reduction=all and a value per agent"
             check("algorithm.posthumous", self.posthumous, self.posthumous, rule)
         if kind.of_team:
-            rule = f"be any or all with algorithm.critic={self.critic}"
+            rule = f"be any or all with algorithm.critic={self.critic}, which needs algorithm.reward_reduction as well"
             check(
                 "algorithm.terminated_reduction", self.terminated_reduction, self.terminated_reduction != "none", rule
             )

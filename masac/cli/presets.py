@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict
 from importlib.resources import files
+from itertools import takewhile
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -28,6 +30,20 @@ def presets(suite: str) -> list[str]:
     folder = files("masac.conf") / "task" / suite
     names = (file.name for file in folder.iterdir()) if folder.is_dir() else ()
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def about_preset(suite: str, name: str) -> str | None:
+    """What the comment at the top of a preset says about its task; None for a task without a preset."""
+    if name not in presets(suite):
+        return None
+    lines = takewhile(lambda line: line.startswith("#"), _text(suite, name).splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines if "@package" not in line)
+
+
+def minutes_of_preset(suite: str, name: str) -> int | None:
+    """How many minutes a run of a preset takes on two CPU cores, as its comment says; None without a preset."""
+    found = re.search(r"About (\d+) minutes? on two CPU cores", about_preset(suite, name) or "")
+    return int(found[1]) if found else None
 
 
 def register_presets() -> None:
@@ -59,5 +75,8 @@ def explain_missing(error: MissingConfigException) -> str:
 
 
 def _read_preset(suite: str, name: str) -> dict[str, Any]:
-    text = (files("masac.conf") / "task" / suite / f"{name}.yaml").read_text()
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(_text(suite, name))))
+
+
+def _text(suite: str, name: str) -> str:
+    return (files("masac.conf") / "task" / suite / f"{name}.yaml").read_text()

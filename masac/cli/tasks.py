@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from masac.cli.composing import composed_experiment
 from masac.cli.errors import errors_as_lines
-from masac.cli.presets import presets
+from masac.cli.presets import about_preset, minutes_of_preset, presets
 from masac.envs.suites import SUITES, suite_named
 from masac.errors import ConfigError
 
@@ -43,16 +43,23 @@ def tasks(arguments: Sequence[str]) -> None:
 
 def _listing() -> Iterator[str]:
     yield "Tasks: masac train task=SUITE/NAME trains on one, masac tasks SUITE/NAME describes it."
-    yield "Those with a * have a preset."
+    yield "Those with a * have a preset, whose run takes the minutes behind it on two CPU cores."
     for suite in SUITES:
         for title, names in suite_named(suite).listing():
-            yield from ("", title, *_names(names, presets(suite)))
+            yield from ("", title, *_names(suite, names))
         yield from (f"  {line}" for line in suite_named(suite).your_own)
 
 
-def _names(names: Sequence[str], tuned: Sequence[str]) -> list[str]:
-    marked = [f"{name}*" if name in tuned else name for name in sorted(names, key=lambda name: name not in tuned)]
+def _names(suite: str, names: Sequence[str]) -> list[str]:
+    tuned = presets(suite)
+    ordered = sorted(names, key=lambda name: name not in tuned)
+    marked = [_marked(suite, name) if name in tuned else name for name in ordered]
     return textwrap.wrap(", ".join(marked), width=110, initial_indent="  ", subsequent_indent="  ")
+
+
+def _marked(suite: str, name: str) -> str:
+    minutes = minutes_of_preset(suite, name)
+    return f"{name}*" if minutes is None else f"{name}* {minutes} min"
 
 
 def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
@@ -68,6 +75,8 @@ def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
     finally:
         env.close()
     yield f"{task.suite}: {task.factory or task.scenario}"
+    if about := about_preset(*words[0].removeprefix("task=").split("/", 1)):
+        yield from textwrap.wrap(about, width=110)
     yield ""
     rows = [("group", "agents", "observation", "action")]
     rows += [(group.name, str(group.n_agents), _observation(group), _action(group)) for group in groups]

@@ -8,8 +8,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from masac.cli.main import main
+from masac.cli.presets import minutes_of_preset, presets
 from masac.envs.config import task_name
 from masac.envs.pettingzoo.names import FAMILIES, Family, hint, installed_modules
+from masac.envs.suites import SUITES
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,10 +45,18 @@ def test_the_task_list_needs_no_torch():
     assert 'not installed: multi_agent_ale_py. pip install "pettingzoo[atari]"' in done.stdout
 
 
+@pytest.mark.parametrize("suite", list(SUITES))
+def test_every_preset_says_its_minutes_and_source(suite):
+    for name in presets(suite):
+        if name != "custom":
+            assert minutes_of_preset(suite, name), f"{suite}/{name} lacks 'About N minutes on two CPU cores'"
+
+
 def test_a_task_is_described_by_its_groups(tasks):
     out, _, code = tasks("pettingzoo/simple_tag")
     assert code == 0
-    assert [line.split() for line in out.splitlines()[2:5]] == [
+    assert "Three slow adversaries chase a fast agent around obstacles (MPE, Lowe et al. 2017" in out
+    assert [line.split() for line in out.splitlines()[4:7]] == [
         ["group", "agents", "observation", "action"],
         ["adversary", "3", "16", "features", "discrete,", "5", "choices"],
         ["agent", "1", "14", "features", "discrete,", "5", "choices"],
