@@ -25,6 +25,8 @@ from benchmarks.benchmarl.tables import (
     solved_rows,
     wall_rows,
 )
+from benchmarks.pettingzoo_learning import COLUMNS as LEARNING_COLUMNS
+from benchmarks.pettingzoo_learning import learning_rows
 from benchmarks.report import RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +101,23 @@ def _collection(results: dict[str, Any]) -> str:
     ]
     columns = ("task", "environments", "steps per second", "speed / plain loop on VMAS", "speed / TorchRL's collector")
     return _table(columns, rows)
+
+
+def _pettingzoo_collection(results: dict[str, Any]) -> str:
+    rows = [
+        (
+            case["task"],
+            f"{case['steps_per_second']['masac']['median']:,.0f}",
+            f"{case['masac_over_raw']:.2f}",
+            f"{case['masac_over_torchrl']:.2f}",
+        )
+        for case in results["cases"]
+    ]
+    return _table(("task", "steps per second", "speed / plain loop", "speed / TorchRL's collector"), rows)
+
+
+def _pettingzoo_learning(results: dict[str, Any]) -> str:
+    return _table(LEARNING_COLUMNS, learning_rows(results["runs"]))
 
 
 def _inside_benchmarl(results: dict[str, Any]) -> str:
@@ -237,6 +256,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "startup": _startup,
     "threads": _threads,
     "done_signals": _done_signals,
+    "pettingzoo_learning": _pettingzoo_learning,
+    "pettingzoo_collection": _pettingzoo_collection,
 }
 
 
