@@ -49,7 +49,7 @@ def ways_to_goals() -> Tensor:
 
 
 def optimum(way: Tensor) -> Tensor:
-    """The return of the best accelerations, by value iteration over the way and the velocity along one axis, ``[E]``."""
+    """The return of the best accelerations, ``[E]``: value iteration over the way and the velocity along one axis."""
     ways, velocities = torch.linspace(-FARTHEST, FARTHEST, 301), torch.linspace(-FASTEST, FASTEST, 81)
     x, v, action = torch.meshgrid(ways, velocities, torch.linspace(-1, 1, 21), indexing="ij")
     value = torch.zeros(len(ways), len(velocities))
