@@ -19,7 +19,7 @@ from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import GROUP, N, critic_of, make_batch, noisy_actor, noisy_loss
 from tests.processes import FORKED
 
-STEPS, ROWS = 20, 8
+STEPS, ROWS = 8, 8
 CASES: dict[str, dict[str, Any]] = {
     "shared": {},
     "per agent, clipped": {"share": False, "kind": "centralized", "max_grad_norm": 0.01, "alpha_per_agent": True},
