@@ -75,7 +75,9 @@ NOT_HERE = {
     "training.opponents.agent=random": "as with training.learning_groups, tests/training/policies/test_opponents.py",
     "collector=ray": "tests/training/collectors/test_workers.py has a cluster",
     "hydra/launcher=joblib": "needs a launcher that is no dependency",
-    "task.kwargs.name=my_package.my_module:MyTeam-v0": "tests/docs/test_blocks.py registers such an environment",
+    "task.kwargs.env=my_package.my_module:MyTeam-v0": "tests/docs/test_blocks.py registers such an environment",
+    "task.kwargs.env=lbforaging:Foraging-8x8-2p-3f-v3": "needs a package that is no dependency",
+    "task.kwargs.env=rware:rware-tiny-2ag-v2": "needs a package that is no dependency",
     "logging.loggers=[tensorboard,wandb,mlflow]": "tests/training/logging/test_loggers.py has these loggers",
 }
 """Words of lines that are not run by the tests of shell lines, and why."""
