@@ -171,14 +171,16 @@ def _print(found: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     names = list(dict.fromkeys(match["row"] for match in found["returns_per_agent"]))
+    last = {name: name.rstrip("/").rpartition("/")[2] for name in names}  # whole paths would not fit
+    shown = last if len(set(last.values())) == len(names) else {name: name for name in names}
     for group in (row_group, *found["column_groups"]):
         table = Table(box=None, pad_edge=False)
         table.add_column(f"{row_group} of", overflow="fold")
         for name in names:
-            table.add_column(f"{column_groups} of {name}", justify="right", overflow="fold")
+            table.add_column(f"{column_groups} of {shown[name]}", justify="right", overflow="fold")
         cells = {(one["row"], one["column"]): _cell(one) for one in found["returns_per_agent"] if one["group"] == group}
         for row in names:
-            table.add_row(row, *(cells[row, column] for column in names))
+            table.add_row(shown[row], *(cells[row, column] for column in names))
         console.print(f"\nreturn of {group}", highlight=False)
         console.print(table)
 

@@ -68,7 +68,10 @@ class Source:
         self.config, self.learning = config, learning
         name = str(config.training.init_from)
         folder, checkpoint = split_run(name)
-        self.file = find_policy(folder, checkpoint=checkpoint)
+        try:
+            self.file = find_policy(folder, checkpoint=checkpoint)
+        except ConfigError as error:
+            raise ConfigError(f"training.init_from must be RUN_DIR or RUN_DIR@CHECKPOINT: {error}") from None
         content = read_policy_file(self.file)
         self.tensors, self.learned, self.frames = content.tensors, content.learned, content.about["frames"]
         self.trained = content.config

@@ -15,6 +15,7 @@ from masac.errors import ConfigError
 from masac.group_signals import alive_agents
 from masac.groups import GroupSpec, action_bounds
 from masac.named_objects import find_object
+from masac.process.tracebacks import first_line, report_of
 from masac.training.policies.policy import Opponent, Policy
 from masac.training.policies.policy_files import PolicyFile
 
@@ -73,7 +74,7 @@ class ScriptedOpponent(Opponent):
         """
         observation, spec = state.get(self.group.observation_key), self.group.action_spec
         others = {name: state.get((self.group.name, name)) for name in self.group.seen if name != "observation"}
-        returned, mask = self.function(observation, **others), others.get("action_mask")
+        returned, mask = self._call(observation, others), others.get("action_mask")
         hybrid = self.group.discrete_part
         width = [self.group.continuous_dim + len(hybrid.sizes or ())] if hybrid else spec.shape[1:]
         shape = [*state.batch_size, self.group.n_agents, *width]
@@ -103,6 +104,15 @@ class ScriptedOpponent(Opponent):
                 (*row, _), agent = (*found[0], 0), found[1]
                 raise self._wrong("return choices that the action mask allows", actions[(*row, agent)].tolist())
         return actions
+
+    def _call(self, observation: Tensor, others: dict[str, Tensor]) -> Any:
+        try:
+            return self.function(observation, **others)
+        except Exception as error:
+            got, trace = f"{type(error).__name__}: {first_line(error)}", report_of(error).traceback
+            raise ConfigError(
+                f"{self.key} ({self.described}) must not fail; got {got}. Fix the function", traceback=trace
+            ) from error
 
     def _bounds(self) -> str:
         if not isinstance(self.group.action_spec, Bounded):

@@ -245,7 +245,7 @@ def _self_play(group: GroupSpec, source: str, policy: Policy, config: Experiment
             f"{key} must be self-play:GROUP with a group that learns; got {source!r}. There are: "
             f"{', '.join(policy.actors)}."
         )
-    spaces = [(one.observation_dim, one.seen, one.actions, one.action_spec[0]) for one in (group, other)]
+    spaces = [(one.observation_dim, one.seen, one.actions, one.action_spec[0]) for one in (group, other)]  # pyright: ignore[reportIndexIssue]
     if spaces[0] != spaces[1]:
         got = " and ".join(f"{size} features, {actions}" for size, _, actions, _ in spaces)
         raise ConfigError(

@@ -51,6 +51,7 @@ def test_a_script_acts_and_is_checked():
     for name, message in {
         "too_hard": r"must return actions within their bounds \(-1 and 1\); got 2 to 2",
         "wrong_shape": r"must return actions of shape \[5, 2, 1\]; got \[5\]",
+        "broken": "must not fail; got ZeroDivisionError: the rope ran out. Fix the function",
         "words": r"must return a tensor or array of shape \[5, 2, 1\]; got str",
     }.items():
         policy, _, groups = policy_of(TUG, opponents={"blue": f"scripted:tests.envs.scripts:{name}"})
