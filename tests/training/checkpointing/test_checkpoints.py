@@ -30,6 +30,7 @@ SCRIPTED = TaskConfig(suite="pettingzoo", scenario="tests.envs.scripted", horizo
 
 def config(every_frames=0, **kwargs):
     """A run with checkpoints at 64, 128, 192 and 256 frames, and an evaluation at the end."""
+    kwargs.setdefault("algorithm", AlgorithmConfig(skip_done_states="drop"))  # tracing takes longer than such a run
     training = {"checkpoint_every": "64", "normalize_observations": True, **kwargs.pop("training", {})}
     checkpoint = {"reset_environments": True, "keep": 100, **kwargs.pop("checkpoint", {})}
     made = tiny(training=training, checkpoint=CheckpointConfig(**checkpoint), **kwargs)
@@ -72,7 +73,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize(
     "kind",
     [
-        {},
+        {"algorithm": AlgorithmConfig()},  # updates on a graph
         {"training": {"buffer_size": 100}},  # the oldest rows have given way
         {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},
         {"algorithm": AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")},
