@@ -6,7 +6,7 @@ from masac.training.distributed.iteration_report import Report, sync_report
 from masac.training.distributed.ranks import Rank
 from masac.training.episodes import FinishedEpisode
 
-QUIET = Report(stop=0, failed=False, checkpoint=False, rows=10)
+QUIET = Report(stop=0, ended_by="", failed=False, checkpoint=False, rows=10)
 
 
 def together(own, others):
@@ -32,6 +32,11 @@ def test_what_one_rank_reports_holds_for_all_and_rows_add_up():
 def test_a_signal_to_one_rank_stops_all_of_them():
     found = together(QUIET, replace(QUIET, stop=15))
     assert (found.stop, found.checkpoint, found.failed) == (15, True, False)
+
+
+def test_a_callback_of_one_rank_ends_all_of_them():
+    found = together(QUIET, replace(QUIET, ended_by="solved"))
+    assert (found.ended_by, found.stop, found.checkpoint) == ("solved", 0, True)
 
 
 def test_finished_episodes_of_other_ranks_are_gathered():
