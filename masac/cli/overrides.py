@@ -46,7 +46,7 @@ MEANINGS = {
     "training.checkpoint_every": "save_freq checkpoint_freq checkpoint_interval save_every",
     "training.max_grad_norm": "grad_clip clip_grad_norm gradient_clip",
     "training.compile": "jit torch_compile",
-    "training.opponents.GROUP": "opponent opponents self_play selfplay adversary frozen",
+    "training.opponents": "opponent opponents self_play selfplay adversary frozen",
     "training.init_from": "load_from pretrained checkpoint restore_from load_path policy",
     "evaluation.every_frames": "eval_freq eval_interval eval_every evaluation_interval eval_frequency",
     "evaluation.episodes": "n_eval_episodes eval_episodes num_eval_episodes evaluation_episodes",
