@@ -31,7 +31,8 @@ def load_config(name: str | Path = "vmas/navigation", overrides: Sequence[str] =
 
     from masac.cli.presets import explain_missing
 
-    if isinstance(overrides, str) or (flags := [word for word in overrides if str(word).startswith("-")]):
+    flags = [word for word in overrides if str(word).startswith("-")]
+    if isinstance(overrides, str) or flags:
         got = repr(overrides) if isinstance(overrides, str) else flags[0]
         raise ConfigError(
             f"overrides must be a list of key=value words; got {got}. Write ['seed=1', 'algorithm=masac']"

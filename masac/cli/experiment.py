@@ -142,7 +142,7 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
     return trainer.stopped_by
 
 
-def print_summary(summary: dict[str, Any], run_dir: str, console: Console, *, draws: bool) -> None:
+def print_summary(summary: Mapping[str, Any], run_dir: str, console: Console, *, draws: bool) -> None:
     """Print the results of a run, its files, and the next commands.
 
     Args:

@@ -98,7 +98,7 @@ class FromGymnasium(ParallelEnv[Any, Any, Any]):
         self.env.close()
 
     def _of(self, entries: Any, agents: Iterable[Any]) -> dict[Any, Any]:
-        keyed = entries if self._by_name else dict(enumerate(entries))
+        keyed: Mapping[Any, Any] = entries if self._by_name else dict(enumerate(entries))
         return {agent: keyed[self._keys[agent]] for agent in agents if self._keys[agent] in keyed}
 
     def _each(self, value: Any, agents: Iterable[Any], kind: type) -> dict[Any, Any]:

@@ -106,8 +106,10 @@ def make_hybrid_actor(
     choices: dict[str, NestedKey] = {"logits": logits}
     if action_mask:
         choices["mask"] = (*path, "action_mask")
-    return ProbabilisticTensorDictSequential(
-        TensorDictModule(network, in_keys=observed_keys(path, images), out_keys=[loc, scale, logits]),
+    return ProbabilisticTensorDictSequential(  # pyright: ignore[reportCallIssue]
+        TensorDictModule(  # pyright: ignore[reportArgumentType]
+            network, in_keys=observed_keys(path, images), out_keys=[loc, scale, logits]
+        ),
         ProbabilisticTensorDictModule(
             in_keys={"loc": loc, "scale": scale},  # pyright: ignore[reportArgumentType]
             out_keys=[(*path, "action")],

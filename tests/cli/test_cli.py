@@ -178,7 +178,7 @@ def test_a_run_is_resumed_from_the_command_line(tmp_path):
         ),
         (["--resume", "out", "task=vmas/balance"], "task.scenario must not change"),
         (["--resume", "out", "task=vmas/navigation"], "must not change"),  # of the preset: 64 environments, say
-        (["--resume", "out", "algorithm=masac"], "algorithm.gamma must not change"),
+        (["--resume", "out", "algorithm=masac"], "algorithm.name must not change"),
         (["--resume", "out", "task.kwargs.n_agents=2"], "task.kwargs.n_agents must not change"),
         (["--resume", "out", "traning.total_frames=1"], "traning.total_frames is not a config key"),
     ],

@@ -273,7 +273,7 @@ def test_an_update_as_a_graph_equals_one_without(gradient):
         for _ in range(2):
             torch.manual_seed(1)
             logged = update(data.clone())
-        assert {"alpha", "alpha_discrete", "loss_alpha"} <= set(logged)
+            assert {"alpha", "alpha_discrete", "loss_alpha"} <= set(logged)
         results.append([p.detach().clone() for p in loss.parameters()])
     assert results[0]
     for eager, graph in zip(*results, strict=True):

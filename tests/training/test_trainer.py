@@ -128,7 +128,7 @@ def test_discrete_actions_train(tmp_path, critic):
 def test_a_team_critic_of_discrete_actions_is_refused(tmp_path):
     team = AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")
     with pytest.raises(
-        ConfigError, match=r"must be centralized, pooled or independent for discrete actions.*got 'team'"
+        ConfigError, match=r"must be centralized, pooled or independent for discrete and hybrid actions.*got 'team'"
     ):
         Trainer(tiny(task={"continuous_actions": False}, algorithm=team), tmp_path, console=QUIET)
 

@@ -123,8 +123,9 @@ class ObservationWriter:
 
 def divisor(space: Space[Any]) -> float:
     """The divisor of the numbers of an observation: 255 for bytes and images up to 255, else 1."""
-    up_to_255 = isinstance(space, Box) and bool((space.high == 255).any())
-    return 255.0 if up_to_255 and (space.dtype == np.uint8 or is_image(space.shape, str(space.dtype))) else 1.0
+    if not isinstance(space, Box) or not (space.high == 255).any():
+        return 1.0
+    return 255.0 if space.dtype == np.uint8 or is_image(space.shape, str(space.dtype)) else 1.0
 
 
 def _leaves(space: Any, agent: Any, path: Path = ()) -> Iterator[tuple[Path, Space[Any]]]:

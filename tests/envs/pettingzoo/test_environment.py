@@ -74,7 +74,7 @@ def action_kind(group):
     [
         ("simple_spread", [("agent", 3, 18, "continuous")]),
         ("simple_tag", [("adversary", 3, 16, "discrete"), ("agent", 1, 14, "discrete")]),
-        ("simple_speaker_listener", [("speaker", 1, 3, "discrete"), ("listener", 1, 11, "discrete")]),
+        ("simple_speaker_listener", [("speaker", 1, 3, "continuous"), ("listener", 1, 11, "continuous")]),
         ("simple_adversary", [("adversary", 1, 8, "discrete"), ("agent", 2, 10, "discrete")]),
         ("multiwalker", [("walker", 3, 31, "continuous")]),
         ("pursuit", [("pursuer", 8, 147, "discrete")]),
