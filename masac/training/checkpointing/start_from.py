@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -23,6 +24,15 @@ from masac.training.replay.sharded import AnyReplay, all_replays, as_tensors
 
 CRITIC = ("qvalue_network_params.", "target_qvalue_network_params.", "log_alpha")
 """The starts of the names, in a loss, of what belongs to the critic of a group."""
+
+DEFINE_VALUES = (
+    "algorithm.critic",
+    "algorithm.critic_sees",
+    "algorithm.reward_reduction",
+    "training.normalize_rewards",
+    "training.reward_scale",
+)
+"""The keys that say what a critic's value is, and in which unit."""
 
 
 def loaded_actors(config: ExperimentConfig, learning: Sequence[GroupSpec]) -> frozenset[str]:
@@ -152,10 +162,11 @@ class Source:
         """Load critics, targets, temperatures and reward scales, or return what stands in the way."""
         if not self.state:
             return "it has no checkpoint, only a policy"
-        here, there = self.config.algorithm, self.trained.algorithm
-        for name in ("critic", "critic_sees"):
-            if getattr(here, name) != getattr(there, name):
-                return f"algorithm.{name} is {getattr(here, name)}, there it was {getattr(there, name)}"
+        here = self.config.algorithm
+        for key in DEFINE_VALUES:
+            now, before = (attrgetter(key)(config) for config in (self.config, self.trained))
+            if now != before:
+                return f"{key} is {now}, there it was {before}"
         own, scales = state_tensors(state.learner.loss), state.rewards.state()
         expected = {
             name: value

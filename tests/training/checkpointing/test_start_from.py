@@ -79,6 +79,13 @@ def test_more_agents_keep_the_actor_and_get_new_critics(source, tmp_path):
         started(source, tmp_path / "b", task=five, training={"init_parts": ["actor", "critic"]})
 
 
+@pytest.mark.parametrize("changes", [{"normalize_rewards": False}, {"reward_scale": 10.0}], ids=str)
+def test_critics_of_another_unit_start_new(source, tmp_path, changes):
+    first, second = started(source, tmp_path, training=changes).start_lines
+    assert first.endswith("agents: actor, normalizer")
+    assert f"training.{next(iter(changes))} is" in second
+
+
 def test_loaded_actors_act_in_the_warm_up(source, tmp_path):
     trainer = started(source, tmp_path, training={"warmup_frames": 64})
     trainer._warm_up()
