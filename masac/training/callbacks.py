@@ -108,6 +108,7 @@ class Run:
         self.end_reason = ""
         self.logged: Row = {}
         self.attributes: dict[str, Any] = {}
+        self._set: dict[str, Any] = {}  # in this iteration
 
     @property
     def frames(self) -> int:
@@ -138,8 +139,8 @@ class Run:
     def set_environment(self, **attributes: Any) -> None:
         """Set attributes of the training environments (of VMAS: of the scenario), as a curriculum does.
 
-        They take effect as the environment reads them, and are set again when the run is resumed. Evaluation
-        environments keep theirs.
+        They take effect as the environment reads them, and are set again when the run is resumed. With several ranks,
+        those of the others follow at the end of the iteration. Evaluation environments keep theirs.
 
         Args:
             attributes: values by the names of attributes that the environment has.
@@ -152,6 +153,18 @@ class Run:
             )
         set_attributes(collector.env, attributes)
         self.attributes |= attributes
+        self._set |= attributes
+
+    def take_set(self) -> dict[str, Any]:
+        """The attributes that were set in this iteration."""
+        taken, self._set = self._set, {}
+        return taken
+
+    def follow(self, attributes: Mapping[str, Any]) -> None:
+        """Set the attributes that callbacks of other ranks set."""
+        if attributes:
+            self.set_environment(**attributes)
+            self._set = {}
 
 
 class Callbacks:
@@ -161,14 +174,26 @@ class Callbacks:
         training: names some of them.
         passed: in Python.
         trainer: of the run.
+        warn: prints a warning.
 
     Raises:
         ConfigError: for a name that stands for no callback.
     """
 
-    def __init__(self, training: TrainingConfig, passed: Sequence[Callback], trainer: Any) -> None:
-        self.run = Run(trainer)
+    def __init__(
+        self,
+        training: TrainingConfig,
+        passed: Sequence[Callback],
+        trainer: Any,
+        *,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.run, self.warn = Run(trainer), warn
         self.all: list[Callback] = [_find(name) for name in training.callbacks]
+        if not isinstance(passed, Sequence):
+            raise ConfigError(
+                f"callbacks must be a list; got {type(passed).__name__}. Use Trainer(config, callbacks=[...])"
+            )
         for one in passed:
             self.all.append(_checked(one, "callbacks"))
         if training.stop_at_return is not None:
@@ -214,6 +239,11 @@ class Callbacks:
                     one.load_state_dict(_from_tensor(saved[name]))
                 except Exception as error:
                     raise _failure(one, "load_state_dict", error) from error
+        for name in sorted(saved.keys() - self._by_name().keys() - {"attributes"}):
+            self.warn(
+                f"the run had a callback {name.partition('-')[2]} with a state, which is not here. Pass it to Trainer "
+                "again, or name it in training.callbacks, at its place in the list"
+            )
         if "attributes" in saved:
             self.run.set_environment(**_from_tensor(saved["attributes"]))
 

@@ -92,7 +92,7 @@ class Trainer:
         self.update_round, self.files, self.log = parts.update_round, parts.files, parts.log
         self.threads, self.total_frames = parts.threads, parts.schedule.total_frames
 
-        self.callbacks = self.state.callbacks = Callbacks(config.training, callbacks, self)
+        self.callbacks = self.state.callbacks = Callbacks(config.training, callbacks, self, warn=self._warn)
         self.resumed_from = self.checkpointer.resume() if resumes else None
         starts = config.training.init_from is not None and self.resumed_from is None
         self.start_lines = (
@@ -285,9 +285,11 @@ class Trainer:
             checkpoint=self.rank.is_main and (ends or self.checkpointer.due(evaluation)),
             rows=len(self.replay),
             finished=self.finished,
+            attributes=self.callbacks.run.take_set(),
         )
         together = sync_report(report, self.rank)
         self.episodes.add(together.finished)
+        self.callbacks.run.follow(together.attributes)
         return together
 
     def _checkpoint(self, evaluation: Row) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from masac import AlgorithmConfig, Callback, ConfigError, RunFailedError, Trainer, load_config
+from masac.training.callbacks import Callbacks
 from masac.training.checkpointing.checkpoints import newest_of
 from tests.training.common import QUIET, rows, tiny
 
@@ -82,6 +83,18 @@ def test_a_callback_sees_logs_changes_and_ends_a_run_and_resumes(tmp_path):
     assert [row["curriculum/level"] for row in rows(tmp_path)][: len(levels)] == levels
 
 
+def test_attributes_of_another_rank_follow_and_a_missing_callback_is_said(tmp_path):
+    with Trainer(tiny(algorithm=UNTRACED), tmp_path, console=QUIET, callbacks=[Curriculum()]) as trainer:
+        run = trainer.callbacks.run
+        run.set_environment(agent_radius=0.2)
+        assert run.take_set() == {"agent_radius": 0.2}
+        run.follow({"agent_radius": 0.3})
+        assert (trainer.env.vmas.scenario.agent_radius, run.take_set()) == (0.3, {})
+        state, said = trainer.callbacks.state(), []
+        Callbacks(trainer.config.training, [], trainer, warn=said.append).set_state(state)
+    assert said[0].startswith("the run had a callback Curriculum with a state, which is not here")
+
+
 def test_a_callback_that_raises_is_named_and_the_run_is_saved(tmp_path):
     config = tiny(training={"callbacks": ["tests.training.test_callbacks:Fails"]}, algorithm=UNTRACED)
     with pytest.raises(
@@ -108,10 +121,10 @@ def test_a_run_ends_at_a_return(tmp_path):
     ],
 )
 def test_what_is_no_callback_gets_one_line(tmp_path, name, message):
-    from masac.training.callbacks import Callbacks
-
     with pytest.raises(ConfigError, match=message):
         Callbacks(tiny(training={"callbacks": [name]}).training, [], trainer=None)
+    with pytest.raises(ConfigError, match=r"callbacks must be a list; got Curriculum\. Use Trainer"):
+        Callbacks(tiny().training, Curriculum(), trainer=None)
 
 
 def test_unknown_attributes_and_columns_of_masac_are_refused(tmp_path):

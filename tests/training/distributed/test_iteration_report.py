@@ -39,6 +39,11 @@ def test_a_callback_of_one_rank_ends_all_of_them():
     assert (found.ended_by, found.stop, found.checkpoint) == ("solved", 0, True)
 
 
+def test_attributes_of_environments_follow_the_first_rank_that_set_them():
+    found = together(replace(QUIET, attributes={"own": 1}), replace(QUIET, attributes={"own": 2, "radius": 3}))
+    assert found.attributes == {"radius": 3}
+
+
 def test_finished_episodes_of_other_ranks_are_gathered():
     mine, theirs = (FinishedEpisode(returns={}, length=length) for length in (3, 4))
     found = together(replace(QUIET, finished=[mine]), replace(QUIET, finished=[theirs]))
