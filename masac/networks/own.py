@@ -11,7 +11,9 @@ import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, TensorDictModuleBase
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torchrl.data import TensorSpec
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import ProbabilisticActor
 
 from masac.errors import ConfigError
@@ -123,6 +125,8 @@ def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActo
             _check_shape(key, name, repr(one), written.get(one), [spec.n_agents, columns])
     shape = list(spec.action_spec.shape)
     _check_shape(key, name, repr((group, "action")), written.get((group, "action")), shape)
+    if isinstance(made, ProbabilisticTensorDictSequential):
+        _check_distribution(key, name, made, spec)
     parameters = [one for one in actor.out_keys if as_path(one)[-1] in ("loc", "scale", "logits")]
     _check_rows(key, name, actor, _data(spec), parameters)
     return actor
@@ -163,6 +167,11 @@ def own_critics(name: str, key: str, spec: NetworkSpec, number: int) -> list[Ten
             written = _tried(critic, _data(spec))
         _check_shape(key, name, repr(value_key), written.get(value_key), shape)
         _check_rows(key, name, critic, _data(spec), [value_key])
+        if any(one is other for made in critics for one in made.parameters() for other in critic.parameters()):
+            raise ConfigError(
+                f"{key} must make another network at every call; {name!r} made one with the weights of the one before, "
+                "and the smaller of equal values is no bound. Make the layers inside the function"
+            )
         critics.append(critic)
     return critics
 
@@ -175,6 +184,12 @@ def _made(name: str, key: str, spec: NetworkSpec) -> nn.Module:
         raise ConfigError(
             f"{key} must be a function that makes an nn.Module; {name!r} made {type(made).__name__}. Return the "
             "network."
+        )
+    norm = next((one for one in made.modules() if isinstance(one, BatchNorm)), None)
+    if norm is not None:
+        raise ConfigError(
+            f"{key} must make a network in which every row of the batch stands for itself; {name!r} has a "
+            f"{type(norm).__name__}. Use LayerNorm"
         )
     return made
 
@@ -249,6 +264,27 @@ def _check_written(key: str, name: str, module: TensorDictModuleBase, needed: Se
                 f"{key} must make a module that writes {one!r}; {name!r} writes "
                 f"{', '.join(map(repr, module.out_keys)) or 'nothing'}. Change its out_keys."
             )
+
+
+def _check_distribution(key: str, name: str, actor: ProbabilisticTensorDictSequential, spec: NetworkSpec) -> None:
+    """Raise ConfigError if a user's distribution draws actions out of bounds, or has no log-probability per agent."""
+    if spec.discrete:
+        return
+    with _explained(key, name, spec), set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
+        with torch.random.fork_rng(devices=[]):
+            action = actor(_data(spec)).get((spec.group, "action"))
+        log_prob = actor.get_dist(_data(spec)).log_prob(action)
+    bounds: Any = spec.action_spec.space
+    if bounds is not None and not bool(((action >= bounds.low) & (action <= bounds.high)).all()):
+        raise ConfigError(
+            f"{key} must make an actor whose actions are within the bounds of spec.action_spec; {name!r} draws "
+            f"{action.min():.3g} to {action.max():.3g}. Use TanhNormal with distribution_kwargs low and high"
+        )
+    if list(log_prob.shape) not in ([ROWS, spec.n_agents], [ROWS, spec.n_agents, 1]):
+        raise ConfigError(
+            f"{key} must make an actor with one log-probability per agent, of shape {[ROWS, spec.n_agents]} for {ROWS} "
+            f"rows; that of {name!r} has {list(log_prob.shape)}. Use TanhNormal or Independent(...)"
+        )
 
 
 def _check_rows(key: str, name: str, module: nn.Module, data: TensorDictBase, outputs: Sequence[NestedKey]) -> None:

@@ -11,6 +11,7 @@ import torch
 from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.data import Bounded, Categorical
+from torchrl.modules import IndependentNormal, ProbabilisticActor
 
 from masac import AlgorithmConfig, ConfigError, ModelConfig, Trainer, load_config, load_policy
 from masac.actions.discrete import read_discrete_actions
@@ -56,6 +57,31 @@ def of_keys(module, inputs, outputs):
     )
 
 
+class Uniform(torch.distributions.Uniform):
+    """On every dimension of an action alone."""
+
+    def __init__(self, loc, scale, low, high):
+        super().__init__(torch.full_like(loc, low), torch.full_like(loc, high))
+        self.deterministic_sample = self.mean
+
+
+def of_distribution(kind, **options):
+    def make(spec):
+        keys = [(spec.group, "loc"), (spec.group, "scale")]
+        module = TensorDictModule(Two(spec.observation_dim, 2), [(spec.group, "observation")], keys)
+        return ProbabilisticActor(
+            module,
+            in_keys=dict(zip(("loc", "scale"), keys, strict=True)),
+            out_keys=[(spec.group, "action")],
+            distribution_class=kind,
+            distribution_kwargs=options,
+        )
+
+    return make
+
+
+SAME = TensorDictModule(nn.Linear(5, 1), [("agents", "observation")], [("agents", "state_action_value")])
+
 NETWORKS = {
     "keys": of_keys(lambda spec: Two(spec.observation_dim, 2), ["observation"], ["loc", "scale"]),
     "too_wide": lambda spec: nn.Linear(spec.observation_dim, 7),
@@ -65,6 +91,10 @@ NETWORKS = {
     "reads_another": of_keys(lambda spec: Two(spec.observation_dim, 2), ["position"], ["loc", "scale"]),
     "writes_too_little": of_keys(lambda spec: nn.Linear(spec.observation_dim, 2), ["observation"], ["loc"]),
     "keys_too_wide": of_keys(lambda spec: Two(spec.observation_dim, 3), ["observation"], ["loc", "scale"]),
+    "batch_norm": lambda spec: nn.Sequential(nn.Linear(spec.observation_dim, 3), nn.BatchNorm1d(3)),
+    "out_of_bounds": of_distribution(IndependentNormal),
+    "no_log_prob_per_agent": of_distribution(Uniform, low=-1.0, high=1.0),
+    "always_the_same": lambda spec: SAME,
     "writes_no_value": of_keys(lambda spec: nn.Linear(spec.observation_dim, 1), ["observation"], ["value"]),
 }
 
@@ -102,6 +132,9 @@ def nets(monkeypatch):
             r"that writes \('agents', 'scale'\); 'own_nets:writes_too_little' writes \('agents', 'lo",
         ),
         ("keys_too_wide", r"with \('agents', 'loc'\) of shape \[7, 3, 2\] for 7 rows; .* gives \[7, 3, 3\]"),
+        ("batch_norm", "every row of the batch stands for itself; 'own_nets:batch_norm' has a BatchNorm1d"),
+        ("out_of_bounds", "within the bounds of spec.action_spec; 'own_nets:out_of_bounds' draws -"),
+        ("no_log_prob_per_agent", r"one log-probability per agent, of shape \[7, 3\] for 7 .* has \[7, 3, 2\]"),
         ("absent", r"model.actor must be package.module:function, importable from here; got 'own_nets:absent'"),
     ],
 )
@@ -114,6 +147,7 @@ def test_an_actor_that_does_not_fit_gets_one_line(nets, name, message):
 def test_a_critic_that_does_not_fit_gets_one_line(nets):
     for name, message in [
         ("writes_no_value", r"model.critics.agents must make .* writes \('agents', 'state_action_value'\)"),
+        ("always_the_same", "model.critics.agents must make another network at every call; 'own_nets:always_the_same'"),
         ("too_wide", r"model.critics.agents must work with .* raised TypeError: Linear.forward\(\) takes 2"),
     ]:
         model = ModelConfig(critics={"agents": f"own_nets:{name}"})
