@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
@@ -14,6 +15,8 @@ IN_PYTHON = "python"
 """In place of a module: the object was passed in Python and cannot be imported, such as one of a notebook."""
 
 _PASSED: dict[str, Callable[..., Any]] = {}
+_SHARED: set[str] = set()
+"""Names that different objects of this process have had."""
 
 
 def name_of(thing: Callable[..., Any], role: str) -> str:
@@ -34,8 +37,32 @@ def name_of(thing: Callable[..., Any], role: str) -> str:
         except AttributeError:
             pass
     passed = f"{IN_PYTHON}:{role}:{name.rpartition('.')[2]}"
+    if passed in _PASSED and not _alike(thing, _PASSED[passed]):
+        _SHARED.add(passed)
     _PASSED[passed] = thing
     return passed
+
+
+def warn_if_shared(names: Iterable[str | None], what: str) -> None:
+    """Warn where a name on disk may stand for another object than the newest one, which :func:`find_object` finds.
+
+    Args:
+        names: from the config of a run.
+        what: has these names.
+    """
+    for name in sorted(_SHARED.intersection(names)):
+        warnings.warn(
+            f"{what} has {name!r}, a name of several objects that were passed to Trainer; the newest is used. Give "
+            "each a name of its own, or put them into a module",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _alike(one: object, other: object) -> bool:
+    """Whether two functions are the same, as after a notebook's cell was run again."""
+    codes = [getattr(function, "__code__", None) for function in (one, other)]
+    return one is other or (codes[0] is not None and codes[0] == codes[1] and not codes[0].co_freevars)
 
 
 def find_object(name: str, key: str, what: str = "function") -> Any:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from masac import AlgorithmConfig, ConfigError, ExperimentConfig, Trainer, load_config, load_env, load_policy
 from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
+from masac.named_objects import name_of, warn_if_shared
 from masac.training.own_parts import with_own_parts
 from tests.envs.scripted import parallel_env
 from tests.training.common import QUIET, rows, tiny
@@ -105,6 +107,15 @@ def test_a_function_of_python_trains_in_a_thread_and_gives_a_result(tmp_path, mo
     monkeypatch.setattr("masac.named_objects._PASSED", {})  # another process
     with pytest.raises(ConfigError, match=r"task.factory must be importable in every process; got 'make', which was"):
         load_policy(result.run_dir)
+
+
+def test_a_name_on_disk_that_two_functions_have_had_gets_a_warning():
+    one, again = (lambda spec: spec for _ in range(2))
+    other = lambda spec: [spec]  # noqa: E731
+    for passed, shared in ((one, False), (again, False), (other, True)):
+        name = name_of(passed, "test")  # again: as after a notebook's cell was run twice
+        with pytest.warns(RuntimeWarning, match="several objects") if shared else nullcontext():
+            warn_if_shared([name, None], "the policy")
 
 
 def test_functions_of_modules_are_recorded_by_name():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from masac.errors import ConfigError
 from masac.files.atomic_write import write_atomically
+from masac.named_objects import warn_if_shared
 from masac.training.config import ExperimentConfig, read_config
 
 
@@ -62,7 +63,7 @@ def read_policy_file(path: Path) -> PolicyFile:
         ConfigError: if the file is damaged or not a policy.
     """
     try:
-        return _from_plain(path, torch.load(path, weights_only=True, map_location="cpu"))
+        content = _from_plain(path, torch.load(path, weights_only=True, map_location="cpu"))
     except OSError as error:
         raise ConfigError(f"the policy {str(path)!r} must be readable: {error}") from None
     except Exception as error:  # PyTorch does not specify what it raises for a damaged file
@@ -70,6 +71,11 @@ def read_policy_file(path: Path) -> PolicyFile:
             f"{str(path)!r} must be a policy that masac wrote; it is damaged or something else "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         ) from None
+    model, task = (content.about.get("config", {}).get(section, {}) for section in ("model", "task"))
+    networks = [*model.get("actors", {}).values(), *model.get("critics", {}).values()]
+    names = [task.get("factory"), model.get("actor"), model.get("critic"), *networks]
+    warn_if_shared(names, f"the policy {str(path)!r}")
+    return content
 
 
 def _as_plain(content: PolicyFile) -> dict[str, Any]:
