@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.spaces import Dict, Tuple
 from pettingzoo import ParallelEnv
 
@@ -106,9 +107,14 @@ class FromGymnasium(ParallelEnv[Any, Any, Any]):
         if isinstance(value, Mapping):
             common = kind(value.get("__all__", 0))
             return {agent: kind(value.get(self._keys[agent], 0)) or common for agent in agents}
-        if hasattr(value, "__len__"):
-            return {agent: kind(value[list(self._keys).index(agent)]) for agent in agents}
-        return {agent: kind(value) for agent in agents}
+        flat = np.asarray(value).reshape(-1)
+        if flat.size not in (1, len(self._keys)):
+            raise ConfigError(
+                "rewards and flags of a Gymnasium environment of several agents must have one entry per agent, also of "
+                f"those that left, or one for all; got {flat.size} for {len(self._keys)} agents. Correct the environment."
+            )
+        flat = np.broadcast_to(flat, len(self._keys))
+        return {agent: kind(flat[index]) for index, agent in enumerate(self._keys) if agent in agents}
 
     def _infos(self, info: Any, agents: Iterable[Any]) -> dict[Any, Any]:
         found = {agent: info.get(self._keys[agent]) for agent in agents} if isinstance(info, Mapping) else {}

@@ -116,7 +116,7 @@ class TrainingConfig:
     compile: str = setting("auto", choices=("auto", "true", "false"), may_change=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "compile", self.compile.lower())  # YAML's true comes as "True"
+        object.__setattr__(self, "compile", str(self.compile).lower())  # YAML's true comes as "True"
         for name in ("learning_groups", "init_groups", "init_parts"):
             values = getattr(self, name)
             object.__setattr__(self, name, None if values is None else tuple(values))

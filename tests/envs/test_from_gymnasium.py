@@ -1,5 +1,6 @@
 """Gymnasium environments of several agents, with Dicts or Tuples, as parallel ones."""
 
+import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from torchrl.envs.utils import check_env_specs
@@ -54,3 +55,18 @@ def test_spaces_without_a_part_per_agent_are_errors():
     team.observation_space = Dict(left=Box(0, 1, (1,)), right=Box(0, 1, (1,)))
     with pytest.raises(ConfigError, match="must have the same keys, its agents; got left, right and left, middle"):
         from_gymnasium(team)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(np.array(2.0), [2, 2]), (np.array([[1.0], [2.0]]), [1, 2]), ((1, 2), [1, 2]), (np.float32(2), [2, 2])],
+)
+def test_rewards_are_numbers_or_arrays_of_any_shape(value, expected):
+    made = from_gymnasium(Team(named=False))
+    assert list(made._each(value, made.possible_agents, float).values()) == expected
+
+
+def test_too_few_rewards_are_an_error():
+    made = from_gymnasium(Team(named=False))
+    with pytest.raises(ConfigError, match="one entry per agent, also of those that left, or one for all; got 3 for 2"):
+        made._each([1.0, 2.0, 3.0], made.possible_agents, float)

@@ -62,3 +62,14 @@ def test_a_team_critic_and_too_many_choices_are_errors(tmp_path):
         run(config_of(64, **team), tmp_path / "team")
     with pytest.raises(ConfigError, match=r"at most 1,024 combinations .*; got 1,536 \(3 x 2 x 2"):
         run(config_of(64, switches=9), tmp_path / "many")
+
+
+@pytest.mark.slow
+def test_a_fixed_temperature_of_either_part_is_not_that_of_the_run_before(tmp_path):
+    run(config_of(8), tmp_path / "a")
+    config = config_of(8, fixed_alpha=True, alpha_init=0.5)
+    config = replace(config, training=replace(config.training, init_from=str(tmp_path / "a")))
+    with Trainer(config, tmp_path / "b", console=QUIET) as trainer:
+        (loss,) = trainer.learner.loss.group_losses
+        assert "critic" in trainer.start_lines[0]
+        assert (float(loss.alpha), float(loss.alpha_discrete)) == pytest.approx((0.5, 0.5))

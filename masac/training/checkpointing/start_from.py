@@ -172,7 +172,7 @@ class Source:
             name: value
             for name, value in own.items()
             if name.startswith(tuple(f"{start}{part}" for start in self._starts("losses") for part in CRITIC))
-            and not (here.fixed_alpha and name.endswith("log_alpha"))
+            and not (here.fixed_alpha and name.rpartition(".")[2] in ("log_alpha", "log_alpha_discrete"))
         }
         found = {name.removeprefix("learner/loss/"): value for name, value in self.state.items()}
         wrong = shape_misfit(expected, found)

@@ -40,6 +40,7 @@ class SelfPlayOpponent(Opponent):
         self.group, self.weights_of = group, source
         self.described = "self-play" if source == group.name else f"self-play: past snapshots of {source}"
         self.policy = policy.of_group(source)
+        self.policy.opponents.clear()  # a pool of the source itself acts for the source alone
         self.size, self.newest = size, newest
         self.snapshots: list[Policy] = []
         self.frames: list[int] = []

@@ -59,6 +59,18 @@ def test_the_newest_policy_acts_in_its_part_of_the_episodes():
     assert newest == pytest.approx(0.75, abs=0.06)
 
 
+def test_a_pool_of_a_group_that_has_a_pool_itself_holds_actors_alone():
+    policy, _, groups = policy_of(TUG, self_play_newest=0.0, opponents={"red": "self-play", "blue": "self-play:red"})
+    red, blue = pools(policy)["red"], pools(policy)["blue"]
+    red.add(10)
+    with torch.no_grad():
+        policy.actors["red"].module[0].module.mlp.output.bias.fill_(9.0)
+    blue.add(20)
+    red.begin_episodes(torch.ones(5, dtype=torch.bool))
+    assert (pulls(policy, groups, "blue") > 0.9).all()  # the newest red, not one of its snapshots
+    assert not any(one.opponents for one in (blue.policy, *blue.snapshots))
+
+
 def test_a_full_pool_stays_spread_over_the_run():
     _, pool, _ = with_snapshots(size=4, count=100, blue="self-play:red")
     assert (pool.frames[0], pool.frames[-1]) == (10, 1000)
