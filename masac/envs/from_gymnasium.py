@@ -111,7 +111,8 @@ class FromGymnasium(ParallelEnv[Any, Any, Any]):
         if flat.size not in (1, len(self._keys)):
             raise ConfigError(
                 "rewards and flags of a Gymnasium environment of several agents must have one entry per agent, also of "
-                f"those that left, or one for all; got {flat.size} for {len(self._keys)} agents. Correct the environment."
+                f"those that left, or one for all; got {flat.size} for {len(self._keys)} agents. Correct the "
+                "environment."
             )
         flat = np.broadcast_to(flat, len(self._keys))
         return {agent: kind(flat[index]) for index, agent in enumerate(self._keys) if agent in agents}
