@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.processes import FORKED
+from tests.processes import FORKED, kill_commands
 
 settings.register_profile("masac", deadline=None, max_examples=100)
 settings.load_profile("masac")
@@ -23,6 +23,12 @@ def seeded() -> None:
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)  # TorchRL's prioritized sampler draws with NumPy
+
+
+@pytest.fixture(autouse=True)
+def commands_end_with_their_test() -> Iterator[None]:
+    yield
+    kill_commands()
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,7 @@ class Command:
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
+        _STARTED.append(self)
 
     @property
     def returncode(self) -> int | None:
@@ -99,6 +100,16 @@ class Command:
     def kill(self) -> None:
         """Send it SIGKILL."""
         self.send_signal(signal.SIGKILL)
+
+
+_STARTED: list[Command] = []
+
+
+def kill_commands() -> None:
+    """Kill the commands that a failed test left: they would train on beside the tests after it."""
+    for command in _STARTED:
+        command.kill()
+    _STARTED.clear()
 
 
 def masac(
