@@ -31,6 +31,10 @@ def load_config(name: str | Path = "vmas/navigation", overrides: Sequence[str] =
 
     from masac.cli.presets import explain_missing
 
+    if not isinstance(name, str | Path):
+        raise ConfigError(
+            f"the name of a config must be a string or Path; got {name!r}. Write load_config(overrides=['seed=1'])"
+        )
     flags = [word for word in overrides if str(word).startswith("-")]
     if isinstance(overrides, str) or flags:
         got = repr(overrides) if isinstance(overrides, str) else flags[0]

@@ -46,6 +46,7 @@ def test_a_preset_with_overrides_is_what_masac_train_runs():
             ("vmas/navigation", ["training.batchsize=3"]),
             "training.batchsize is not a config key. Here it is called training.batch_size",
         ),
+        ((["seed=1"],), r"the name of a config must be a string or Path; got \['seed=1'\]"),
         (("vmas/navigation", ["--multirun"]), "overrides must be a list of key=value words; got --multirun"),
         (("vmas/navigation", "seed=1"), r"overrides must be a list of key=value words; got 'seed=1'\. Write"),
         (("vmas/navigation", ["algorithm=mappo"]), "algorithm/mappo"),
