@@ -163,6 +163,13 @@ def own_critics(name: str, key: str, spec: NetworkSpec, number: int) -> list[Ten
             critic = TensorDictModule(critic, in_keys=own, out_keys=[value_key])
         _check_read(key, name, critic.in_keys, readable)
         _check_written(key, name, critic, [value_key])
+        for other in (str(other.group) for other in spec.others):
+            if not {(other, "observation"), (other, "action")} <= {as_path(one) for one in critic.in_keys}:
+                raise ConfigError(
+                    f"{key} must make a TensorDictModule that reads observation and action of the group {other!r}, as "
+                    f"algorithm.critic_sees=all_groups; {name!r} reads {', '.join(map(repr, critic.in_keys))}. Read "
+                    "them, or set algorithm.critic_sees=group"
+                )
         with _explained(key, name, spec):
             written = _tried(critic, _data(spec))
         _check_shape(key, name, repr(value_key), written.get(value_key), shape)

@@ -153,6 +153,11 @@ def test_a_critic_that_does_not_fit_gets_one_line(nets):
         model = ModelConfig(critics={"agents": f"own_nets:{name}"})
         with pytest.raises(ConfigError, match=message):
             make_loss({"agents": make_actor(CONTINUOUS, ALGORITHM, model)}, [CONTINUOUS], ALGORITHM, model)
+    groups = [CONTINUOUS, replace(CONTINUOUS, name="wolves")]
+    actors = {group.name: make_actor(group, ALGORITHM, ModelConfig()) for group in groups}
+    everyone = AlgorithmConfig(critic="centralized", critic_sees="all_groups")
+    with pytest.raises(ConfigError, match=r"reads observation and action of the group 'wolves', as algorithm.critic_s"):
+        make_loss(actors, groups, everyone, ModelConfig(critics={"agents": "own_networks:deep_set_critic"}))
     with pytest.raises(ConfigError, match=r"model.actors must name a group that learns \(agents\); got 'wolves'"):
         ModelConfig(actors={"wolves": "own_nets:keys"}).check_groups(["agents"])
 
