@@ -202,7 +202,8 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path):
         "train", *TINY, "training.total_frames=1000000", "training.compile=false", "run_dir=out", cwd=tmp_path
     )
     try:
-        wait_until((tmp_path / "out" / "metrics.csv").exists, training)
+        metrics = tmp_path / "out" / "metrics.csv"
+        wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 1, training)  # it trains
         done = masac("train", "--resume", "out", cwd=tmp_path)
         assert done.returncode == 2
         assert "a run must be trained by one process at a time" in done.stderr
