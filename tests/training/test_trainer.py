@@ -109,7 +109,7 @@ def test_the_policy_file_loads_without_code_and_acts_the_same(tmp_path):
 )
 def test_vmas_scenarios_with_several_groups_train(tmp_path, scenario, continuous, sees):
     task = {"scenario": scenario, "kwargs": {}, "continuous_actions": continuous, "success": None}
-    config = tiny(task=task, algorithm=AlgorithmConfig(critic_sees=sees))
+    config = tiny(task=task, algorithm=AlgorithmConfig(critic="centralized", critic_sees=sees))
     summary = run(config, tmp_path)
     assert len(summary["groups"]) == 2
     last = rows(tmp_path)[-1]
