@@ -203,7 +203,9 @@ def stop_on_signals(
             raise
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # Else a context inside this one has left SIGTERM ignored, for longer than this one lasts.
+                if signal.getsignal(number) is handle:
+                    signal.signal(number, handler)
 
 
 @contextmanager

@@ -170,7 +170,8 @@ def test_afterwards_signals_do_what_they_did_before(handlers, error):
 
 @pytest.mark.parametrize("error", [RankLostError, OtherRankFailedError])
 def test_a_rank_reports_before_torchrun_ends_it(handlers, error):
-    with pytest.raises(error), stop_on_signals(ended_by_others=(RankLostError, OtherRankFailedError)):
+    run = stop_on_signals(ended_by_others=(RankLostError, OtherRankFailedError))
+    with pytest.raises(error), stop_on_signals(at_once=True), run:  # of the command, which prints after that
         raise error
     os.kill(os.getpid(), signal.SIGTERM)  # would end the tests
     assert signal.getsignal(signal.SIGINT) == handlers[signal.SIGINT]
