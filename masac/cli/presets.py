@@ -41,7 +41,7 @@ def about_preset(suite: str, name: str) -> str | None:
 
 
 def minutes_of_preset(suite: str, name: str) -> int | None:
-    """How many minutes a run of a preset takes on two CPU cores, as its comment says; None without a preset."""
+    """How many minutes a run of a preset takes on two CPU cores, as its comment says; None if it says none."""
     found = re.search(r"About (\d+) minutes? on two CPU cores", about_preset(suite, name) or "")
     return int(found[1]) if found else None
 

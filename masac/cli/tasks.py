@@ -43,7 +43,7 @@ def tasks(arguments: Sequence[str]) -> None:
 
 def _listing() -> Iterator[str]:
     yield "Tasks: masac train task=SUITE/NAME trains on one, masac tasks SUITE/NAME describes it."
-    yield "Those with a * have a preset, whose run takes the minutes behind it on two CPU cores."
+    yield "Those with a * have a preset; the minutes behind some are those of a measured run on two CPU cores."
     for suite in SUITES:
         for title, names in suite_named(suite).listing():
             yield from ("", title, *_names(suite, names))
