@@ -154,6 +154,8 @@ def _run(
     arguments: tuple[str, ...], cwd: str, environment: dict[str, str], outputs: list[str], new_session: bool
 ) -> None:
     """The command, in its process."""
+    # The server inherited the blocked signals of whoever started it, which may be a collector that starts workers.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if new_session:
         os.setsid()
     os.environ.clear()

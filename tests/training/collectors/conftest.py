@@ -1,7 +1,16 @@
+import os
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Ray sets variables (``RAY_AUTH_MODE``) that commands started later would inherit."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(autouse=True)
