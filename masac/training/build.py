@@ -33,6 +33,7 @@ from masac.training.policies.policy import Policy, learning_groups
 from masac.training.policies.saved_policy import frozen_policies, make_policy
 from masac.training.replay.batches import Batches
 from masac.training.replay.buffer import Replay
+from masac.training.replay.n_step import NStepReturns
 from masac.training.reward_scaling import RewardScaling
 from masac.training.schedule import Schedule
 from masac.training.update_mode import choose_mode
@@ -53,6 +54,7 @@ class Parts:
         threads: that PyTorch computes with.
         learner: losses, optimizer, updates.
         compile_message: a line about compiling for the user; None for none.
+        n_step: makes the rows of the replay buffer.
         replay: the replay buffer.
         bytes_per_row: size of a row in the buffer.
         episodes: returns of the collected episodes.
@@ -76,6 +78,7 @@ class Parts:
     threads: int
     learner: Learner
     compile_message: str | None
+    n_step: NStepReturns
     replay: Replay
     bytes_per_row: int
     episodes: EpisodeTracker
@@ -149,8 +152,9 @@ def build(
     mode, compile_message = choose_mode(training, loss.group_losses, updates=updates, device=device)
     learner = Learner(loss, training, tau=config.algorithm.tau, mode=mode, rank=rank, warn=warn, tell=tell)
 
+    n_step = NStepReturns(learning, n=training.n_step, gamma=config.algorithm.gamma)
     replay = Replay(learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
-    bytes_per_row = replay.bytes_per_row(env.fake_tensordict())
+    bytes_per_row = replay.bytes_per_row(n_step.example(env.fake_tensordict()))
     sharing = rank.local_world_size if device == "cpu" else 1
     check_buffer_fits(training.buffer_size * sharing, bytes_per_row, device)
     episodes = EpisodeTracker(num_envs, groups)
@@ -173,6 +177,7 @@ def build(
         policy=policy,
         rewards=rewards,
         episodes=episodes,
+        n_step=n_step,
         replay=replay,
         collector=collector,
         checkpoints=checkpoints,
@@ -187,6 +192,7 @@ def build(
         threads=threads,
         learner=learner,
         compile_message=compile_message,
+        n_step=n_step,
         replay=replay,
         bytes_per_row=bytes_per_row,
         episodes=episodes,

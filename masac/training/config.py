@@ -35,6 +35,9 @@ class TrainingConfig:
     Args:
         total_frames: frames to collect in all.
         steps_per_iteration: steps of every environment between two rounds of updates.
+        n_step: critic targets have the rewards of this many steps before the next value, fewer where an episode ends or
+            an agent of the environment ends or joins. More bring a rare reward back faster, and with it more noise and
+            the bias of actions by older policies.
         updates_per_frame: updates for every frame collected after the warm-up.
         batch_size: rows (all agents of a frame) per update. With several ranks, this and other sizes are totals.
         warmup_frames: frames with random actions before the first update.
@@ -83,6 +86,7 @@ class TrainingConfig:
 
     total_frames: int = setting(100_000, low=1, unit="frames", may_change=True)
     steps_per_iteration: int = setting(4, low=1, unit="steps of every environment")
+    n_step: int = setting(1, low=1, unit="steps")
     updates_per_frame: float = setting(1 / 16, low=0, unit="updates per frame")
     batch_size: int = setting(256, low=1, unit="rows")
     warmup_frames: int = setting(2_560, low=0, unit="frames")

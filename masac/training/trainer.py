@@ -85,7 +85,8 @@ class Trainer:
             config, self.run_dir, self.rank, resumes=resumes, console=self.console, tell=self._tell, warn=self._warn
         )
         self.env, self.groups, self.learning = parts.env, parts.groups, parts.learning
-        self.collector, self.replay, self.batches = parts.collector, parts.replay, parts.batches
+        self.collector, self.n_step, self.replay = parts.collector, parts.n_step, parts.replay
+        self.batches = parts.batches
         self.policy, self.learner, self.evaluator = parts.policy, parts.learner, parts.evaluator
         self.episodes, self.rewards, self.schedule = parts.episodes, parts.rewards, parts.schedule
         self.state, self.checkpoints, self.checkpointer = parts.state, parts.checkpoints, parts.checkpointer
@@ -96,7 +97,9 @@ class Trainer:
         self.resumed_from = self.checkpointer.resume() if resumes else None
         starts = config.training.init_from is not None and self.resumed_from is None
         self.start_lines = (
-            start_from(config, self.state, self.learning, example=self.env.fake_tensordict()) if starts else []
+            start_from(config, self.state, self.learning, example=self.n_step.example(self.env.fake_tensordict()))
+            if starts
+            else []
         )
         self.loaded_actors = loaded_actors(config, self.learning)
         self.state.broadcast_initial_state()
@@ -181,7 +184,7 @@ class Trainer:
             for collected in self.timers.each("collect", self._rollouts()):
                 self._observe(collected)
                 self._call("on_collect", collected)
-                self.replay.extend(collected)
+                self.replay.extend(self.n_step.rows(collected))
                 batches = self.batches.sample(self.update_round.due(rows=len(self.replay)))
                 updates, failure = self.update_round.run(batches, self.stop, self.timers)
                 self.failure = failure or self.failure or self.callbacks.on_update(updates)
@@ -235,7 +238,7 @@ class Trainer:
         self.state.frames += collected.numel() * self.rank.world_size
         self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
-        for follower in (self.episodes, self.rewards):
+        for follower in (self.episodes, self.rewards, self.n_step):
             follower.restart(self.collector.restarted)
         self.finished = self.episodes.observe(collected)
         self.rewards.observe(collected, self.rank)

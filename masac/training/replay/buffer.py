@@ -38,7 +38,7 @@ class Replay:
 
     def extend(self, collected: TensorDictBase) -> None:
         """Store the rows of a collected batch ``[environments, steps]`` in which an agent is alive."""
-        rows = collected.reshape(-1)
+        rows = collected.reshape(collected.batch_size.numel())  # not -1, of which no rows have no size
         masks = [rows.get((group.name, "mask"), None) for group in self.groups]
         living = [mask.flatten(1).any(1) for mask in masks if mask is not None]
         if len(living) == len(masks):  # the agents of a group without a mask are always alive
@@ -101,8 +101,13 @@ class Replay:
         return out
 
     def transitions(self, rows: TensorDictBase) -> TensorDict:
-        """Observations, actions and masks, and the next rewards, terminated flags and observations; nothing else."""
+        """Observations, actions and masks, and the next rewards, terminated flags and observations; nothing else.
+
+        Rows of several steps have the number of steps too.
+        """
         out = self._empty(rows.batch_size)
+        if (steps := rows.get("steps_to_next_obs", None)) is not None:
+            out.set("steps_to_next_obs", steps)
         for group in self.groups:
             name = group.name
             kept = [*((name, entry) for entry in (*group.seen, "mask")), *map(as_path, group.action_keys)]

@@ -75,6 +75,7 @@ def assert_same(found, expected):
     [
         {"algorithm": AlgorithmConfig()},  # updates on a graph
         {"training": {"buffer_size": 100}},  # the oldest rows have given way
+        {"training": {"n_step": 3}},
         {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},
         {"algorithm": AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")},
     ],
