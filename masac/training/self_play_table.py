@@ -9,13 +9,16 @@ from masac.process.stop_signals import StopRequest
 from masac.training.checkpointing.run_files import Metrics, cut_metrics
 from masac.training.evaluator import Evaluation, Evaluator
 from masac.training.policies.policy import Policy
-from masac.training.policies.self_play import pools
+from masac.training.policies.self_play import pools, snapshots_met
 
 COLUMNS = ["frames", "group", "snapshot_frames", "episodes", "return_of_snapshot", "return_of_others", "others_win"]
 
 
 class SelfPlayTable:
     """Writes a row per snapshot at every evaluation.
+
+    With fewer evaluation episodes than snapshots, some snapshots have a row, spread over the pool: see
+    :func:`~masac.training.policies.self_play.snapshots_met`.
 
     Args:
         run_dir: the folder of the run.
@@ -59,8 +62,9 @@ class SelfPlayTable:
         others = found.episode_returns([name for name in found.returns if name != group])
         wins = (others > snapshot).double() + 0.5 * (others == snapshot)
         rows: list[dict[str, float | int | str]] = []
-        for number, at in enumerate(taken[: len(snapshot)]):
-            own, theirs, won = (values[number :: len(taken)] for values in (snapshot, others, wins))
+        met = snapshots_met(len(snapshot), len(taken))
+        for number in met.unique().tolist():
+            own, theirs, won = (values[met == number] for values in (snapshot, others, wins))
             means = [float(values.mean()) for values in (own, theirs, won)]
-            rows.append(dict(zip(COLUMNS, [frames, group, at, len(own), *means], strict=True)))
+            rows.append(dict(zip(COLUMNS, [frames, group, taken[number], len(own), *means], strict=True)))
         return rows

@@ -51,7 +51,7 @@ class SelfPlayOpponent(Opponent):
         """The actions ``[E, N, ...]``."""
         seen, plays = seen_as(str(self.weights_of), self.group, state), self.policy.groups[0]
         actions = plays.whole_action(self.policy(seen.copy()))
-        if self.snapshots and self.acting is not None:
+        if self.acting is not None:
             self._draw(self.acting)
             for number in self.acting.unique().tolist():
                 if number != NEWEST:
@@ -110,9 +110,10 @@ class SelfPlayOpponent(Opponent):
     def _draw(self, acting: Tensor) -> None:
         if self._begins is None or not bool(self._begins.any()):
             return
-        drawn = torch.randint_like(acting, len(self.snapshots))
-        newest = torch.rand(acting.shape, device=acting.device) < self.newest
-        self.acting = torch.where(self._begins, torch.where(newest, NEWEST, drawn), acting)
+        if self.snapshots:  # otherwise the newest policy acts, to the end of the episode
+            drawn = torch.randint_like(acting, len(self.snapshots))
+            newest = torch.rand(acting.shape, device=acting.device) < self.newest
+            self.acting = torch.where(self._begins, torch.where(newest, NEWEST, drawn), acting)
         self._begins = torch.zeros_like(self._begins)
 
 
@@ -134,13 +135,29 @@ def facing(policy: Policy, past: Collection[str], episodes: int, device: torch.d
     found = pools(policy)
     before = {name: (one.acting, one._begins) for name, one in found.items()}
     for name, one in found.items():
-        spread = torch.arange(episodes, device=device) % max(len(one.frames), 1)
-        one.acting, one._begins = spread if name in past and one.frames else None, None
+        meets = name in past and bool(one.frames)
+        one.acting = snapshots_met(episodes, len(one.frames)).to(device) if meets else None
+        one._begins = None
     try:
         yield
     finally:
         for name, one in found.items():
             one.acting, one._begins = before[name]
+
+
+def snapshots_met(episodes: int, snapshots: int) -> Tensor:
+    """The number of the snapshot that acts in each episode of an evaluation, ``[E]``.
+
+    With at least as many episodes as snapshots each acts in an equal share; otherwise some do, spread over the pool,
+    among them the newest one and then the first one.
+
+    Args:
+        episodes: E.
+        snapshots: in the pool, oldest first; at least one.
+    """
+    if episodes >= snapshots:
+        return torch.arange(episodes) % snapshots
+    return snapshots - 1 - torch.arange(episodes) * (snapshots - 1) // max(episodes - 1, 1)
 
 
 def state_of_pools(policy: Policy) -> dict[str, Tensor]:

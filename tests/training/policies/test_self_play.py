@@ -9,7 +9,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from masac.errors import ConfigError
 from masac.training.collectors.config import CollectorConfig
 from masac.training.config import ExperimentConfig, TrainingConfig
-from masac.training.policies.self_play import facing, pools, set_state_of_pools, state_of_pools
+from masac.training.evaluator import Evaluation
+from masac.training.policies.self_play import facing, pools, set_state_of_pools, snapshots_met, state_of_pools
+from masac.training.self_play_table import SelfPlayTable
 from masac.training.trainer import Trainer
 from tests.training.common import QUIET, tiny
 from tests.training.policies.opponents import TUG, policy_of, state
@@ -50,6 +52,17 @@ def test_a_snapshot_acts_to_the_end_of_the_episode():
     assert torch.equal(second[150:], first[150:])
     assert not torch.equal(second[:150], first[:150])
     assert torch.allclose(pulls(policy, groups, "red", 300), torch.tensor(-0.9))
+
+
+def test_the_first_snapshot_waits_for_the_next_episode():
+    policy, pool, groups = with_snapshots(count=0, blue="self-play:red")
+    begin(policy, *[True] * 5)
+    pulls(policy, groups, "blue")
+    pool.add(10)
+    pool.snapshots[0].actors["red"].module[0].module.mlp.output.bias.data.fill_(9.0)
+    assert torch.allclose(pulls(policy, groups, "blue"), torch.tensor(-0.9))
+    begin(policy, True, False, False, False, True)
+    assert (pulls(policy, groups, "blue") > 0).tolist() == [True, False, False, False, True]
 
 
 def test_the_newest_policy_acts_in_its_part_of_the_episodes():
@@ -96,6 +109,25 @@ def test_evaluations_meet_every_snapshot_equally_often():
     with facing(policy, [], 5, None):
         assert torch.allclose(pulls(policy, groups, "blue"), torch.tensor(-0.9))
     assert torch.equal(pulls(policy, groups, "blue"), training)
+
+
+def test_the_newest_snapshot_is_met_where_episodes_are_few():
+    assert [snapshots_met(episodes, 10).tolist() for episodes in (1, 2, 4)] == [[9], [9, 0], [9, 6, 3, 0]]
+    assert [snapshots_met(episodes, 3).bincount().tolist() for episodes in (3, 6, 7)] == [
+        [1, 1, 1],
+        [2, 2, 2],
+        [3, 2, 2],
+    ]
+    policy, _, groups = with_snapshots(blue="self-play:red")
+    with facing(policy, ["blue"], 2, None):
+        assert torch.allclose(pulls(policy, groups, "blue", 2), torch.tensor([0.3, 0.1]))
+    returns = {"red": torch.tensor([[1.0], [-2.0]]), "blue": torch.tensor([[-1.0], [2.0]])}
+    found = Evaluation(returns=returns, lives={}, lengths=torch.ones(2), successes=None)
+    rows = SelfPlayTable._rows(found, "blue", [10, 20, 30], 40)
+    assert [(row["snapshot_frames"], row["episodes"], row["return_of_others"]) for row in rows] == [
+        (10, 1, -2.0),
+        (30, 1, 1.0),
+    ]
 
 
 def test_the_pool_is_restored():
