@@ -13,6 +13,7 @@ from masac.compat import load_state_tensors, state_tensors
 from masac.errors import ConfigError
 from masac.files.integrity import DamagedError
 from masac.groups import GroupSpec
+from masac.networks.config import ModelConfig
 from masac.training.checkpointing.checkpoints import Checkpoint, read_checkpoint
 from masac.training.checkpointing.replay_files import ReplayFiles
 from masac.training.checkpointing.run_state import RunState
@@ -33,6 +34,17 @@ DEFINE_VALUES = (
     "training.reward_scale",
 )
 """The keys that say what a critic's value is, and in which unit."""
+
+_MODEL = [f"model.{one.name}" for one in fields(ModelConfig)]
+OF_ACTORS = (*(key for key in _MODEL if key not in ("model.critic", "model.critics")), "algorithm.share_actor")
+"""The keys that say what an actor computes with its weights."""
+
+_OF_ACTORS_ALONE = [f"model.{name}" for name in ("agent_ids", "log_std_min", "log_std_max", "actor", "actors")]
+OF_CRITICS = tuple(key for key in _MODEL if key not in _OF_ACTORS_ALONE)
+"""The keys that say what a critic computes with its weights."""
+
+HORIZON = ("algorithm.gamma", "algorithm.terminated_reduction")
+"""The keys that say how far a critic's value looks ahead."""
 
 
 def loaded_actors(config: ExperimentConfig, learning: Sequence[GroupSpec]) -> frozenset[str]:
@@ -93,12 +105,15 @@ class Source:
         """Load all parts but the buffer; returns lines that say what was loaded."""
         training, parts, lines = self.config.training, [], []
         if training.loads("actor"):
-            self._load_actor(state)
+            self._check_actor()
+            self._load_policy(state, "actors")
             parts.append("actor")
         if training.loads("critic"):
             wrong = self._load_critic(state)
             if wrong is None:
                 parts.append("critic")
+                if (other := self._other(HORIZON)) is not None:
+                    lines.append(f"the critics of {self.file.parent} learn another horizon from here on: {other}")
             elif training.init_parts is not None:
                 raise ConfigError(
                     f"the critic of {self.file.parent} must fit this run; {wrong}. Leave critic out of "
@@ -127,16 +142,18 @@ class Source:
                 f"{self.file.parent} must have the replay buffers of {len(replays)} rank(s) for "
                 "training.init_parts=[buffer]; it has none, or of another number. Leave buffer out"
             )
+        here, there = (config.algorithm.gamma for config in (self.config, self.trained))
+        if self.trained.training.n_step > 1 and here != there:
+            raise ConfigError(
+                f"algorithm.gamma must be as in the run {self.file.parent}, whose rows sum discounted rewards "
+                f"(training.n_step={self.trained.training.n_step}); got {here}, there it is {there}. Leave buffer out"
+            )
         files = ReplayFiles(self.checkpoint.folder.parent / "buffer")
         try:
             files.load_newest(segments, replays, like=as_tensors(example))
         except (DamagedError, ValueError) as error:
             raise ConfigError(f"the replay buffer of {self.file.parent} must fit this run; {error}") from None
         return sum(len(replay) for replay in replays)
-
-    def _load_actor(self, state: RunState) -> None:
-        self._check_model()
-        self._load_policy(state, "actors")
 
     def _load_normalizers(self, state: RunState) -> bool:
         """Load the statistics of observations; returns whether there are any."""
@@ -162,11 +179,9 @@ class Source:
         """Load critics, targets, temperatures and reward scales, or return what stands in the way."""
         if not self.state:
             return "it has no checkpoint, only a policy"
-        here = self.config.algorithm
-        for key in DEFINE_VALUES:
-            now, before = (attrgetter(key)(config) for config in (self.config, self.trained))
-            if now != before:
-                return f"{key} is {now}, there it was {before}"
+        here, asked = self.config.algorithm, self.config.training.init_parts is not None
+        if (other := self._other((*DEFINE_VALUES, *OF_CRITICS, *(() if asked else HORIZON)))) is not None:
+            return other
         own, scales = state_tensors(state.learner.loss), state.rewards.state()
         expected = {
             name: value
@@ -185,6 +200,14 @@ class Source:
         state.rewards.set_state(
             {name: of_rewards.get(name, value) if name.startswith(starts) else value for name, value in scales.items()}
         )
+        return None
+
+    def _other(self, keys: Sequence[str]) -> str | None:
+        """The first of these keys that has another value here than there, in words; None if there is none."""
+        for key in keys:
+            now, before = (attrgetter(key)(config) for config in (self.config, self.trained))
+            if now != before:
+                return f"{key} is {now}, there it was {before}"
         return None
 
     def _load_optimizer(self, state: RunState) -> None:
@@ -206,11 +229,10 @@ class Source:
             )
         state.learner.set_state({**state.learner.state(), **memory})
 
-    def _check_model(self) -> None:
-        """Raise ConfigError if networks of the same shapes would compute something else."""
-        settings = [(f"model.{one.name}", one.name, "model") for one in fields(self.config.model)]
-        for key, name, section in (*settings, ("algorithm.share_actor", "share_actor", "algorithm")):
-            here, there = (getattr(getattr(one, section), name) for one in (self.config, self.trained))
+    def _check_actor(self) -> None:
+        """Raise ConfigError if an actor of the same shapes would compute something else."""
+        for key in OF_ACTORS:
+            here, there = (attrgetter(key)(config) for config in (self.config, self.trained))
             if here != there:
                 raise ConfigError(
                     f"{key} must be as in the run {self.file.parent} that this one starts from; got {here}, there it "

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from masac import AlgorithmConfig
 from masac.errors import ConfigError
+from masac.training.checkpointing.start_from import Source
 from masac.training.trainer import Trainer
 from tests.training.common import QUIET, tiny
 
@@ -27,6 +30,19 @@ def source(tmp_path_factory):
     with Trainer(make(training={"total_frames": 160}), path, console=QUIET) as trainer:
         trainer.run()
     return path
+
+
+class OwnCritic(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.linear = nn.Linear(features, 1)
+
+    def forward(self, observation, action):
+        return self.linear(torch.cat([observation, action], -1))
+
+
+def own_critic(spec):
+    return OwnCritic(spec.observation_dim + spec.action_dim)
 
 
 def started(source, path, checkpoint="", **kwargs):
@@ -84,6 +100,39 @@ def test_critics_of_another_unit_start_new(source, tmp_path, changes):
     first, second = started(source, tmp_path, training=changes).start_lines
     assert first.endswith("agents: actor, normalizer")
     assert f"training.{next(iter(changes))} is" in second
+
+
+def test_critics_of_another_horizon_start_new_unless_they_are_asked_for(source, tmp_path):
+    near = {"algorithm": AlgorithmConfig(critic="centralized", gamma=0.9)}
+    first, second = started(source, tmp_path / "a", **near).start_lines
+    assert first.endswith("agents: actor, normalizer")
+    assert second.endswith("do not fit: algorithm.gamma is 0.9, there it was 0.99")
+    asked = started(source, tmp_path / "b", training={"init_parts": ["critic"]}, **near)
+    first, second = asked.start_lines
+    assert first.endswith("agents: critic")
+    assert second.endswith("learn another horizon from here on: algorithm.gamma is 0.9, there it was 0.99")
+    same = started(source, tmp_path / "c", training={"init_parts": ["critic"]})
+    assert all(torch.equal(one, state_of(same)[name]) for name, one in state_of(asked).items() if "qvalue" in name)
+
+
+def test_networks_are_compared_part_by_part(source, tmp_path):
+    own = {"critics": {"agents": "tests.training.checkpointing.test_start_from:own_critic"}}
+    assert len(started(source, tmp_path / "a", model=own, training={"init_parts": ["actor"]}).start_lines) == 1
+    assert "do not fit: model.critics is" in started(source, tmp_path / "b", model=own).start_lines[1]
+    with pytest.raises(ConfigError, match=r"must fit this run; model.activation is tanh, there it was relu\. L"):
+        started(source, tmp_path / "c", model={"activation": "tanh"}, training={"init_parts": ["critic"]})
+
+
+def test_rows_of_several_steps_keep_their_discount(source, tmp_path):
+    trainer = started(source, tmp_path)
+    there = Source(trainer.config, trainer.learning)
+    there.trained = replace(
+        there.trained,
+        algorithm=replace(there.trained.algorithm, gamma=0.9),
+        training=replace(there.trained.training, n_step=3),
+    )
+    with pytest.raises(ConfigError, match=r"algorithm.gamma must be as in the run .* got 0.99, there it is 0.9\. L"):
+        there.load_buffer([trainer.replay], trainer.env.fake_tensordict())
 
 
 def test_loaded_actors_act_in_the_warm_up(source, tmp_path):
