@@ -52,7 +52,7 @@ class Callback:
         """
 
     def on_checkpoint(self, run: Run, folder: Path) -> None:
-        """Called after every checkpoint.
+        """Called after every checkpoint, which does not hold what changes here: the next one does.
 
         Args:
             run: the run.
@@ -101,11 +101,12 @@ class Run:
     Attributes:
         trainer: the :class:`Trainer`, with its config, policy, environments and all parts.
         end_reason: why a callback ended the run; empty if none did.
+        event: the method of callbacks that was called last.
     """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
-        self.end_reason = ""
+        self.end_reason = self.event = ""
         self.logged: Row = {}
         self.attributes: dict[str, Any] = {}
         self._set: dict[str, Any] = {}  # in this iteration
@@ -116,7 +117,7 @@ class Run:
         return self.trainer.frames
 
     def end(self, reason: str) -> None:
-        """End the run after this iteration, with a checkpoint and all results.
+        """End the run after this iteration (in ``on_checkpoint``, the next one), with a checkpoint and all results.
 
         Args:
             reason: in words, for the summary.
@@ -124,12 +125,19 @@ class Run:
         self.end_reason = self.end_reason or reason
 
     def log(self, name: str, value: float) -> None:
-        """Write a number into this iteration's row of ``metrics.csv`` and to the loggers.
+        """Write a number into this iteration's row of ``metrics.csv`` and to the loggers; with several ranks, rank 0's.
 
         Args:
             name: of the column, such as ``curriculum/level``; not one of masac's.
             value: the number.
+
+        Raises:
+            ValueError: for a column of masac's, and in ``on_end``, when there is no row any more.
         """
+        if self.event == "on_end":
+            raise ValueError(
+                f"run.log must be called before the run ends; got {name!r} in on_end. Write a file into result.run_dir"
+            )
         if name in self.trainer.log.own_columns:
             raise ValueError(
                 f"the name of a logged number must not be a column of masac's own; got {name!r}. Rename it."
@@ -207,6 +215,7 @@ class Callbacks:
 
     def call(self, event: str, argument: object) -> Exception | None:
         """Call a method of all callbacks; returns the error to raise if one of them raises."""
+        self.run.event = event
         for one in self.all:
             try:
                 getattr(one, event)(self.run, argument)

@@ -302,6 +302,7 @@ class Trainer:
                 self.state.begin_episodes(state)
         if self.rank.is_main:
             self._call("on_checkpoint", self.checkpoints.newest)
+            self.log.add(self.callbacks.take_logged())  # the row was on the disk before the checkpoint
 
     def _finish(self) -> RunResult:
         """Write the policy, the summary and the learning curve."""

@@ -36,11 +36,14 @@ class Curriculum(Callback):
 
     def on_checkpoint(self, run, folder):
         self.events.append(("checkpoint", run.frames, folder.name))
+        run.log("curriculum/saved", run.frames)
         if run.frames >= self.end_at:
             run.end("late")
 
     def on_end(self, run, result):
         self.events.append(("end", run.frames, result.summary["frames"]))
+        with pytest.raises(ValueError, match=r"run.log must be called before the run ends; got 'late' in on_end\. Wri"):
+            run.log("late", 1.0)
 
     def state_dict(self):
         return {"level": self.level, "weights": self.weights + self.level}
@@ -71,6 +74,11 @@ def test_a_callback_sees_logs_changes_and_ends_a_run_and_resumes(tmp_path):
     assert trainer.evaluator.env.vmas.scenario.agent_radius == 0.1
     levels = [row["curriculum/level"] for row in rows(tmp_path)]
     assert levels[:2] == ["", "1"]  # a column added while the run is on
+    saved = {str(frames) for event, frames, _ in first.events if event == "checkpoint"}
+    assert [row["curriculum/saved"] for row in rows(tmp_path)] == [
+        row["frames"] if row["frames"] in saved else "" for row in rows(tmp_path)
+    ]
+    assert str(last) in saved
 
     second = Curriculum()
     second.end_at = 10**9

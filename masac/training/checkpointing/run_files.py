@@ -213,6 +213,15 @@ class Metrics:
         """Append a row; the cell of None is empty."""
         self._writer.writerow({name: _text(value) for name, value in row.items()})
 
+    def replace_last(self, row: Mapping[str, float | int | str | None]) -> None:
+        """Replace the last row by one of the same frames; names without a column get one."""
+        self._columns += [name for name in row if name not in self._columns]
+        self._file.close()
+        if self._path.is_file():
+            texts = {name: _text(value) for name, value in row.items()}
+            cut_metrics(self._path, self._columns, int(row["frames"] or 0) - 1, then=[texts])
+        self._open("a")
+
     def flush(self) -> None:
         """Flush all rows to the disk."""
         self._file.flush()
@@ -248,8 +257,15 @@ def header_of(path: Path) -> list[str]:
         return next(csv.reader(file), [])
 
 
-def cut_metrics(path: Path, columns: list[str], frames: float) -> None:
-    """Keep the rows of ``metrics.csv`` up to ``frames``: a resumed run collects the later frames again."""
+def cut_metrics(path: Path, columns: list[str], frames: float, *, then: Sequence[Mapping[str, str]] = ()) -> None:
+    """Keep the rows of ``metrics.csv`` up to ``frames``, as a resumed run collects the later frames again.
+
+    Args:
+        path: of the file.
+        columns: its new header.
+        frames: of the last row to keep.
+        then: rows that follow it.
+    """
     kept: list[dict[str, str]] = []
     if path.is_file():
         with path.open(newline="") as file:
@@ -259,7 +275,7 @@ def cut_metrics(path: Path, columns: list[str], frames: float) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows(kept)
+    writer.writerows([*kept, *then])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 

@@ -62,10 +62,16 @@ class Loggers:
         self.last = -math.inf
         self.loggers: list[OpenLogger] = [LOGGERS[name](run) for name in names]
 
-    def log(self, row: Mapping[str, float | int | None]) -> None:
-        """Log a row of metrics if it has an evaluation or it is time, without values that are None or not finite."""
+    def log(self, row: Mapping[str, float | int | None], *, at_once: bool = False) -> None:
+        """Log a row of metrics, without values that are None or not finite.
+
+        Args:
+            row: logged if it has an evaluation, or if it is time.
+            at_once: log it in any case.
+        """
         now = time.perf_counter()
-        if not self.loggers or (row.get("eval/return_mean") is None and now - self.last < self.every_s):
+        is_due = at_once or row.get("eval/return_mean") is not None or now - self.last >= self.every_s
+        if not self.loggers or not is_due:
             return
         self.last, frames = now, int(row["frames"] or 0)
         for name, value in row.items():

@@ -57,6 +57,7 @@ class RunLog:
         self.columns = metrics.columns(groups, learning, success=config.task.success is not None)
         self.own_columns = frozenset(self.columns)
         self._table: Metrics
+        self._row: metrics.Row
         self._loggers: Loggers
         self._display: ProgressDisplay
 
@@ -127,8 +128,17 @@ class RunLog:
         }
         row = {name: numbers.get(name) for name in self.columns}
         self._table.write(row)
+        self._row = row
         self._loggers.log(row)
         self._display.show(row, evaluation=last_evaluation)
+
+    def add(self, logged: metrics.Row) -> None:
+        """Add numbers of callbacks to the row that was written last; see :meth:`write`."""
+        if logged:
+            self._row |= logged
+            self.columns += [name for name in logged if name not in self.columns]
+            self._table.replace_last(self._row)
+            self._loggers.log({"frames": self._row["frames"], **logged}, at_once=True)
 
     def flush(self) -> None:
         """Flush all rows to the disk."""
