@@ -10,11 +10,11 @@ ROOMS = [
     {"actions", "images", "named_objects", "process", "settings", "skipping"},
     {"groups"},
     {"group_signals", "layouts", "envs"},
-    {"networks", "plotting"},
+    {"networks", "plotting", "rendering"},
     {"losses"},
     {"algorithm", "integrations"},
     {"training"},
-    {"exporting", "rendering"},
+    {"exporting"},
     {"cli"},
     {"__main__"},
 ]

@@ -24,6 +24,7 @@ from masac.process.memory import in_units
 from masac.rendering.drawing import can_draw
 from masac.training.checkpointing.checkpoints import Checkpoint
 from masac.training.checkpointing.resume import by_key, contradictions, read_run_config
+from masac.training.checkpointing.run_files import VIDEOS
 from masac.training.config import ExperimentConfig, read_config, typed
 from masac.training.distributed.ranks import current_rank
 from masac.training.trainer import Trainer
@@ -176,8 +177,10 @@ def print_summary(summary: Mapping[str, Any], run_dir: str, console: Console, *,
     if len(summary["groups"]) > 1 and "eval_return_mean" in summary:
         returns = ", ".join(f"{name} {numbers['return_mean']:.3f}" for name, numbers in summary["groups"].items())
         table.add_row("by group", returns)
+    files = ["learning_curve.png", "metrics.csv", "summary.json", "policy.pt"]
+    files += [VIDEOS] if (Path(run_dir) / VIDEOS).is_dir() else []
     size = in_units(summary["checkpoint_bytes"])
-    table.add_row("files", f"{run_dir}: learning_curve.png, metrics.csv, summary.json, policy.pt, checkpoints ({size})")
+    table.add_row("files", f"{run_dir}: {', '.join(files)}, checkpoints ({size})")
     console.print(table)
     # Not in the table, which would fold commands that users copy.
     commands = [f"masac train --resume {shlex.quote(run_dir)}"]

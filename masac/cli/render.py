@@ -10,8 +10,6 @@ from masac.cli.errors import errors_as_lines
 from masac.cli.saved import saved_policy, say
 from masac.errors import ConfigError
 
-DEFAULT_FPS = 15.0
-
 EPILOG = """\
 Examples:
   masac render runs/mine                         one episode, as runs/mine/episode.mp4
@@ -46,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--episodes", type=int, default=1, metavar="N", help="episodes to show (1)")
     made.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other episodes (0)")
     made.add_argument("--steps", type=int, metavar="MAX", help="maximum length of an episode (its own end)")
-    made.add_argument("--fps", type=float, help=f"steps per second (the environment's, else {DEFAULT_FPS:g})")
+    made.add_argument("--fps", type=float, help="steps per second (the environment's, else 15)")
     made.add_argument("--width", type=int, metavar="PIXELS", help="width of the video (the environment's)")
     made.add_argument("--stochastic", action="store_true", help="sample actions as in training (without noise)")
     return made
@@ -58,18 +56,25 @@ def _render(options: argparse.Namespace) -> str:
     from masac.process.threads import choose_threads, set_threads
     from masac.rendering.drawing import make_drawn_env
     from masac.rendering.playback import Playback
-    from masac.rendering.video import can_write_mp4, check_video_file, scaled, write_video
+    from masac.rendering.video import DEFAULT_FPS, check_video_file, default_suffix, scaled, write_video
     from masac.training.evaluator import step_limit
 
     _check(options)
-    file = options.output or options.run_dir / ("episode.mp4" if can_write_mp4() else "episode.gif")
+    file = options.output or options.run_dir / f"episode{default_suffix()}"
     check_video_file(file)
     saved = saved_policy(options.run_dir, options.checkpoint, options.overrides)
     set_threads(choose_threads(saved.config.training.threads, saved.policy.operations))
     drawn = make_drawn_env(saved.config.task, seed=options.seed)
     torch.manual_seed(options.seed)  # for sampled actions, and groups that act at random
     limit = options.steps or step_limit(saved.config.task)
-    played = Playback(saved.policy, drawn, episodes=options.episodes, max_steps=limit, stochastic=options.stochastic)
+    played = Playback(
+        saved.policy,
+        saved.policy.groups,
+        drawn,
+        episodes=options.episodes,
+        max_steps=limit,
+        stochastic=options.stochastic,
+    )
     pictures = played if options.width is None else scaled(played, options.width)
     try:
         write_video(file, pictures, fps=options.fps or drawn.fps or DEFAULT_FPS)

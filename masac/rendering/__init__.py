@@ -1,1 +1,1 @@
-"""Videos of `masac render`."""
+"""Videos: of `masac render`, and of runs that train."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from tensordict import TensorDictBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
 
 from masac.group_signals import living_rewards
+from masac.groups import GroupSpec
 from masac.rendering.drawing import DrawnEnv, Picture
-from masac.training.policies.policy import Policy
 
 
 class Playback:
     """Plays episodes while it is iterated over; yields a picture of each first state and one after each step.
 
     Args:
-        policy: selects the actions.
+        policy: writes the actions of all groups into the data.
+        groups: of the environment.
         drawn: the environment; the first episode starts from its seed.
         episodes: number of episodes.
         max_steps: maximum length of an episode; None leaves its end to the environment.
@@ -29,20 +31,21 @@ class Playback:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Callable[[TensorDictBase], TensorDictBase],
+        groups: Sequence[GroupSpec],
         drawn: DrawnEnv,
         *,
         episodes: int = 1,
         max_steps: int | None = None,
         stochastic: bool = False,
     ) -> None:
-        self.policy = policy
+        self.policy, self.groups = policy, groups
         self.drawn = drawn
         self.episodes = episodes
         self.max_steps = max_steps
         self.exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
         self.lengths: list[int] = []
-        self.returns: dict[str, list[float]] = {group.name: [] for group in policy.groups}
+        self.returns: dict[str, list[float]] = {group.name: [] for group in groups}
 
     def __iter__(self) -> Iterator[Picture]:
         """Play all episodes."""
@@ -61,7 +64,7 @@ class Playback:
             # With step_and_maybe_reset the last picture would show the first state of the next episode.
             with torch.no_grad(), set_exploration_type(self.exploration):
                 stepped = self.drawn.env.step(self.policy(data))
-            for group in self.policy.groups:
+            for group in self.groups:
                 self.returns[group.name][-1] += living_rewards(stepped, group).mean().item()
             self.lengths[-1] += 1
             done = bool(stepped["next", "done"].all())

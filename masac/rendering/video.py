@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,6 +19,9 @@ from masac.files.atomic_write import write_atomically
 from masac.rendering.drawing import Picture
 
 SUFFIXES = (".mp4", ".gif")
+
+DEFAULT_FPS = 15.0
+"""Pictures per second of environments that have no number of their own."""
 
 COLORS_IN_GIF = 64
 """Enough for drawn scenes; fewer make smaller files."""
@@ -37,6 +41,11 @@ def check_video_file(path: Path) -> None:
 def can_write_mp4() -> bool:
     """Whether PyAV is installed."""
     return find_spec("av") is not None
+
+
+def default_suffix() -> str:
+    """The best format that can be written here."""
+    return ".mp4" if can_write_mp4() else ".gif"
 
 
 def write_video(path: Path, pictures: Iterable[Picture], *, fps: float) -> None:
@@ -66,7 +75,9 @@ def _check_writable(path: Path) -> None:
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(f"no permission to write in {str(path.parent)!r}")
     except OSError as error:
-        raise ConfigError(f"a video must be a writable file; got {error}. Change it with -o FILE.") from error
+        raise ConfigError(
+            f"a video must be a writable file; got {error}. Make it writable, or choose another (-o FILE)."
+        ) from error
 
 
 def scaled(pictures: Iterable[Picture], width: int) -> Iterator[Picture]:
@@ -74,6 +85,24 @@ def scaled(pictures: Iterable[Picture], width: int) -> Iterator[Picture]:
     for picture in pictures:
         height = max(round(picture.shape[0] * width / picture.shape[1]), 1)
         yield np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def as_gif(path: Path, *, width: int) -> bytes:
+    """A video file as a gif.
+
+    Args:
+        path: of the video.
+        width: in pixels, of a gif made from another format.
+    """
+    if path.suffix.lower() == ".gif":
+        return path.read_bytes()
+    import av  # it has written the file
+
+    out = BytesIO()
+    with av.open(str(path)) as file:
+        pictures = (frame.to_ndarray(format="rgb24") for frame in file.decode(video=0))
+        _write_gif(out, scaled(pictures, width), float(file.streams.video[0].average_rate or DEFAULT_FPS))
+    return out.getvalue()
 
 
 def _of_one_size(pictures: Iterable[Picture]) -> Iterator[Picture]:

@@ -38,6 +38,7 @@ from masac.training.reward_scaling import RewardScaling
 from masac.training.schedule import Schedule
 from masac.training.update_mode import choose_mode
 from masac.training.update_round import UpdateRound
+from masac.training.videos import VideoRecorder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class Parts:
         episodes: returns of the collected episodes.
         rewards: the factors on rewards.
         evaluator: runs evaluation episodes; None on ranks other than 0.
+        videos: records them; None on ranks other than 0, and without videos.
         collector: steps the environments.
         batches: sampled from the replay buffer, ready for an update.
         update_round: takes the updates that are due.
@@ -84,6 +86,7 @@ class Parts:
     episodes: EpisodeTracker
     rewards: RewardScaling
     evaluator: Evaluator | None
+    videos: VideoRecorder | None
     collector: Collector
     batches: Batches
     update_round: UpdateRound
@@ -97,6 +100,8 @@ class Parts:
         self.collector.close()
         if self.evaluator is not None:
             self.evaluator.close()
+        if self.videos is not None:
+            self.videos.close()
         self.files.close()
         set_threads(threads_there())
 
@@ -167,6 +172,8 @@ def build(
         reduction=config.algorithm.reward_reduction,  # pyright: ignore[reportArgumentType]
     )
     evaluator = Evaluator(config, device=device, say=tell) if rank.is_main else None
+    records = rank.is_main and config.evaluation.video_every > 0
+    videos = VideoRecorder(config, files, device=device, warn=warn) if records else None
     collector = make_collector(own, env, policy, frozen=frozen, seed=seed, device=device, warn=warn)
 
     checkpoints = Checkpoints(run_dir, keep=config.checkpoint.keep, with_buffer=config.checkpoint.buffer)
@@ -198,6 +205,7 @@ def build(
         episodes=episodes,
         rewards=rewards,
         evaluator=evaluator,
+        videos=videos,
         collector=collector,
         batches=Batches(replay, policy, rewards),
         update_round=UpdateRound(

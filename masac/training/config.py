@@ -194,6 +194,8 @@ class EvaluationConfig:
     Args:
         every_frames: frames between evaluations, 0 for one at the end only.
         episodes: episodes per evaluation, run in parallel.
+        video_every: frames between two videos of an episode, which go into the folder videos of the run and to the
+            loggers, 0 for none. The last frame has one, too.
         seed: of the evaluation environments.
         stochastic: draw actions from the policy as in training, for tasks in which actions without noise get stuck.
         solved_at: with task.success, the success rate at which a run counts as solved.
@@ -201,6 +203,7 @@ class EvaluationConfig:
 
     every_frames: int = setting(10_000, low=0, unit="frames", may_change=True)
     episodes: int = setting(100, low=1, unit="episodes")
+    video_every: int = setting(0, low=0, unit="frames", may_change=True)
     seed: int = 1_000_000
     stochastic: bool = False
     solved_at: float = setting(0.97, above=0, high=1, unit="part of the episodes", may_change=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -69,21 +70,17 @@ class Evaluator:
         Raises:
             StoppedBySignal: if it was stopped.
         """
-        before = policy.random_groups
-        policy.random_groups = frozenset(random_groups)
-        try:
-            with facing(policy, past, self.config.evaluation.episodes, self.env.device):
-                found = evaluate(
-                    policy,
-                    self.env,
-                    seed=self.config.evaluation.seed,
-                    success=self.config.task.success,
-                    stochastic=self.config.evaluation.stochastic,
-                    max_steps=step_limit(self.config.task),
-                    after_step=EvaluationProgress(self.say, stop),
-                )
-        finally:
-            policy.random_groups = before
+        episodes = self.config.evaluation.episodes
+        with acting_alone(policy, random_groups=random_groups, past=past, episodes=episodes, device=self.env.device):
+            found = evaluate(
+                policy,
+                self.env,
+                seed=self.config.evaluation.seed,
+                success=self.config.task.success,
+                stochastic=self.config.evaluation.stochastic,
+                max_steps=step_limit(self.config.task),
+                after_step=EvaluationProgress(self.say, stop),
+            )
         if found.unfinished and not self._warned_of_limit:
             self._warned_of_limit = True
             self.say(f"warning: {limit_warning(found)}")
@@ -93,6 +90,33 @@ class Evaluator:
         """Close the environments, and the processes they run in."""
         if not self.env.is_closed:
             self.env.close(raise_if_closed=False)
+
+
+@contextmanager
+def acting_alone(
+    policy: Policy,
+    *,
+    random_groups: Collection[str] = (),
+    past: Collection[str] = (),
+    episodes: int,
+    device: torch.device | None,
+) -> Iterator[None]:
+    """A context in which a policy that trains acts in other environments than those of the training.
+
+    Args:
+        policy: acts, also in the warm-up.
+        random_groups: groups that act uniformly at random instead.
+        past: groups for which their past snapshots act (self-play), each in an equal share of the episodes.
+        episodes: that are run side by side.
+        device: of the environments.
+    """
+    before = policy.random_groups
+    policy.random_groups = frozenset(random_groups)
+    try:
+        with facing(policy, past, episodes, device):
+            yield
+    finally:
+        policy.random_groups = before
 
 
 class EvaluationProgress:

@@ -32,6 +32,7 @@ class Schedule:
         self.learns_from = self.warmup_frames
         self.refill_frames = 0
         self.evaluate_every = config.evaluation.every_frames
+        self.video_every = config.evaluation.video_every
         self.snapshot_every = training.self_play_every
         self.dropped_updates = 0
 
@@ -58,13 +59,19 @@ class Schedule:
 
     def snapshot_due(self, frames: int) -> bool:
         """Whether self-play takes a snapshot: at multiples of ``training.self_play_every`` after the warm-up."""
-        every, before = self.snapshot_every, frames - self.frames_per_iteration
-        return frames > self.warmup_frames and frames // every > before // every
+        return frames > self.warmup_frames and self._passes_multiple(self.snapshot_every, frames)
 
     def evaluation_due(self, frames: int) -> bool:
         """Whether an evaluation is due: at multiples of ``evaluation.every_frames``, and at the end."""
-        every, before = self.evaluate_every, frames - self.frames_per_iteration
-        return frames >= self.total_frames or (every > 0 and frames // every > before // every)
+        return frames >= self.total_frames or self._passes_multiple(self.evaluate_every, frames)
+
+    def video_due(self, frames: int) -> bool:
+        """Whether a video is due: at multiples of ``evaluation.video_every``, and at the end; never if that is 0."""
+        return self.video_every > 0 and (frames >= self.total_frames or self._passes_multiple(self.video_every, frames))
+
+    def _passes_multiple(self, every: int, frames: int) -> bool:
+        """Whether the iteration that ends at ``frames`` reaches a multiple of ``every``; never if that is 0."""
+        return every > 0 and frames // every > (frames - self.frames_per_iteration) // every
 
     def fill_buffer_first(self, frames: int, taken: int) -> None:
         """Collect as many frames as a warm-up into an empty replay buffer before the next update.

@@ -190,6 +190,7 @@ class Trainer:
                 self.failure = failure or self.failure or self.callbacks.on_update(updates)
                 self.collector.updated(len(updates))
                 evaluation = self._evaluation() if self._evaluation_due() else {}
+                self._record_video()
                 together = self._sync_report(evaluation)
                 self.log.write(
                     self.state.counters,
@@ -273,6 +274,14 @@ class Trainer:
         self.last_evaluation_frames = self.frames
         self._call("on_evaluate", self.last_evaluation)
         return self.last_evaluation
+
+    def _record_video(self) -> None:
+        """Write a video if one is due. It is no part of the run, which goes on if it fails."""
+        videos = self.parts.videos
+        if videos is None or self.stop.requested or not self.schedule.video_due(self.frames):
+            return
+        with self.timers("evaluate"), self.stop.cutting("this video"):
+            videos.record(self.policy, self.frames, log=self.log.video, stop=self.stop)
 
     def _call(self, event: str, argument: object) -> None:
         """Call a method of all callbacks; what one raises ends the run once all ranks know of it."""

@@ -1,6 +1,9 @@
 """Environments of a user's own that can be drawn, and some that cannot."""
 
+import random
+
 import numpy as np
+import torch
 from gymnasium.spaces import Box, Discrete
 
 from tests.envs.factories import Spaces
@@ -33,3 +36,21 @@ def never_drawn():
 
 def gray(render_mode=None):
     return Counting(render_mode, channels=1)
+
+
+class Careless(Counting):
+    """Draws with the random numbers that the whole process shares, and cannot draw its third picture."""
+
+    def __init__(self, render_mode=None, fails=False):
+        super().__init__(render_mode)
+        self.fails = fails
+
+    def render(self):
+        if self.fails and self.step_count == 2:
+            raise ZeroDivisionError("no third picture")
+        shared = random.random() + np.random.rand() + torch.rand(()).item()
+        return super().render() + np.uint8(shared)
+
+
+def careless(render_mode=None, fails=False):
+    return Careless(render_mode, fails)

@@ -18,7 +18,7 @@ def brightness(played):
 
 def play(task, policy, *, seed=0, **options):
     torch.manual_seed(seed)
-    return Playback(policy, make_drawn_env(task, seed=seed), **options)
+    return Playback(policy, policy.groups, make_drawn_env(task, seed=seed), **options)
 
 
 def test_every_state_is_shown_the_last_one_too():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,3 +47,18 @@ def set_random_state(state: Mapping[str, Tensor]) -> None:
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"cuda{index}" in state:
             torch.cuda.set_rng_state(state[f"cuda{index}"], index)
+
+
+@contextmanager
+def own_random_numbers(seed: int) -> Iterator[None]:
+    """A context with random numbers of its own: those after it are as if it had not been.
+
+    Args:
+        seed: of the random numbers inside.
+    """
+    before = random_state()
+    seed_everything(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before)

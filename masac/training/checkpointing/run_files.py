@@ -1,4 +1,4 @@
-"""The files of a run besides its checkpoints: config.yaml, metrics.csv, summary.json, policy.pt, learning_curve.png."""
+"""The files of a run besides its checkpoints: config, metrics, summary, policy, learning curve, videos."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ from masac.training.policies.saved_policy import save_policy
 
 PACKAGES = ("masac", "torch", "torchrl", "tensordict", "numpy", "vmas", "pettingzoo", "mpe2")
 """The packages whose versions a summary and a checkpoint record, if they are installed."""
+
+VIDEOS = "videos"
+"""The folder of the videos of a run."""
 
 
 class RunFiles:
@@ -147,6 +150,17 @@ class RunFiles:
                     if row.get("eval/success_rate") and float(row["eval/success_rate"]) >= rate:
                         return {"solved_frames": int(row["frames"]), "solved_s": float(row["wall_time_s"])}
         return {"solved_frames": None, "solved_s": None}
+
+    def video_file(self, frames: int, suffix: str) -> Path:
+        """The file of the video at these frames."""
+        return self.run_dir / VIDEOS / f"frames-{frames:012d}{suffix}"
+
+    def delete_later_videos(self, frames: int) -> None:
+        """Delete the videos after these frames, which a resumed run collects again."""
+        if self.writes:
+            for file in (self.run_dir / VIDEOS).glob("frames-*.*"):
+                if (number := file.stem.removeprefix("frames-")).isdecimal() and int(number) > frames:
+                    file.unlink()
 
     def write_policy(self, policy: Policy, config: ExperimentConfig, *, frames: int) -> None:
         """Write ``policy.pt``."""

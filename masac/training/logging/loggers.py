@@ -10,12 +10,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from masac.errors import ConfigError
 from masac.files.atomic_write import write_atomically
+
+VIDEO = "eval/video"
+"""The name of videos."""
+
+TENSORBOARD_WIDTH = 320
+"""Pixels of the gifs in TensorBoard, which its files hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +44,16 @@ class LoggedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenLogger:
-    """A logger that takes scalars.
+    """A logger that takes scalars and videos.
 
     Args:
         log: called with name, value and step.
+        log_video: called with name, file (.mp4 or .gif) and step.
         close: ends it.
     """
 
     log: Callable[[str, float, int], object]
+    log_video: Callable[[str, Path, int], object]
     close: Callable[[], object]
 
 
@@ -79,6 +88,11 @@ class Loggers:
                 for logger in self.loggers:
                     logger.log(name, value, frames)
 
+    def log_video(self, file: Path, frames: int) -> None:
+        """Log a video of an evaluation episode."""
+        for logger in self.loggers:
+            logger.log_video(VIDEO, file, frames)
+
     def __enter__(self) -> Loggers:
         return self
 
@@ -98,13 +112,28 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def _tensorboard(run: LoggedRun) -> OpenLogger:
+    from PIL import Image
     from torch.utils.tensorboard import SummaryWriter  # TorchRL's logger of it takes no purge_step
 
+    from masac.rendering.video import as_gif  # imported when needed: Pillow
+
     writer = SummaryWriter(str(run.run_dir / "tensorboard"), purge_step=run.void_from)
-    return OpenLogger(log=writer.add_scalar, close=writer.close)
+
+    def log_video(name: str, file: Path, step: int) -> None:
+        # SummaryWriter.add_video takes tensors and encodes them with moviepy, as an image like this one.
+        from tensorboard.compat.proto import summary_pb2
+
+        gif = as_gif(file, width=TENSORBOARD_WIDTH)
+        width, height = Image.open(BytesIO(gif)).size
+        kind = cast(Any, summary_pb2).Summary
+        image = kind.Image(encoded_image_string=gif, width=width, height=height, colorspace=3)
+        cast(Any, writer.file_writer).add_summary(kind(value=[kind.Value(tag=name, image=image)]), step)
+
+    return OpenLogger(log=writer.add_scalar, log_video=log_video, close=writer.close)
 
 
 def _wandb(run: LoggedRun) -> OpenLogger:
+    import wandb  # pyright: ignore[reportMissingImports]  an extra
     from torchrl.record.loggers.wandb import WandbLogger
 
     settings = run.config["logging"]
@@ -117,7 +146,12 @@ def _wandb(run: LoggedRun) -> OpenLogger:
         resume="allow",
     )
     logger.log_hparams(dict(run.config))
-    return OpenLogger(log=logger.log_scalar, close=logger.experiment.finish)
+
+    def log_video(name: str, file: Path, step: int) -> None:
+        # TorchRL's log_video takes tensors, which wandb encodes with moviepy; log_scalar passes any value on.
+        logger.log_scalar(name, cast(Any, wandb.Video(str(file))), step=step)
+
+    return OpenLogger(log=logger.log_scalar, log_video=log_video, close=logger.experiment.finish)
 
 
 def _mlflow(run: LoggedRun) -> OpenLogger:
@@ -128,7 +162,11 @@ def _mlflow(run: LoggedRun) -> OpenLogger:
     # MLflow takes no folder any more, but a database.
     uri = settings["mlflow_uri"] or f"sqlite:///{(run.run_dir / 'mlflow.db').resolve()}"
     logger = MLFlowLogger(exp_name=settings["project"], tracking_uri=uri)
-    return OpenLogger(log=logger.log_scalar, close=mlflow.end_run)
+
+    def log_video(name: str, file: Path, step: int) -> None:
+        mlflow.log_artifact(str(file), "videos")
+
+    return OpenLogger(log=logger.log_scalar, log_video=log_video, close=mlflow.end_run)
 
 
 def _wandb_id(run_dir: Path) -> str:

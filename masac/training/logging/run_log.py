@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from torch import Tensor
@@ -89,6 +90,7 @@ class RunLog:
             Loggers(logging.loggers if files.writes else (), logged, every_s=logging.logger_every_s) as self._loggers,
             display as self._display,
         ):
+            files.delete_later_videos(frames)
             yield
 
     def write(
@@ -139,6 +141,10 @@ class RunLog:
             self.columns += [name for name in logged if name not in self.columns]
             self._table.replace_last(self._row)
             self._loggers.log({"frames": self._row["frames"], **logged}, at_once=True)
+
+    def video(self, file: Path, frames: int) -> None:
+        """Pass a video on to the loggers."""
+        self._loggers.log_video(file, frames)
 
     def flush(self) -> None:
         """Flush all rows to the disk."""
