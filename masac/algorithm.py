@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from tensordict.nn import ProbabilisticTensorDictSequential
+from torch import Tensor
 
 from masac.docstrings import explained_by
 from masac.errors import ConfigError, check, choices
@@ -24,7 +25,7 @@ from masac.networks.config import ModelConfig
 from masac.networks.critics import CRITICS, make_critic
 from masac.networks.hybrid_actor import make_hybrid_actor
 from masac.networks.other_group import OtherGroup
-from masac.networks.own import NetworkSpec, own_actor, own_critics
+from masac.networks.own import NetworkSpec, check_apart, own_actor, own_critics
 from masac.settings import check_settings, setting
 from masac.skipping import SkipMode
 
@@ -40,8 +41,9 @@ class AlgorithmConfig:
         name: label in files and plots.
         critic_sees: with any critic but an independent one: group, or all_groups, the observations and actions of every
             group that learns.
-        share_actor: one actor for all agents, else one per agent.
-        share_critic: one critic for all agents, else one per agent.
+        share_actor: one actor for all agents, else one per agent; true with actors of your own, which share as
+            they are made.
+        share_critic: likewise of critics.
         actor_gradient: own (each policy follows its own agent's value) or joint (the mean over agents).
         tau: part of the way the target critics move to the critics at every update.
         alpha_init: initial temperature in units of the reward per nat; with training.normalize_rewards, in units of the
@@ -140,12 +142,21 @@ def make_loss(
         model: of the networks.
 
     Raises:
-        ConfigError: if a critic does not fit a group's actions.
+        ConfigError: if a critic does not fit a group's actions, or for networks of a user's that share weights.
     """
+    for kind in ("actor", "critic"):
+        if all(model.own(kind, group.name) for group in groups):
+            share = getattr(algorithm, f"share_{kind}")
+            rule = f"be true with {kind}s of your own (model.{kind}), whose function says which agents share weights"
+            check(f"algorithm.share_{kind}", share, share, rule)
+    owners: dict[Tensor, str] = {}
+    for group in groups:
+        _, key = model.own("actor", group.name) or ("", "model.actor")
+        check_apart(owners, actors[group.name], f"the actor of group {group.name!r}", key)
     losses = []
     for group in groups:
         others = [other for other in groups if other is not group] if algorithm.critic_sees == "all_groups" else []
-        losses.append(_make_group_loss(actors[group.name], group, others, algorithm, model))
+        losses.append(_make_group_loss(actors[group.name], group, others, algorithm, model, owners))
     return MultiGroupLoss(losses, critic_sees=algorithm.critic_sees)  # pyright: ignore[reportArgumentType]
 
 
@@ -155,6 +166,7 @@ def _make_group_loss(
     others: Sequence[GroupSpec],
     algorithm: AlgorithmConfig,
     model: ModelConfig,
+    owners: dict[Tensor, str],
 ) -> GroupLoss:
     if group.choices is not None and CRITICS[algorithm.critic].of_team:
         raise ConfigError(
@@ -189,8 +201,11 @@ def _make_group_loss(
             of_team=CRITICS[algorithm.critic].of_team,
             others=[_as_seen(other) for other in others],
         )
+        critics = own_critics(*own, spec, algorithm.num_qvalue_nets)
+        for critic in critics:
+            check_apart(owners, critic, f"a critic of group {group.name!r}", own[1])
         # Whatever modules a user takes, vmap need not know them.
-        return loss(actor, own_critics(*own, spec, algorithm.num_qvalue_nets), **options, deactivate_vmap=True)
+        return loss(actor, critics, **options, deactivate_vmap=True)
     critic = make_critic(
         algorithm.critic,
         group=group.name,

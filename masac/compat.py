@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import set_composite_lp_aggregate
 from torch import Tensor, fx, nn
 from torch.distributions import Distribution
@@ -50,6 +50,16 @@ _REPLACE = (
 def parameters_in(module: nn.Module, params: TensorDictBase) -> AbstractContextManager[Any]:
     """Within this context the module computes with other parameters, those in ``params``."""
     return params.to_module(module, **_REPLACE)  # pyright: ignore[reportReturnType]
+
+
+def stacked_parameters(module: nn.Module) -> TensorDictParams:
+    """The parameters and buffers of a list of one module, ``[1, ...]``; those that TorchRL makes are not trained."""
+
+    def stacked(value: Tensor) -> Tensor:
+        one = value.detach().unsqueeze(0).clone()
+        return nn.Parameter(one, value.requires_grad) if isinstance(value, nn.Parameter) else one
+
+    return TensorDictParams(TensorDict.from_module(module).apply(stacked, batch_size=[1]), no_convert=True)
 
 
 def rsample_and_log_prob(distribution: Distribution) -> tuple[Tensor, Tensor]:

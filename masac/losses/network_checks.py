@@ -36,13 +36,23 @@ def check_actor(actor: object, *, number: int = 1) -> None:
 
 
 def check_critics(critics: TensorDictModule | Sequence[TensorDictModule], number: int) -> TensorDictModule:
-    """The only critic, or the first of a list; ValueError for a list of another length than ``num_qvalue_nets``."""
+    """The only critic, or the first of a list.
+
+    Raises:
+        ValueError: for a list of another length than ``num_qvalue_nets``, or of critics that share weights.
+    """
     if not isinstance(critics, list | tuple):
         return critics  # pyright: ignore[reportReturnType]
     if len(critics) != number:
         raise ValueError(
             f"qvalue_network must be one critic or a list of num_qvalue_nets={number}; "
             f"got {len(critics)}. Pass num_qvalue_nets={len(critics)}."
+        )
+    trained = [weight for critic in critics for weight in critic.parameters() if weight.requires_grad]
+    if len(set(trained)) < len(trained):
+        raise ValueError(
+            "the critics in qvalue_network must have weights of their own; got some that share them, which would not "
+            "be trained. Make each anew, or pass one critic, which is copied."
         )
     return critics[0]
 

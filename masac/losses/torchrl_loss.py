@@ -17,6 +17,7 @@ from torchrl.objectives import ValueEstimators
 from torchrl.objectives.value import ValueEstimatorBase
 
 from masac import functional
+from masac.compat import stacked_parameters
 from masac.errors import check_choice
 from masac.group_signals import (
     EndRules,
@@ -147,6 +148,8 @@ class GroupLossModule(GroupKeys, abc.ABC):
             num_qvalue_nets,
             create_target_params=delay_qvalue,
         )
+        if isinstance(critics, list) and len(critics) == 1:
+            self.qvalue_network_params = stacked_parameters(critics[0])
         # TorchRL before 0.14 keeps the whole list. nn.Module.__setattr__ would register the critic's own parameters.
         object.__setattr__(self, "qvalue_network", first_critic)
         if alpha_per_agent and self.n_agents is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +16,7 @@ from torchrl.data import TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import ProbabilisticActor
 
+from masac.compat import rsample_and_log_prob
 from masac.errors import ConfigError
 from masac.images import ImageSpec
 from masac.keys import as_path
@@ -127,6 +128,7 @@ def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActo
     _check_shape(key, name, repr((group, "action")), written.get((group, "action")), shape)
     if isinstance(made, ProbabilisticTensorDictSequential):
         _check_distribution(key, name, made, spec)
+    _check_actor_learns(key, name, actor, spec)
     parameters = [one for one in actor.out_keys if as_path(one)[-1] in ("loc", "scale", "logits")]
     _check_rows(key, name, actor, _data(spec), parameters)
     return actor
@@ -173,14 +175,35 @@ def own_critics(name: str, key: str, spec: NetworkSpec, number: int) -> list[Ten
         with _explained(key, name, spec):
             written = _tried(critic, _data(spec))
         _check_shape(key, name, repr(value_key), written.get(value_key), shape)
+        _check_critic_learns(key, name, critic, spec, value_key)
         _check_rows(key, name, critic, _data(spec), [value_key])
-        if any(one is other for made in critics for one in made.parameters() for other in critic.parameters()):
+        weights = {one for made in critics for one in made.parameters() if one.requires_grad}
+        if not weights.isdisjoint(critic.parameters()):
             raise ConfigError(
                 f"{key} must make another network at every call; {name!r} made one with the weights of the one before, "
                 "and the smaller of equal values is no bound. Make the layers inside the function"
             )
         critics.append(critic)
     return critics
+
+
+def check_apart(owners: dict[Tensor, str], network: nn.Module, what: str, key: str) -> None:
+    """Raise ConfigError if a network is to train weights of another one: each would train a copy of them.
+
+    Args:
+        owners: of all weights so far, in words; those of the network are added.
+        network: an actor or a critic.
+        what: it is, in words.
+        key: the config key that holds the function that made it.
+    """
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in trained:
+        if weight in owners:
+            raise ConfigError(
+                f"{key} must make networks with weights of their own; {what} has some of {owners[weight]}. Make the "
+                "layers inside the function"
+            )
+    owners |= dict.fromkeys(trained, what)
 
 
 def _made(name: str, key: str, spec: NetworkSpec) -> nn.Module:
@@ -292,6 +315,50 @@ def _check_distribution(key: str, name: str, actor: ProbabilisticTensorDictSeque
             f"{key} must make an actor with one log-probability per agent, of shape {[ROWS, spec.n_agents]} for {ROWS} "
             f"rows; that of {name!r} has {list(log_prob.shape)}. Use TanhNormal or Independent(...)"
         )
+
+
+def _check_actor_learns(key: str, name: str, actor: ProbabilisticTensorDictSequential, spec: NetworkSpec) -> None:
+    """Raise ConfigError if no gradient goes from actions (if discrete, their log-probabilities) to the parameters."""
+    with _explained(key, name, spec), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        distribution = actor.get_dist(_data(spec))
+        if spec.discrete:
+            what, drawn = "logits", distribution.log_prob(distribution.sample())
+        else:
+            what = "actions"
+            try:
+                drawn, _ = rsample_and_log_prob(distribution)
+            except NotImplementedError:  # it has no rsample
+                drawn = distribution.sample()
+    if not _has_gradient(drawn, actor.parameters()):
+        how = "" if spec.discrete else " a distribution with rsample,"
+        raise ConfigError(
+            f"{key} must make an actor with a gradient from its {what} to its parameters; that of {name!r} has none. "
+            f"Use{how} parameters that require gradients, and no detach() or no_grad()"
+        )
+
+
+def _check_critic_learns(key: str, name: str, critic: nn.Module, spec: NetworkSpec, value_key: NestedKey) -> None:
+    """Raise ConfigError if no gradient goes from values to the parameters, and to continuous actions."""
+    data = _data(spec)
+    action = data.get((spec.group, "action")).requires_grad_()
+    with _explained(key, name, spec), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        value = critic(data).get(value_key)
+    needed = {"its parameters": critic.parameters()} | ({} if spec.discrete else {"the actions": [action]})
+    for what, tensors in needed.items():
+        if not _has_gradient(value, tensors):
+            raise ConfigError(
+                f"{key} must make a critic with a gradient from its values to {what}; that of {name!r} has none. Use "
+                "parameters that require gradients, actions as they are, and no detach() or no_grad()"
+            )
+
+
+def _has_gradient(value: Tensor, tensors: Iterable[Tensor]) -> bool:
+    """Whether a gradient of ``value`` reaches any of ``tensors``."""
+    trained = [one for one in tensors if one.requires_grad]
+    if not trained or not value.requires_grad:
+        return False
+    found = torch.autograd.grad(value.sum(), trained, allow_unused=True, retain_graph=True)
+    return any(one is not None for one in found)
 
 
 def _check_rows(key: str, name: str, module: nn.Module, data: TensorDictBase, outputs: Sequence[NestedKey]) -> None:

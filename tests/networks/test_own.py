@@ -13,7 +13,7 @@ from torch import nn
 from torchrl.data import Bounded, Categorical
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
-from masac import AlgorithmConfig, ConfigError, ModelConfig, Trainer, load_config, load_policy
+from masac import AlgorithmConfig, ConfigError, GroupSACLoss, ModelConfig, Trainer, load_config, load_policy
 from masac.actions.discrete import read_discrete_actions
 from masac.algorithm import make_actor, make_loss
 from masac.cli.main import main
@@ -80,7 +80,54 @@ def of_distribution(kind, **options):
     return make
 
 
-SAME = TensorDictModule(nn.Linear(5, 1), [("agents", "observation")], [("agents", "state_action_value")])
+class Joint(nn.Linear):
+    def forward(self, *entries):
+        return super().forward(torch.cat(entries, -1))
+
+
+class Cut(Joint):
+    def forward(self, *entries):
+        return super().forward(*entries).detach()
+
+
+class WithoutAction(nn.Linear):
+    def forward(self, observation, action):
+        return super().forward(observation)
+
+
+class Half(nn.Module):
+    """A frozen layer, and one that learns."""
+
+    def __init__(self, inputs, outputs, frozen):
+        super().__init__()
+        self.frozen, self.out = frozen.requires_grad_(False), nn.Linear(inputs, outputs)
+
+    def forward(self, *entries):
+        return self.out(torch.cat([self.frozen(entries[0]), *entries[1:]], -1))
+
+
+class Detached(torch.distributions.Independent):
+    """A beta distribution on [0, 1] that draws without a gradient."""
+
+    def __init__(self, loc, scale):
+        super().__init__(torch.distributions.Beta(loc.exp(), scale), 1)
+        self.deterministic_sample = self.mean
+
+    def rsample(self, sample_shape=()):
+        return self.sample(sample_shape)
+
+
+class NoRsample(Detached):
+    has_rsample = False
+
+    def rsample(self, sample_shape=()):
+        raise NotImplementedError
+
+
+ENCODER, LAYER = nn.Linear(5, 4), nn.Linear(5, 4)
+SAME = TensorDictModule(
+    Joint(7, 1), [("agents", "observation"), ("agents", "action")], [("agents", "state_action_value")]
+)
 
 NETWORKS = {
     "keys": of_keys(lambda spec: Two(spec.observation_dim, 2), ["observation"], ["loc", "scale"]),
@@ -95,6 +142,16 @@ NETWORKS = {
     "out_of_bounds": of_distribution(IndependentNormal),
     "no_log_prob_per_agent": of_distribution(Uniform, low=-1.0, high=1.0),
     "always_the_same": lambda spec: SAME,
+    "cut": lambda spec: Cut(spec.observation_dim, spec.outputs),
+    "frozen": lambda spec: nn.Linear(spec.observation_dim, spec.outputs).requires_grad_(False),
+    "detached": of_distribution(Detached),
+    "no_rsample": of_distribution(NoRsample),
+    "cut_critic": lambda spec: Cut(spec.observation_dim + spec.action_dim, spec.outputs),
+    "without_action": lambda spec: WithoutAction(spec.observation_dim, spec.outputs),
+    "half_frozen": lambda spec: Half(4, spec.outputs, ENCODER),
+    "half_frozen_critic": lambda spec: Half(4 + spec.action_dim, spec.outputs, ENCODER),
+    "one_layer": lambda spec: nn.Sequential(LAYER),
+    "half_shared_critic": lambda spec: Half(4 + spec.action_dim, spec.outputs, LAYER).requires_grad_(),
     "writes_no_value": of_keys(lambda spec: nn.Linear(spec.observation_dim, 1), ["observation"], ["value"]),
 }
 
@@ -135,6 +192,10 @@ def nets(monkeypatch):
         ("batch_norm", "every row of the batch stands for itself; 'own_nets:batch_norm' has a BatchNorm1d"),
         ("out_of_bounds", "within the bounds of spec.action_spec; 'own_nets:out_of_bounds' draws -"),
         ("no_log_prob_per_agent", r"one log-probability per agent, of shape \[7, 3\] for 7 .* has \[7, 3, 2\]"),
+        ("cut", "with a gradient from its actions to its parameters; that of 'own_nets:cut' has none. Use a distrib"),
+        ("frozen", "with a gradient from its actions to its parameters; that of 'own_nets:frozen' has none"),
+        ("detached", "with a gradient from its actions to its parameters; that of 'own_nets:detached' has none"),
+        ("no_rsample", "with a gradient from its actions to its parameters; that of 'own_nets:no_rsample' has none"),
         ("absent", r"model.actor must be package.module:function, importable from here; got 'own_nets:absent'"),
     ],
 )
@@ -147,6 +208,8 @@ def test_an_actor_that_does_not_fit_gets_one_line(nets, name, message):
 def test_a_critic_that_does_not_fit_gets_one_line(nets):
     for name, message in [
         ("writes_no_value", r"model.critics.agents must make .* writes \('agents', 'state_action_value'\)"),
+        ("cut_critic", "with a gradient from its values to its parameters; that of 'own_nets:cut_critic' has none"),
+        ("without_action", "with a gradient from its values to the actions; that of 'own_nets:without_action' has"),
         ("always_the_same", "model.critics.agents must make another network at every call; 'own_nets:always_the_same'"),
         ("too_wide", r"model.critics.agents must work with .* raised TypeError: Linear.forward\(\) takes 2"),
     ]:
@@ -160,6 +223,59 @@ def test_a_critic_that_does_not_fit_gets_one_line(nets):
         make_loss(actors, groups, everyone, ModelConfig(critics={"agents": "own_networks:deep_set_critic"}))
     with pytest.raises(ConfigError, match=r"model.actors must name a group that learns \(agents\); got 'wolves'"):
         ModelConfig(actors={"wolves": "own_nets:keys"}).check_groups(["agents"])
+
+
+def test_discrete_networks_that_learn_nothing_get_one_line(nets):
+    for name in ("cut", "frozen"):
+        with pytest.raises(
+            ConfigError, match=r"with a gradient from its logits to its parameters; .* Use parameters th"
+        ):
+            make_actor(DISCRETE, ALGORITHM, ModelConfig(actor=f"own_nets:{name}"))
+        model = ModelConfig(critic=f"own_nets:{name}")
+        with pytest.raises(ConfigError, match="with a gradient from its values to its parameters"):
+            make_loss({"agents": make_actor(DISCRETE, ALGORITHM, model)}, [DISCRETE], ALGORITHM, model)
+
+
+def test_networks_that_share_what_they_train_get_one_line(nets):
+    model = ModelConfig(actor="own_nets:one_layer", critic="own_nets:half_shared_critic")
+    one = AlgorithmConfig(num_qvalue_nets=1)
+    with pytest.raises(
+        ConfigError, match=r"model.critic must .* a critic of group 'agents' has some of the actor of gr"
+    ):
+        make_loss({"agents": make_actor(CONTINUOUS, one, model)}, [CONTINUOUS], one, model)
+    groups = [CONTINUOUS, replace(CONTINUOUS, name="wolves")]
+    actors = {group.name: make_actor(group, ALGORITHM, model) for group in groups}
+    with pytest.raises(
+        ConfigError, match=r"model.actor must .* the actor of group 'wolves' has some of the actor of gr"
+    ):
+        make_loss(actors, groups, ALGORITHM, ModelConfig(actor="own_nets:one_layer"))
+    with pytest.raises(ValueError, match="must have weights of their own; got some that share them"):
+        GroupSACLoss(actors["agents"], [SAME, SAME])
+
+
+def test_networks_may_have_frozen_parts_and_there_may_be_one_critic(nets):
+    model = ModelConfig(actor="own_nets:half_frozen", critic="own_nets:half_frozen_critic")
+    for number in (1, 2):
+        algorithm = AlgorithmConfig(num_qvalue_nets=number)
+        loss = make_loss({"agents": make_actor(CONTINUOUS, algorithm, model)}, [CONTINUOUS], algorithm, model)
+        (group_loss,) = loss.group_losses
+        trained = {name for name, one in group_loss.qvalue_network_params.named_parameters() if one.requires_grad}
+        assert {tuple(one.shape) for one in group_loss.qvalue_network_params.parameters() if one.requires_grad} == {
+            (number, 1, 6),
+            (number, 1),
+        }
+        assert len(trained) == 2
+        assert torch.equal(
+            group_loss.target_qvalue_network_params["module", "out", "weight"],
+            group_loss.qvalue_network_params["module", "out", "weight"],
+        )
+
+
+@pytest.mark.parametrize("kind", ["actor", "critic"])
+def test_weights_per_agent_are_refused_where_networks_are_a_users(nets, kind):
+    model, algorithm = ModelConfig(**{kind: "own_nets:keys"}), AlgorithmConfig(**{f"share_{kind}": False})
+    with pytest.raises(ConfigError, match=f"algorithm.share_{kind} must be true with {kind}s of your own"):
+        make_loss({"agents": make_actor(CONTINUOUS, ALGORITHM, ModelConfig())}, [CONTINUOUS], algorithm, model)
 
 
 @pytest.mark.parametrize("group", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
