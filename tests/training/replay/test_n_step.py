@@ -85,6 +85,14 @@ def test_an_agent_that_joins_ends_the_rows_before_it():
     assert rows["steps_to_next_obs"][0, 6:12, 0].tolist() == [3, 3, 2, 1, 3, 3]
 
 
+def test_an_agent_that_ends_without_a_mask_ends_the_rows_before_it():
+    data = steps()
+    del data["agents", "mask"]
+    data["next", "agents", "terminated"][0, 9, 1] = True
+    rows = NStepReturns([GROUP], n=3, gamma=GAMMA).rows(data)
+    assert rows["steps_to_next_obs"][0, 6:12, 0].tolist() == [3, 3, 2, 1, 3, 3]
+
+
 @pytest.mark.parametrize("size", [1, 4])
 def test_an_environment_that_was_restarted_goes_on_nowhere(size):
     data = steps()
