@@ -161,6 +161,11 @@ def _mlflow(run: LoggedRun) -> OpenLogger:
     settings = run.config["logging"]
     # MLflow takes no folder any more, but a database.
     uri = settings["mlflow_uri"] or f"sqlite:///{(run.run_dir / 'mlflow.db').resolve()}"
+    mlflow.set_tracking_uri(uri)
+    if mlflow.get_experiment_by_name(settings["project"]) is None:
+        # Else files would go to the working directory, or by an older TorchRL to the database's URI, which takes none.
+        files = None if settings["mlflow_uri"] else (run.run_dir / "mlflow_files").resolve().as_uri()
+        mlflow.create_experiment(settings["project"], artifact_location=files)
     logger = MLFlowLogger(exp_name=settings["project"], tracking_uri=uri)
 
     def log_video(name: str, file: Path, step: int) -> None:

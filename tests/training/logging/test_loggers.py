@@ -69,10 +69,11 @@ def test_a_logger_without_its_package_is_refused_before_training(tmp_path, monke
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of MLflow's own dependencies, in reading back
-def test_wandb_offline_and_mlflow_get_the_same_numbers(tmp_path):
+def test_wandb_offline_and_mlflow_get_the_same_numbers_and_videos(tmp_path):
     pytest.importorskip("wandb")
     mlflow = pytest.importorskip("mlflow")
-    words = ["task.num_envs=8", "task.horizon=10", "training.total_frames=160", "training.warmup_frames=32"]
+    words = ["task=pettingzoo/custom", "task.factory=tests.envs.pictured:counting", "training.total_frames=160"]
+    words += ["evaluation.video_every=100", "training.warmup_frames=32", "task.num_envs=8"]
     words += ["training.batch_size=16", "model.hidden=[8]", "evaluation.episodes=2", "training.buffer_size=500"]
     words += ["logging.loggers=[wandb,mlflow]", "logging.wandb_offline=true", "logging.logger_every_s=0", "run_dir=out"]
     done = subprocess.run(
@@ -85,9 +86,16 @@ def test_wandb_offline_and_mlflow_get_the_same_numbers(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"))
+    written = sorted((tmp_path / "out" / "videos").iterdir())
+    assert [file.stem for file in written] == ["frames-000000000128", "frames-000000000160"]
+    media = (tmp_path / "out" / "wandb").glob("offline-run-*/files/media/videos/eval/video_*")
+    assert sorted(file.read_bytes() for file in media) == sorted(file.read_bytes() for file in written)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("masac").experiment_id])
     assert run.info.status == "FINISHED"
     expected = {int(row["frames"]): float(row["buffer/fill"]) for row in rows(tmp_path / "out")}
+    artifacts = [Path(file.path).name for file in client.list_artifacts(run.info.run_id, "videos")]
+    assert artifacts == [file.name for file in written]
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
     found = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "buffer/fill")}
     assert found == pytest.approx(expected, rel=1e-5)
