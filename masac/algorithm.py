@@ -78,9 +78,12 @@ class AlgorithmConfig:
     def __post_init__(self) -> None:
         check_settings(self, "algorithm")
         kind = CRITICS[self.critic]
-        if not kind.sees_others:
-            rule = f"be group with algorithm.critic={self.critic}, which sees one agent"
-            check("algorithm.critic_sees", self.critic_sees, self.critic_sees == "group", rule)
+        if not kind.sees_others and self.critic_sees != "group":
+            raise ConfigError(
+                f"algorithm.critic_sees must be group with algorithm.critic={self.critic}, which sees one agent; got "
+                f"{self.critic_sees}. Change it with algorithm.critic_sees=group, or the critic with "
+                "algorithm.critic=centralized"
+            )
         if self.posthumous:
             rule = "be all with algorithm.posthumous=true"
             check("algorithm.terminated_reduction", self.terminated_reduction, self.terminated_reduction == "all", rule)

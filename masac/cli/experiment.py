@@ -20,6 +20,7 @@ from masac.cli.train_arguments import hydra_arguments
 from masac.dotted_keys import flatten, nest
 from masac.envs.suites import suite_named
 from masac.errors import ConfigError
+from masac.networks.critics import CRITICS
 from masac.process.memory import in_units
 from masac.rendering.drawing import can_draw
 from masac.training.checkpointing.checkpoints import Checkpoint
@@ -106,6 +107,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             say(f"{ranks} ranks: each has 1/{ranks} of the environments, of every batch and of the replay buffer")
         if header := suite_named(config.task.suite).header(trainer.env):
             say(header)
+        if sees := _what_critics_see(config, [group.name for group in trainer.learning]):
+            say(sees)
         rows, size = config.training.buffer_size, trainer.parts.bytes_per_row
         say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
         if trainer.threads > 1:
@@ -190,6 +193,17 @@ def print_summary(summary: Mapping[str, Any], run_dir: str, console: Console, *,
             commands.append(f"masac render {shlex.quote(run_dir)}")
     for command in commands:
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _what_critics_see(config: ExperimentConfig, learning: Sequence[str]) -> str | None:
+    """Whether critics see other groups; None where no other learns, or critics are a user's own."""
+    if len(learning) < 2 or any(config.model.own("critic", group) for group in learning):
+        return None
+    algorithm = config.algorithm
+    if not CRITICS[algorithm.critic].sees_others:
+        return f"critics see one agent each, and no other group (algorithm.critic={algorithm.critic})"
+    of = {"group": "the agents of their own group", "all_groups": "the agents of all groups that learn"}
+    return f"critics see {of[algorithm.critic_sees]} (algorithm.critic_sees={algorithm.critic_sees})"
 
 
 def _changed_rates(trainer: Trainer) -> str | None:

@@ -25,6 +25,16 @@ OmegaConf.register_new_resolver(
 )
 
 
+def _where_it_sees_others(critic: str, sees: str) -> str:
+    """What the critics of a preset see: ``sees``, but their group with a kind of critic that sees one agent."""
+    from masac.networks.critics import CRITICS  # imported when needed: PyTorch
+
+    return sees if critic not in CRITICS or CRITICS[critic].sees_others else "group"
+
+
+OmegaConf.register_new_resolver("masac.where_it_sees_others", _where_it_sees_others, replace=True)
+
+
 def presets(suite: str) -> list[str]:
     """The names of a suite's presets, ``custom`` among them."""
     folder = files("masac.conf") / "task" / suite

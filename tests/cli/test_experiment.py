@@ -5,10 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from masac.cli.experiment import _changed_rates, _few_updates
+from masac.algorithm import AlgorithmConfig
+from masac.cli.experiment import _changed_rates, _few_updates, _what_critics_see
 from masac.envs.config import TaskConfig
 from masac.training.config import ExperimentConfig, TrainingConfig
 from masac.training.schedule import Schedule
+from tests.training.common import tiny
 
 
 def make_config(total_frames):
@@ -40,3 +42,17 @@ def test_learning_rates_follow_frames_not_iterations(total_frames, said):
 def test_a_run_without_updates_names_its_warm_up():
     assert "training.warmup_frames=100" in _few_updates(make_config(100), 0)
     assert "training.warmup_frames" not in _few_updates(make_config(100), 1)
+
+
+def test_runs_of_several_groups_say_what_critics_see():
+    groups = ["adversary", "agent"]
+
+    def line(model=None, learning=groups, **algorithm):
+        return _what_critics_see(tiny(algorithm=AlgorithmConfig(**algorithm), model=model or {}), learning)
+
+    assert line() == "critics see one agent each, and no other group (algorithm.critic=independent)"
+    assert line(critic="pooled") == "critics see the agents of their own group (algorithm.critic_sees=group)"
+    assert line(critic="centralized", critic_sees="all_groups").startswith(
+        "critics see the agents of all groups that le"
+    )
+    assert line(learning=groups[:1]) is line({"critic": "nets:critic"}) is None

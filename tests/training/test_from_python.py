@@ -38,6 +38,13 @@ def test_a_preset_with_overrides_is_what_masac_train_runs():
     assert load_config(overrides=["run_dir=here"]).run_dir == "here"
 
 
+def test_presets_whose_critics_see_all_groups_take_independent_critics_too():
+    for words, sees in ([], "all_groups"), (["algorithm=isac"], "group"):
+        assert load_config("pettingzoo/simple_tag", words).algorithm.critic_sees == sees
+    with pytest.raises(ConfigError, match=r"with algorithm.critic_sees=group, or the critic with algorithm.critic=cen"):
+        AlgorithmConfig(critic="independent", critic_sees="all_groups")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
