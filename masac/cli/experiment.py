@@ -118,6 +118,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
                 f"success: {config.task.success_means}. Solved means success in at least "
                 f"{config.evaluation.solved_at:.0%} of evaluation episodes; brackets show the 95% Wilson interval"
             )
+        for name, text in config.evaluation.others.items():
+            say(f"evaluated too, as {name}: {text}")
         for line in trainer.start_lines:
             say(line)
         if trainer.parts.compile_message:
@@ -177,6 +179,9 @@ def print_summary(summary: Mapping[str, Any], run_dir: str, console: Console, *,
     if "eval_success_rate" in summary:
         table.add_row("success", _success(summary))
         table.add_row("solved", _solved(summary))
+    for name, numbers in summary.get("others", {}).items():
+        success = f", success {numbers['success_rate']:.0%}" if "success_rate" in numbers else ""
+        table.add_row(name, f"mean return per agent {numbers['return_mean']:.3f}{success}")
     if len(summary["groups"]) > 1 and "eval_return_mean" in summary:
         returns = ", ".join(f"{name} {numbers['return_mean']:.3f}" for name, numbers in summary["groups"].items())
         table.add_row("by group", returns)

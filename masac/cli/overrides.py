@@ -18,7 +18,7 @@ from masac.errors import ConfigError
 GROUPS = ("task", "algorithm", "collector")
 """Keys that choose a preset."""
 
-OPEN = ("task.kwargs", "model.actors", "model.critics", "training.opponents")
+OPEN = ("task.kwargs", "model.actors", "model.critics", "training.opponents", "evaluation.others")
 """Keys below which any key may be set."""
 
 TEXTS = {
@@ -125,7 +125,7 @@ def _parsed(word: str) -> tuple[Override, str]:
         except HydraException:
             equals = ""
         else:
-            if key in TEXTS or key.lstrip("+").startswith("training.opponents."):
+            if key in TEXTS or key.lstrip("+").startswith(("training.opponents.", "evaluation.others.")):
                 return override, quoted
         hint = (
             f"A text needs quotes for Hydra and for the shell: {shlex.quote(quoted)}"

@@ -8,11 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from masac.cli.overrides import check_overrides
-from masac.dotted_keys import nest
-from masac.errors import ConfigError
 
 if TYPE_CHECKING:
     from masac.envs.config import TaskConfig
@@ -49,21 +45,11 @@ def overridden_task(config: ExperimentConfig, words: Sequence[str]) -> TaskConfi
         ConfigError: for an invalid override, or one of a key that is not the task's.
     """
     from masac.cli.composing import composed_experiment
-    from masac.training.checkpointing.resume import by_key  # imported when needed: PyTorch
-    from masac.training.config import ExperimentConfig, read_config
+    from masac.training.config import ExperimentConfig  # imported when needed: PyTorch
+    from masac.training.other_tasks import changed_task, task_changes
 
-    parser = OverridesParser.create()
-    overrides = [parser.parse_override(word) for word in check_overrides(words, asdict(ExperimentConfig()))]
-    keys = [override.key_or_group for override in overrides]
-    for word, key, override in zip(words, keys, overrides, strict=True):
-        if key.partition(".")[0] != "task":
-            raise ConfigError(f"only the task can be changed here, with task=... or task.KEY=...; got {word!r}.")
-        if override.is_delete() or override.is_sweep_override():
-            raise ConfigError(f"an override must set a key to one value here; got {word!r}.")
-    if "task" in keys:
-        return composed_experiment(words).task
-    changes = {key: override.value() for key, override in zip(keys, overrides, strict=True)}
-    return read_config(nest({**by_key(config), **changes})).task
+    changes = task_changes(check_overrides(words, asdict(ExperimentConfig())))
+    return composed_experiment(words).task if "task" in changes else changed_task(config, changes)
 
 
 def say(line: str) -> None:

@@ -29,6 +29,7 @@ from masac.training.evaluator import Evaluator
 from masac.training.learner import Learner
 from masac.training.logging.loggers import check_loggers
 from masac.training.logging.run_log import RunLog
+from masac.training.other_tasks import OtherTasks
 from masac.training.policies.policy import Policy, learning_groups
 from masac.training.policies.saved_policy import frozen_policies, make_policy
 from masac.training.replay.batches import Batches
@@ -61,6 +62,7 @@ class Parts:
         episodes: returns of the collected episodes.
         rewards: the factors on rewards.
         evaluator: runs evaluation episodes; None on ranks other than 0.
+        others: evaluates in other tasks; None on ranks other than 0, and without such tasks.
         videos: records them; None on ranks other than 0, and without videos.
         collector: steps the environments.
         batches: sampled from the replay buffer, ready for an update.
@@ -86,6 +88,7 @@ class Parts:
     episodes: EpisodeTracker
     rewards: RewardScaling
     evaluator: Evaluator | None
+    others: OtherTasks | None
     videos: VideoRecorder | None
     collector: Collector
     batches: Batches
@@ -100,8 +103,9 @@ class Parts:
         self.collector.close()
         if self.evaluator is not None:
             self.evaluator.close()
-        if self.videos is not None:
-            self.videos.close()
+        for extra in (self.others, self.videos):
+            if extra is not None:
+                extra.close()
         self.files.close()
         set_threads(threads_there())
 
@@ -172,6 +176,9 @@ def build(
         reduction=config.algorithm.reward_reduction,  # pyright: ignore[reportArgumentType]
     )
     evaluator = Evaluator(config, device=device, say=tell) if rank.is_main else None
+    others = None
+    if rank.is_main and config.evaluation.others:
+        others = OtherTasks(config, policy, learning, frozen=frozen, device=device, say=tell)
     records = rank.is_main and config.evaluation.video_every > 0
     videos = VideoRecorder(config, files, device=device, warn=warn) if records else None
     collector = make_collector(own, env, policy, frozen=frozen, seed=seed, device=device, warn=warn)
@@ -205,6 +212,7 @@ def build(
         episodes=episodes,
         rewards=rewards,
         evaluator=evaluator,
+        others=others,
         videos=videos,
         collector=collector,
         batches=Batches(replay, policy, rewards),
@@ -223,6 +231,7 @@ def build(
             config,
             groups=groups,
             learning=[group.name for group in learning],
+            others=() if others is None else others.columns,
             schedule=schedule,
             collector=collector,
             episodes=episodes,

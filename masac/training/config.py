@@ -196,6 +196,9 @@ class EvaluationConfig:
         episodes: episodes per evaluation, run in parallel.
         video_every: frames between two videos of an episode, which go into the folder videos of the run and to the
             loggers, 0 for none. The last frame has one, too.
+        others: other tasks in which the policy is evaluated, too, at the same frames: by a name, the keys that differ,
+            such as task.kwargs.n_agents=5, with spaces between several. Their numbers are eval/NAME/...; best
+            checkpoint and training.stop_at_return follow the task of the run.
         seed: of the evaluation environments.
         stochastic: draw actions from the policy as in training, for tasks in which actions without noise get stuck.
         solved_at: with task.success, the success rate at which a run counts as solved.
@@ -205,11 +208,14 @@ class EvaluationConfig:
     episodes: int = setting(100, low=1, unit="episodes")
     video_every: int = setting(0, low=0, unit="frames", may_change=True)
     seed: int = 1_000_000
+    others: dict[str, str] = field(default_factory=dict, metadata=MAY_CHANGE)
     stochastic: bool = False
     solved_at: float = setting(0.97, above=0, high=1, unit="part of the episodes", may_change=True)
 
     def __post_init__(self) -> None:
         check_settings(self, "evaluation")
+        for name in self.others:
+            check("evaluation.others", name, name.isidentifier(), "have names of letters, digits and _")
 
 
 @dataclass(frozen=True, kw_only=True)

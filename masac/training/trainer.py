@@ -107,6 +107,7 @@ class Trainer:
 
         self.finished: list[FinishedEpisode] = []  # in this iteration, on this rank
         self.last_evaluation: Row = {}
+        self.last_in_others: Row = {}  # the same evaluation in other tasks
         self.last_evaluation_frames: int | None = None
         self.failure: Exception | None = None  # raised once all ranks know of it
         self.stop = StopRequest()
@@ -258,7 +259,7 @@ class Trainer:
 
     def _evaluation(self) -> Row:
         """The numbers of an evaluation; empty if it was stopped or failed."""
-        found = None
+        found, self.last_in_others = None, {}
         try:
             with self.timers("evaluate"), self.stop.cutting("this step of the evaluation"):
                 assert self.evaluator is not None  # of rank 0
@@ -266,14 +267,17 @@ class Trainer:
                 found = self.evaluator.evaluate(self.policy, past=past, stop=self.stop)
                 table = SelfPlayTable(self.run_dir, self.policy, self.evaluator)
                 table.write(found, frames=self.frames, past=past, stop=self.stop)
+                if self.parts.others is not None:
+                    self.last_in_others = self.parts.others.evaluate(self.policy, stop=self.stop)
         except Exception as error:
             self.failure = self.failure or error
         if found is None:
             return {}
         self.last_evaluation = evaluation_numbers(found, self.learning_names)
         self.last_evaluation_frames = self.frames
-        self._call("on_evaluate", self.last_evaluation)
-        return self.last_evaluation
+        numbers = {**self.last_evaluation, **self.last_in_others}
+        self._call("on_evaluate", numbers)
+        return numbers
 
     def _record_video(self) -> None:
         """Write a video if one is due. It is no part of the run, which goes on if it fails."""
@@ -333,6 +337,7 @@ class Trainer:
             self.config,
             self.groups,
             self.last_evaluation,
+            self.last_in_others,
             evaluation_frames=self.last_evaluation_frames,
             counters=self.state.counters,
             interrupted=self.stopped_by is not None,

@@ -54,10 +54,11 @@ def contradictions(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, 
         The new and the old value by key.
     """
     may_change = {key for key, setting in settings_of(ExperimentConfig()).items() if setting.may_change}
+    below = tuple(f"{key}." for key in may_change)  # the entries of a dict
     return {
         key: (new.get(key), old.get(key))
         for key in {**old, **new}
-        if new.get(key) != old.get(key) and key not in may_change
+        if new.get(key) != old.get(key) and key not in may_change and not key.startswith(below)
     }
 
 

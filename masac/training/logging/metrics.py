@@ -33,6 +33,9 @@ LOGGED = (
 )
 """The columns of a learning group's updates."""
 
+OTHER = ("return_mean", "return_std", "episode_length_mean")
+"""The columns of an evaluation in another task, ``eval/NAME/...``."""
+
 Row = dict[str, float | int | None]
 
 
@@ -99,6 +102,24 @@ def evaluation_numbers(evaluation: Evaluation, learning: Sequence[str]) -> Row:
         numbers[f"{group}/eval/life_mean"] = evaluation.lives[group].double().mean().item()
         numbers |= {f"{group}/eval/return/{i}": value for i, value in enumerate(returns.mean(0).tolist())}
     return numbers
+
+
+def other_columns(name: str, groups: Sequence[GroupSpec], *, success: bool) -> list[str]:
+    """The columns of evaluations in another task.
+
+    Args:
+        name: of the task, in ``evaluation.others``.
+        groups: that it has.
+        success: whether it defines success.
+    """
+    whole = [f"eval/{one}" for one in OTHER] + (list(SUCCESS) if success else [])
+    of_groups = [f"{group.name}/eval/{one}" for group in groups for one in ("return_mean", "return_std", "life_mean")]
+    return list(other_numbers(name, dict.fromkeys([*whole, *of_groups])))
+
+
+def other_numbers(name: str, evaluation: Row) -> Row:
+    """The numbers of an evaluation by their columns if it is in another task."""
+    return {column.replace("eval/", f"eval/{name}/", 1): value for column, value in evaluation.items()}
 
 
 def success_numbers(successes: Tensor) -> Row:

@@ -30,6 +30,7 @@ class RunLog:
         config: of the run.
         groups: all of its groups.
         learning: the names of those that learn.
+        others: the columns of evaluations in other tasks.
         schedule: of the run.
         collector: gives numbers on the newest batch.
         episodes: returns of the last episodes.
@@ -44,6 +45,7 @@ class RunLog:
         *,
         groups: Sequence[GroupSpec],
         learning: Sequence[str],
+        others: Sequence[str] = (),
         schedule: Schedule,
         collector: Collector,
         episodes: EpisodeTracker,
@@ -56,6 +58,7 @@ class RunLog:
         self.collector, self.episodes, self.rewards = collector, episodes, rewards
         self.files, self.console = files, console
         self.columns = metrics.columns(groups, learning, success=config.task.success is not None)
+        self.columns += others
         self.own_columns = frozenset(self.columns)
         self._table: Metrics
         self._row: metrics.Row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from masac.groups import GroupSpec
 from masac.training.config import ExperimentConfig
@@ -14,6 +14,7 @@ def summarize(
     config: ExperimentConfig,
     groups: Sequence[GroupSpec],
     evaluation: metrics.Row,
+    in_others: metrics.Row,
     *,
     evaluation_frames: int | None,
     counters: Counters,
@@ -29,6 +30,7 @@ def summarize(
         config: of the run.
         groups: all of its groups.
         evaluation: the numbers of the last evaluation; empty if there was none.
+        in_others: its numbers in other tasks, by their columns; empty if there was none.
         evaluation_frames: the frames of that evaluation.
         counters: of the run.
         interrupted: whether a signal stopped it.
@@ -49,6 +51,7 @@ def summarize(
         "seed": config.seed,
         **named,
         **success,
+        **({"others": _by_task(config.evaluation.others, in_others)} if in_others else {}),
         "groups": {group.name: metrics.of_group(evaluation, group, "eval/") for group in groups},
         "eval_frames": evaluation_frames,
         "eval_episodes": config.evaluation.episodes,
@@ -62,4 +65,16 @@ def summarize(
         "checkpoint_bytes": checkpoint_bytes,
         "interrupted": interrupted,
         **({"ended_by": ended_by} if ended_by else {}),
+    }
+
+
+def _by_task(names: Iterable[str], numbers: metrics.Row) -> dict[str, dict[str, float | int | None]]:
+    """The numbers of evaluations in other tasks, by the name of the task: ``{"five": {"return_mean": ...}}``."""
+    return {
+        name: {
+            column.replace(f"eval/{name}/", "", 1): value
+            for column, value in numbers.items()
+            if f"eval/{name}/" in column
+        }
+        for name in names
     }
