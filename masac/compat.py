@@ -59,7 +59,8 @@ def stacked_parameters(module: nn.Module) -> TensorDictParams:
         one = value.detach().unsqueeze(0).clone()
         return nn.Parameter(one, value.requires_grad) if isinstance(value, nn.Parameter) else one
 
-    return TensorDictParams(TensorDict.from_module(module).apply(stacked, batch_size=[1]), no_convert=True)
+    params: Any = TensorDict.from_module(module)
+    return TensorDictParams(params.apply(stacked, batch_size=[1]), no_convert=True)
 
 
 def rsample_and_log_prob(distribution: Distribution) -> tuple[Tensor, Tensor]:

@@ -118,7 +118,7 @@ class Detached(torch.distributions.Independent):
 
 
 class NoRsample(Detached):
-    has_rsample = False
+    has_rsample = property(lambda self: False)  # pyright: ignore[reportAssignmentType]
 
     def rsample(self, sample_shape=()):
         raise NotImplementedError
