@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from masac.cli.overrides import OPEN
 from masac.cli.presets import register_presets
 from masac.cli.run_failures import failures_explained
 from masac.cli.train_arguments import hydra_arguments
@@ -75,7 +76,9 @@ def changed(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
         or any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in named)
     } - {"run_dir"}
     before = by_key(config)
-    after = {**before, **{key: wanted[key] for key in meant}}
+    replaced = tuple(f"{name}." for name in named if name in OPEN)  # whole dicts, as with evaluation.others={}
+    kept = {key: value for key, value in before.items() if not key.startswith(replaced)}
+    after = {**kept, **{key: wanted[key] for key in meant}}
     for key, (new, old) in contradictions(after, before).items():
         raise ConfigError(
             f"{key} must not change when a run is resumed; got {new}, the run in {config.run_dir} has {old}. Leave it "

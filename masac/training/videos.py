@@ -89,5 +89,5 @@ class VideoRecorder:
         except Exception as error:  # of an environment, a graphics library, a disk, a logger
             report = report_of(error)
             every = self.config.evaluation.video_every
-            self._warn(f"no more videos (evaluation.video_every={every}): {report.message or report}")
+            self._warn(f"videos are off (evaluation.video_every={every}): {report.message or report}")
             self.close()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from masac.algorithm import AlgorithmConfig
+from masac.cli.experiment import changed
 from masac.errors import ConfigError
 from masac.training.checkpointing.resume import by_key, contradictions
 from masac.training.evaluator import Evaluator
@@ -86,3 +87,10 @@ def test_every_column_has_a_number(tmp_path):
 def test_names_are_parts_of_columns():
     with pytest.raises(ConfigError, match=r"evaluation\.others must have names of letters.*got 'a/b'"):
         with_others({"a/b": LONGER})
+
+
+def test_a_resumed_run_may_end_them():
+    config = replace(with_others({"five": LONGER}), run_dir="runs/mine")
+    assert changed(config, ["evaluation.others={}"]).evaluation.others == {}
+    with pytest.raises(ConfigError, match=r"task\.kwargs\.\w+ must not change"):
+        changed(config, ["task.kwargs={}"])

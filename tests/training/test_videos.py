@@ -61,7 +61,7 @@ def test_a_run_writes_videos_logs_them_and_goes_on_with_them_when_it_is_resumed(
     (tmp_path / "videos" / names(288)[0]).write_bytes(b"of a run that was killed after its last checkpoint")
     written = first.stat().st_mtime_ns
     longer = with_videos(150, total_frames=320, loggers=("tensorboard",))
-    assert "no more videos" not in train(longer, tmp_path, resumes=True)
+    assert "videos are off" not in train(longer, tmp_path, resumes=True)
     assert videos(tmp_path) == names(128, 224, 256, 320)
     assert first.stat().st_mtime_ns == written
 
@@ -115,7 +115,7 @@ def record(trainer, *frames, task=COUNTING, log=lambda file, frames: None, stop=
 )
 def test_what_cannot_be_drawn_is_one_warning(trainer, task, reason):
     (line,), files = record(trainer, 64, 128, task={**COUNTING, **task})
-    assert line.startswith("no more videos (evaluation.video_every=64): ")
+    assert line.startswith("videos are off (evaluation.video_every=64): ")
     assert reason in line
     assert files == []
 
@@ -125,7 +125,7 @@ def test_a_logger_that_fails_is_one_warning_too(trainer):
         raise RunFailedError("no connection")
 
     said, files = record(trainer, 64, 128, log=fail)
-    assert said == ["no more videos (evaluation.video_every=64): no connection"]
+    assert said == ["videos are off (evaluation.video_every=64): no connection"]
     assert files == names(64)
 
 
