@@ -78,6 +78,8 @@ NOT_HERE = {
     "task.kwargs.env=my_package.my_module:MyTeam-v0": "tests/docs/test_blocks.py registers such an environment",
     "task.kwargs.env=lbforaging:Foraging-8x8-2p-3f-v3": "needs a package that is no dependency",
     "task.kwargs.env=rware:rware-tiny-2ag-v2": "needs a package that is no dependency",
+    "task.factory=gymnasium_robotics:mamujoco_v1.parallel_env": "needs a package that is no dependency",
+    "task.factory=magent2.environments.adversarial_pursuit_v4:parallel_env": "needs a package that is no dependency",
     "logging.loggers=[tensorboard,wandb,mlflow]": "tests/training/logging/test_loggers.py has these loggers",
 }
 """Words of lines that are not run by the tests of shell lines, and why."""
