@@ -32,8 +32,7 @@ class RemoteReplay:
         self.rank = rank
         self.index = index
         self.size = own.size
-        self.rank.send(("numbers",), index)
-        self.written, self._rows = rank.receive(index)
+        self._read_numbers()
 
     def __len__(self) -> int:
         return self._rows
@@ -55,6 +54,11 @@ class RemoteReplay:
                 self.rank.send(as_tensors(rows), self.index)
         finally:  # a damaged part must not leave the other rank waiting
             self.rank.send(None, self.index)
+        self._read_numbers()
+
+    def _read_numbers(self) -> None:
+        self.rank.send(("numbers",), self.index)
+        self.written, self._rows = self.rank.receive(self.index)
 
 
 AnyReplay = Replay | RemoteReplay

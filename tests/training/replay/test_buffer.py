@@ -1,9 +1,15 @@
 """What the replay buffer stores, samples and restores."""
 
+from queue import Queue
+from threading import Thread
+from typing import cast
+
 import pytest
 import torch
 
+from masac.training.distributed.ranks import Rank
 from masac.training.replay.buffer import Replay
+from masac.training.replay.sharded import all_replays
 from tests.losses.common import A, N, make_batch
 from tests.training.common import GROUP
 
@@ -75,3 +81,34 @@ def test_a_restored_buffer_holds_every_row_in_its_place(held):
     assert restored.written == made.written
     for key, value in made.buffer[:].items(True, True):
         assert torch.equal(restored.buffer[:][key], value), key
+
+
+class InThread:
+    """A rank of two, the other of which runs in another thread."""
+
+    def __init__(self, index, queues):
+        self.index, self.queues, self.is_main, self.world_size = index, queues, index == 0, 2
+
+    def send(self, value, to):
+        self.queues[to].put(value)
+
+    def receive(self, source):
+        return self.queues[self.index].get(timeout=30)
+
+
+def test_the_restored_buffer_of_another_rank_counts_its_rows():
+    queues = [Queue(), Queue()]
+    own, theirs = (Replay([GROUP], size=10, batch_size=2, device="cpu") for _ in range(2))
+    own.extend(make_batch(batch=(1, 3)))
+
+    def serve():
+        with all_replays(theirs, cast(Rank, InThread(1, queues))):
+            pass
+
+    other = Thread(target=serve)
+    other.start()
+    with all_replays(own, cast(Rank, InThread(0, queues))) as replays:
+        replays[1].restore(iter([own.rows(0, 3)]), written=3)
+        assert [len(replay) for replay in replays] == [3, 3]
+    other.join(30)
+    assert (len(theirs), theirs.written) == (3, 3)
