@@ -68,4 +68,5 @@ class TaskConfig:
 
 def task_name(scenario: str | None, factory: str | None) -> str:
     """``simple_tag_v3`` for ``mpe2.simple_tag_v3``; for ``package.module:name`` the name after the colon."""
-    return (factory or scenario or "unnamed").rpartition(":")[2].rpartition(".")[2]
+    name = (factory or scenario or "unnamed").rpartition(":")[2].rpartition(".")[2]
+    return name.strip("<>")  # of "<lambda>", for folders

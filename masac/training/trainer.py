@@ -76,8 +76,9 @@ class Trainer:
     ) -> None:
         prepare_process()
         self.rank, self.resumes = current_rank(), resumes
+        config = with_own_parts(config, env=env, actor=actor, critic=critic)
         folder = self.rank.broadcast(str(run_dir or config.run_dir or config.new_run_dir()))  # its name has the time
-        self.config = config = with_own_parts(replace(config, run_dir=folder), env=env, actor=actor, critic=critic)
+        self.config = config = replace(config, run_dir=folder)
         suite_named(config.task.suite).check_named(config.task)
         self.run_dir = Path(folder)
         self.console = console or Console(markup=False, quiet=not self.rank.is_main)

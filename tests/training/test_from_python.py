@@ -2,7 +2,7 @@
 
 import re
 import threading
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
 from masac.named_objects import name_of, warn_if_shared
 from masac.training.own_parts import with_own_parts
-from tests.envs.scripted import parallel_env
+from tests.envs.scripted import ScriptedDeaths, parallel_env
 from tests.training.common import QUIET, rows, tiny
 
 UNTRACED = AlgorithmConfig(skip_done_states="drop")
@@ -115,6 +115,19 @@ def test_a_function_of_python_trains_in_a_thread_and_gives_a_result(tmp_path, mo
     monkeypatch.setattr("masac.named_objects._PASSED", {})  # another process
     with pytest.raises(ConfigError, match=r"task.factory must be importable in every process; got 'make', which was"):
         load_policy(result.run_dir)
+
+
+@pytest.mark.parametrize(("make", "name"), [(parallel_env, "parallel_env"), (lambda: parallel_env(), "lambda")])
+def test_an_environment_without_metadata_gives_the_run_folder_its_functions_name(make, name, tmp_path, monkeypatch):
+    monkeypatch.delattr(ScriptedDeaths, "metadata")
+    monkeypatch.chdir(tmp_path)
+    task = TaskConfig(suite="pettingzoo", scenario=None, num_envs=1, horizon=None)
+    with closing(
+        Trainer(replace(tiny(algorithm=UNTRACED), task=task, run_dir=None), env=make, console=QUIET)
+    ) as trainer:
+        assert trainer.run_dir.parts[:2] == ("runs", name)
+        with pytest.raises(TypeError, match=r"must be a TensorDict with \[\('a', 'observation'\)\]; got dict\. Stack"):
+            trainer.policy({"a_0": np.zeros(7)})
 
 
 def test_a_name_on_disk_that_two_functions_have_had_gets_a_warning():

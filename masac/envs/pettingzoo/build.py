@@ -18,7 +18,7 @@ from pettingzoo.utils.conversions import aec_to_parallel
 from torchrl.envs import EnvBase
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo.fixes import repair
+from masac.envs.pettingzoo.fixes import metadata_of, repair
 from masac.envs.pettingzoo.names import hint, install_hint
 from masac.envs.suites import suite_named
 from masac.errors import ConfigError
@@ -141,7 +141,7 @@ def _as_parallel(env: Any, name: str) -> ParallelEnv[Any, Any, Any] | EnvBase:
     if isinstance(env, ParallelEnv):
         return repair(env)
     if isinstance(env, AECEnv):
-        if env.metadata.get("is_parallelizable", False):
+        if metadata_of(env).get("is_parallelizable", False):
             return repair(aec_to_parallel(env))
         raise ConfigError(
             f"{name} must be a parallel environment; got one in which agents take turns (AEC). Turn-based games are "

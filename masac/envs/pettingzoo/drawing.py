@@ -11,6 +11,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.libs.vmas import VmasEnv
 
 from masac.envs.config import TaskConfig
+from masac.envs.pettingzoo.fixes import metadata_of
 from masac.envs.vector_env import VectorEnv
 from masac.errors import ConfigError, RunFailedError
 
@@ -44,7 +45,7 @@ def pettingzoo_drawer(env: EnvBase, task: TaskConfig) -> tuple[Callable[[], Pict
             f"{getattr(raw, 'render_mode', None)!r}. Give the function a parameter render_mode, and the environment an "
             "attribute of that name and a render method that returns a picture [H, W, 3] of bytes."
         )
-    return lambda: _checked(raw.render(), name), raw.metadata
+    return lambda: _checked(raw.render(), name), metadata_of(raw)
 
 
 def _checked(picture: Any, name: str) -> Picture:

@@ -8,9 +8,14 @@ from pettingzoo import ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
 
+def metadata_of(env: Any) -> dict[str, Any]:
+    """``env.metadata``; empty for an environment without it, which PettingZoo declares and does not set."""
+    return getattr(env, "metadata", None) or {}
+
+
 def repair(env: ParallelEnv[Any, Any, Any]) -> ParallelEnv[Any, Any, Any]:
     """``env``, in a wrapper if it needs one."""
-    if env.metadata.get("name") == "knights_archers_zombies_v11":
+    if metadata_of(env).get("name") == "knights_archers_zombies_v11":
         return ZombiesFromTheStart(env)
     return env
 

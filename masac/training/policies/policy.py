@@ -87,6 +87,11 @@ class Policy(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on data of batch size ``*B``."""
+        if not isinstance(tensordict, TensorDictBase):
+            raise TypeError(
+                f"the argument of a policy must be a TensorDict with {self.in_keys}; got {type(tensordict).__name__}. "
+                "Stack the observations of each group, for example TensorDict({'agents': {'observation': stacked}})."
+            )
         seen = self.normalize(tensordict.select(*self.in_keys))
         for group in self.groups:
             for key, part in group.split_action(self._action(group, tensordict, seen)).items():
