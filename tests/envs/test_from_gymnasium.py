@@ -5,7 +5,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from torchrl.envs.utils import check_env_specs
 
+from masac.envs.config import TaskConfig
 from masac.envs.from_gymnasium import from_gymnasium
+from masac.envs.registry import make_env
 from masac.errors import ConfigError
 from tests.envs.common import wrap
 from tests.envs.gymnasium_teams import Solo, Team
@@ -70,3 +72,12 @@ def test_too_few_rewards_are_an_error():
     made = from_gymnasium(Team(named=False))
     with pytest.raises(ConfigError, match="one entry per agent, also of those that left, or one for all; got 3 for 2"):
         made._each([1.0, 2.0, 3.0], made.possible_agents, float)
+
+
+def test_a_missing_package_is_named():
+    """Gymnasium raises an ImportError of its own, whose ``name`` is None."""
+    kwargs = {"env": "no_such_package:Foraging-v3"}
+    factory = "masac.envs.from_gymnasium:from_gymnasium"
+    task = TaskConfig(suite="pettingzoo", scenario=None, factory=factory, kwargs=kwargs, horizon=None)
+    with pytest.raises(ConfigError, match=r"must be importable; it needs 'no_such_package' \(No module .*Install it"):
+        make_env(task, num_envs=1, seed=0)

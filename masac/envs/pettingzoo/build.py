@@ -121,8 +121,9 @@ def _call(make: Callable[..., Any], kwargs: dict[str, Any], name: str) -> Any:
     try:
         return make(**kwargs)
     except ImportError as error:
-        hint = install_hint(error.name or "")
-        raise ConfigError(f"{name} must be importable; it needs {error.name!r} ({error}). {hint}") from error
+        missing = error.name or getattr(error.__cause__, "name", None)  # Gymnasium raises its own, without the name
+        needs = f"it needs {missing!r} ({error})" if missing else f"it raised {type(error).__name__}: {error}"
+        raise ConfigError(f"{name} must be importable; {needs}. {install_hint(missing or '')}") from error
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
             f"task.kwargs must fit {name}; got {_plain(kwargs)}, for which it raised {type(error).__name__}: {error}"
