@@ -44,7 +44,7 @@ class NStepReturns:
         if self._steps is not None:
             steps = cast(TensorDictBase, torch.cat([self._steps, collected], 1))  # pyright: ignore[reportArgumentType]
         count = max(steps.shape[1] - self.n + 1, 0)
-        self._steps = steps[:, count:].clone()
+        self._steps = cast(TensorDictBase, steps[:, count:]).clone()
         return n_step_rows(
             steps, self._goes_on(steps), self._reward_keys(steps), count=count, n=self.n, gamma=self.gamma
         )
@@ -106,7 +106,7 @@ def n_step_rows(
             later = reward[:, step : step + count]
             counts = goes_on.reshape(*goes_on.shape, *(1,) * (later.ndim - 2))
             sums[index] = sums[index] + gamma**step * torch.where(counts, later, torch.zeros_like(later))
-    out = steps[:, :count].copy()
+    out = cast(TensorDictBase, steps[:, :count]).copy()
     last = torch.arange(count, device=ahead.device) + ahead
     out["next"] = steps["next"][torch.arange(len(last), device=last.device).unsqueeze(-1), last]
     for key, total in zip(reward_keys, sums, strict=True):
