@@ -87,8 +87,9 @@ def test_a_resumed_run_is_to_the_bit_the_one_that_did_not_stop(tmp_path, kind):
     assert resumed.resumed_from.frames == 192
     assert_same(learned(resumed), learned(straight))
     assert resumed.replay.written == straight.replay.written
-    for key, value in straight.replay.rows(200, 256).items(True, True):
-        torch.testing.assert_close(resumed.replay.rows(200, 256)[key], value, rtol=0, atol=0, equal_nan=True)
+    newest = straight.replay.written - 56, straight.replay.written
+    for key, value in straight.replay.rows(*newest).items(True, True):
+        torch.testing.assert_close(resumed.replay.rows(*newest)[key], value, rtol=0, atol=0, equal_nan=True)
     assert untimed(rows(tmp_path / "stopped")) == untimed(rows(tmp_path / "straight"))
 
 
