@@ -38,7 +38,7 @@ class Replay:
 
     def extend(self, collected: TensorDictBase) -> None:
         """Store the rows of a collected batch ``[environments, steps]`` in which an agent is alive."""
-        rows = collected.reshape(collected.batch_size.numel())  # not -1, of which no rows have no size
+        rows = collected.reshape(collected.batch_size.numel())  # -1 is ambiguous where there are no rows
         masks = [rows.get((group.name, "mask"), None) for group in self.groups]
         living = [mask.flatten(1).any(1) for mask in masks if mask is not None]
         if len(living) == len(masks):  # the agents of a group without a mask are always alive
