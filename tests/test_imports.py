@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "masac"
 ROOMS = [
-    {"conf", "docstrings", "errors", "keys", "functional", "signals", "compat", "files", "dotted_keys"},
+    {"conf", "docstrings", "errors", "keys", "functional", "recurrence", "signals", "compat", "files", "dotted_keys"},
     {"actions", "images", "named_objects", "process", "settings", "skipping"},
     {"groups"},
     {"group_signals", "layouts", "envs"},

@@ -1,0 +1,135 @@
+"""Memory: a recurrent network that turns the observations of each agent so far into a state.
+
+Actors and critics stay feed-forward and read the output of that state beside the observation.
+
+Shape legend: ``*B`` batch, ``T`` time, ``N`` agents, ``F`` features, ``S`` numbers of one agent's state, ``H`` size.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from masac.layouts import GroupNetwork
+from masac.networks.layers import StackedLinear
+from masac.recurrence import gru_cell, lstm_cell
+
+MemoryKind = Literal["gru", "lstm"]
+
+
+class GroupMemory(GroupNetwork):
+    """A recurrent network over the observations of each agent of a group; no agent sees the memory of another.
+
+    A new memory is a state of zeros. All agents take a step in one product per layer, and the products with the
+    observations of all steps of a sequence are one.
+
+    Args:
+        kind: ``"gru"`` (Cho et al. 2014, arXiv 1406.1078) or ``"lstm"`` (Hochreiter and Schmidhuber 1997).
+        n_agents: N.
+        observation_dim: features of one agent's observation.
+        size: H, the numbers that actors and critics read.
+        share_params: one set of weights for all agents, else one per agent.
+
+    Raises:
+        ValueError: for another kind, or a size below 1.
+    """
+
+    def __init__(
+        self, kind: MemoryKind, *, n_agents: int, observation_dim: int, size: int, share_params: bool = True
+    ) -> None:
+        if kind not in get_args(MemoryKind):
+            raise ValueError(f"the kind of a memory must be 'gru' or 'lstm'; got {kind!r}.")
+        if size < 1:
+            raise ValueError(f"the size of a memory must be at least 1; got {size}. Leave the memory out for none.")
+        super().__init__(n_agents=n_agents, share_params=share_params, centralized=False)
+        self.kind: MemoryKind = kind
+        self.observation_dim = observation_dim
+        self.size = size
+        gates = {"gru": 3, "lstm": 4}[kind] * size
+        stack = () if share_params else (n_agents,)
+        self.from_input = StackedLinear(observation_dim, gates, stack)
+        self.from_state = StackedLinear(size, gates, stack)
+
+    @property
+    def state_dim(self) -> int:
+        """S: H, or for an LSTM 2 H, its output and then its cell."""
+        return self.size if self.kind == "gru" else 2 * self.size
+
+    def output(self, state: Tensor) -> Tensor:
+        """What actors and critics read of a state ``[..., S]``, ``[..., H]``."""
+        return state[..., : self.size]
+
+    def step(self, observation: Tensor, state: Tensor) -> Tensor:
+        """The state after an observation.
+
+        Args:
+            observation: ``[*B, N, F]``.
+            state: before it, ``[*B, N, S]``; 0 for agents that begin.
+
+        Returns:
+            ``[*B, N, S]``.
+        """
+        self._check(observation, state)
+        seen = self._rows(observation.reshape(-1, 1, *observation.shape[-2:]))
+        before = self._rows(state.reshape(-1, 1, *state.shape[-2:]))
+        after = self._cell(self.from_input(seen.squeeze(-3)), before.squeeze(-3))
+        return self._batch(after.unsqueeze(-3), state.shape[-2]).reshape(state.shape)
+
+    def unroll(self, observation: Tensor, state: Tensor, begins: Tensor, alive: Tensor | None = None) -> Tensor:
+        """The states after every step of a sequence.
+
+        An agent that is not alive has a state of zeros, and its observation, NaN included, reaches neither values nor
+        gradients.
+
+        Args:
+            observation: ``[*B, T, N, F]``.
+            state: before the first step, ``[*B, N, S]``.
+            begins: the agents that begin anew at a step, which start from zeros there, bool ``[*B, T, N, 1]``.
+            alive: the agents that act in a step, bool ``[*B, T, N, 1]``; None for all.
+
+        Returns:
+            ``[*B, T, N, S]``.
+        """
+        self._check(observation, state)
+        *batch, steps, n_agents, _ = observation.shape
+        forgets = begins
+        if alive is not None:  # the dead get a valid state, so that one selection per step is enough
+            observation = torch.where(alive, observation, torch.zeros_like(observation))
+            gone = torch.cat([torch.zeros_like(alive[..., :1, :, :]), ~alive[..., :-1, :, :]], -3)
+            forgets = begins | ~alive | gone
+        seen = self._rows(observation.reshape(-1, steps, n_agents, observation.shape[-1]))
+        inputs = self.from_input(seen.flatten(-3, -2)).unflatten(-2, seen.shape[-3:-1])
+        cleared = self._rows(forgets.reshape(-1, steps, n_agents, 1))
+        now = self._rows(state.reshape(-1, 1, n_agents, state.shape[-1])).squeeze(-3)
+        zero, states = torch.zeros_like(now), []
+        for from_input, clear in zip(inputs.unbind(-3), cleared.unbind(-3), strict=True):
+            now = self._cell(from_input, torch.where(clear, zero, now))
+            states.append(now)
+        after = self._batch(torch.stack(states, -3), n_agents).reshape(*batch, steps, n_agents, self.state_dim)
+        return after if alive is None else torch.where(alive, after, torch.zeros_like(after))
+
+    def _cell(self, from_input: Tensor, state: Tensor) -> Tensor:
+        """The state after a step, ``[*stack, M, S]``, from the product with the observation ``[*stack, M, gates]``."""
+        if self.kind == "gru":
+            return gru_cell(from_input, self.from_state(state), state)
+        out, cell = state.chunk(2, -1)
+        return torch.cat(lstm_cell(from_input, self.from_state(out), cell), -1)
+
+    def _rows(self, entries: Tensor) -> Tensor:
+        """``[B, T, N, X]`` as the layers take it: ``[T, B N, X]``, with weights per agent ``[N, T, B, X]``."""
+        return entries.transpose(0, 1).flatten(1, 2) if self.share_params else entries.permute(2, 1, 0, 3)
+
+    def _batch(self, rows: Tensor, n_agents: int) -> Tensor:
+        """The inverse of :meth:`_rows`."""
+        return rows.unflatten(1, (-1, n_agents)).transpose(0, 1) if self.share_params else rows.permute(2, 1, 0, 3)
+
+    def _check(self, observation: Tensor, state: Tensor) -> None:
+        self.check_agents(observation)
+        n_agents = observation.shape[-2]
+        if observation.shape[-1] != self.observation_dim or state.shape[-2:] != (n_agents, self.state_dim):
+            raise ValueError(
+                f"a memory must be given observations [..., {n_agents}, {self.observation_dim}] and states "
+                f"[..., {n_agents}, {self.state_dim}]; got {list(observation.shape)} and {list(state.shape)}."
+            )
