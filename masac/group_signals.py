@@ -251,6 +251,29 @@ def alive_agents(data: TensorDictBase, group: GroupSpec) -> Tensor:
     return expand_to_agents(mask.bool(), data.batch_size, group.n_agents, name="agent mask").squeeze(-1)
 
 
+def begins_next(data: TensorDictBase, group: NestedKey, alive: Tensor) -> Tensor:
+    """The agents whose memory begins anew in the state after a step.
+
+    Those that did not act in the step (dead, or not there yet), those that ended in it, for whatever reason, and all of
+    them where the episode ended, since the environment is reset then.
+
+    Args:
+        data: the step, batch size ``*B``; of its flags at ``next``, the group's and the root's, those that it has.
+        group: key of the agents' entries.
+        alive: the agents that act in the step, bool ``[*B, N, 1]``.
+
+    Returns:
+        Bool ``[*B, N, 1]``.
+    """
+    begins = ~alive
+    for name in ("done", "terminated", "truncated"):
+        for key in ((*as_path(group), name), (name,)):
+            flag = data.get(("next", *key), None)
+            if flag is not None:
+                begins = begins | expand_to_agents(flag.bool(), data.batch_size, alive.shape[-2], name=name)
+    return begins
+
+
 def living_rewards(data: TensorDictBase, group: GroupSpec) -> Tensor:
     """The rewards of a group's agents, ``[*B, N]``; 0 for the dead."""
     reward = read_next_signal(data, (group.name, "reward"), group.name, "reward")
