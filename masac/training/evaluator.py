@@ -16,6 +16,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.group_signals import alive_agents, living_rewards
 from masac.process.stop_signals import StoppedBySignal, StopRequest
+from masac.training.checkpointing.random_state import own_random_numbers
 from masac.training.config import ExperimentConfig
 from masac.training.policies.policy import Policy
 from masac.training.policies.self_play import facing
@@ -192,8 +193,9 @@ def evaluate(
         max_steps: after which episodes are cut; None for no limit.
         after_step: called after each step with the number of steps and a bool tensor of the episodes that continue.
     """
-    env.set_seed(seed)
-    data = env.reset()
+    with own_random_numbers(seed):  # training is not affected
+        env.set_seed(seed)
+        data = env.reset()
     batch = data.batch_size
     running = torch.ones(batch, dtype=torch.bool, device=data.device)
     returns = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.float64) for group in policy.groups}
@@ -202,10 +204,7 @@ def evaluate(
     terminated = torch.zeros(batch, dtype=torch.bool)
     steps = 0
     exploration = ExplorationType.RANDOM if stochastic else ExplorationType.DETERMINISTIC
-    cuda = [data.device] if data.device is not None and data.device.type == "cuda" else []
-    # Separate random numbers: a seed always gives the same actions, and training is not affected.
-    with torch.random.fork_rng(cuda), set_exploration_type(exploration):
-        torch.manual_seed(seed)
+    with own_random_numbers(seed), set_exploration_type(exploration):
         while running.any() and steps != max_steps:
             # Environments whose episode is over wait or start another one; both are ignored.
             stepped, data = env.step_and_maybe_reset(policy(data))

@@ -1,5 +1,8 @@
 """Evaluation episodes."""
 
+import random
+
+import numpy as np
 import torch
 
 from masac.algorithm import AlgorithmConfig, make_actor
@@ -65,3 +68,19 @@ def test_evaluation_noise_is_seeded_and_leaves_training_alone():
     assert torch.equal(first.returns["agents"], second.returns["agents"])
     plain = evaluate(policy, env, seed=3, success=None)
     assert not torch.equal(first.returns["agents"], plain.returns["agents"])
+
+
+def test_environments_that_draw_from_global_random_numbers_leave_training_alone():
+    class Draws(Still):
+        def forward(self, data):
+            drawn.append((np.random.rand(), random.random()))
+            return super().forward(data)
+
+    env = make_vmas_env(TaskConfig(horizon=3), num_envs=2, seed=0)
+    policy, drawn = Draws(read_groups(env)), []
+    states = [np.random.get_state()[1].tolist(), random.getstate()]
+    evaluate(policy, env, seed=3, success=None)
+    assert [np.random.get_state()[1].tolist(), random.getstate()] == states
+    np.random.rand()
+    evaluate(policy, env, seed=3, success=None)
+    assert drawn[:3] == drawn[3:]
