@@ -24,6 +24,7 @@ from masac.networks.actors import make_categorical_actor, make_tanh_normal_actor
 from masac.networks.config import ModelConfig
 from masac.networks.critics import CRITICS, make_critic
 from masac.networks.hybrid_actor import make_hybrid_actor
+from masac.networks.memory import GroupMemory
 from masac.networks.other_group import OtherGroup
 from masac.networks.own import NetworkSpec, check_apart, own_actor, own_critics
 from masac.settings import check_settings, setting
@@ -128,6 +129,28 @@ def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig)
         return builtin
     outputs = 2 * group.action_features if group.discrete is None else group.action_features
     return own_actor(*own, _network_spec(group, model, outputs=outputs), builtin)
+
+
+def make_memory(group: GroupSpec, model: ModelConfig, *, share_params: bool) -> GroupMemory | None:
+    """A new memory of a group's actor, or of its critics; None without ``model.memory``.
+
+    Raises:
+        ConfigError: for a group that observes images.
+    """
+    if model.memory == "none":
+        return None
+    if group.images:
+        raise ConfigError(
+            f"model.memory must be none for groups that observe images, as {group.name!r} does; got {model.memory}. "
+            "Change it with model.memory=none"
+        )
+    return GroupMemory(
+        model.memory,  # pyright: ignore[reportArgumentType]
+        n_agents=group.n_agents,
+        observation_dim=group.observation_dim,
+        size=model.memory_size,
+        share_params=share_params,
+    )
 
 
 def make_loss(

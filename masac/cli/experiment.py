@@ -112,8 +112,9 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             say(header)
         if sees := _what_critics_see(config, [group.name for group in trainer.learning]):
             say(sees)
-        rows, size = config.training.buffer_size, trainer.parts.bytes_per_row
-        say(f"replay buffer: {rows:,} rows of {size:,} bytes, {in_units(rows * size)} when full")
+        rows, size = config.buffer_rows, trainer.parts.bytes_per_row
+        steps = f" {config.row_shape[0]} steps and" if config.row_shape else ""
+        say(f"replay buffer: {rows:,} rows of{steps} {size:,} bytes, {in_units(rows * size)} when full")
         if trainer.threads > 1:
             say(f"PyTorch computes with {trainer.threads} threads (training.threads)")
         if config.task.success_means is not None:

@@ -34,6 +34,8 @@ from masac.networks.layers import StackedMLP
 class ActorNetwork(GroupNetwork):
     """Observations to the parameters of a distribution, by one MLP for all agents or one per agent.
 
+    With ``model.memory`` it sees the output of a memory (:class:`masac.networks.memory.GroupMemory`) beside them.
+
     Args:
         n_agents: N.
         observation_dim: features of one agent's observation.
@@ -64,8 +66,9 @@ class ActorNetwork(GroupNetwork):
         )
         self.agent_ids = agent_ids
         self.encoder = ImageEncoder(images, n_agents=n_agents, share_params=share_params, model=model)
+        self.memory_dim = model.memory_dim
         self.mlp = StackedMLP(
-            observation_dim + self.encoder.features + (n_agents if agent_ids else 0),
+            observation_dim + self.memory_dim + self.encoder.features + (n_agents if agent_ids else 0),
             outputs,
             hidden=model.hidden,
             activation=model.activation,
@@ -73,14 +76,17 @@ class ActorNetwork(GroupNetwork):
             stack=() if share_params else (n_agents,),
         )
 
-    def forward(self, observation: Tensor, *images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, observation: Tensor, *others: Tensor) -> Tensor | tuple[Tensor, ...]:
         """``[*B, N, F]`` (shared, without ids: ``[..., F]``) to the parameters ``[*B, N, outputs]``.
 
         Args:
             observation: the vectors.
-            images: each ``[*B, N, *shape]``.
+            others: the output of the memory, ``[*B, N, H]``, if there is one, and images, each ``[*B, N, *shape]``.
         """
         self.check_agents(observation)
+        memory, images = others[: self.memory_dim > 0], others[self.memory_dim > 0 :]
+        if memory:
+            observation = torch.cat([observation, *memory], dim=-1)
         lead = observation.shape[:-1]
         if images:
             seen = [observation] if observation.shape[-1] else []  # ONNX Runtime may refuse tensors without entries
@@ -182,6 +188,8 @@ def make_tanh_normal_actor(
 ) -> ProbabilisticActor:
     """A TorchRL actor from ``(group, "observation")`` to ``(group, "action")``.
 
+    With ``model.memory`` it reads ``(group, "actor_memory")`` too, which the losses compute.
+
     Args:
         group: key of the agents' entries.
         n_agents: N.
@@ -205,7 +213,9 @@ def make_tanh_normal_actor(
         images=images,
     )
     path = as_path(group)
-    module = TensorDictModule(network, in_keys=observed_keys(path, images), out_keys=[(*path, "loc"), (*path, "scale")])
+    module = TensorDictModule(
+        network, in_keys=observed_keys(path, images, model), out_keys=[(*path, "loc"), (*path, "scale")]
+    )
     return ProbabilisticActor(
         module,
         in_keys={"loc": (*path, "loc"), "scale": (*path, "scale")},  # pyright: ignore[reportArgumentType]
@@ -287,7 +297,7 @@ def make_categorical_actor(
         distribution = MaskedOneHotCategorical if actions.encoding == "one-hot" else MaskedCategorical
     several = actions.encoding == "multi-discrete"
     return ProbabilisticActor(
-        TensorDictModule(network, in_keys=observed_keys(path, images), out_keys=[(*path, "logits")]),
+        TensorDictModule(network, in_keys=observed_keys(path, images, model), out_keys=[(*path, "logits")]),
         in_keys=parameters,  # pyright: ignore[reportArgumentType]
         out_keys=[(*path, "action")],
         spec=action_spec,
@@ -298,6 +308,7 @@ def make_categorical_actor(
     )
 
 
-def observed_keys(path: tuple[str, ...], images: Sequence[ImageSpec]) -> list[NestedKey]:
+def observed_keys(path: tuple[str, ...], images: Sequence[ImageSpec], model: ModelConfig) -> list[NestedKey]:
     """The keys of what an actor sees."""
-    return [(*path, name) for name in ("observation", *(image.name for image in images))]
+    memory = ("actor_memory",) if model.memory_dim else ()
+    return [(*path, name) for name in ("observation", *memory, *(image.name for image in images))]

@@ -20,6 +20,10 @@ class ModelConfig:
         cnn: channels of the 3x3 convolutions over each image in an observation. They halve its sides until both are at
             most 8; the last one is repeated for larger images.
         agent_ids: give a shared actor the agent's id (one-hot) beside its observation.
+        memory: none, or gru or lstm: recurrent networks over what each agent has observed so far, one for actors and
+            one for critics, which see its output beside the observation. For tasks in which one observation does not
+            tell all, such as a hidden velocity or a cue that is over.
+        memory_size: numbers of that output.
         log_std_min: lower bound of the log standard deviation of the policy before tanh.
         log_std_max: upper bound of it.
         actor: your own actors, ``package.module:function``, called with a NetworkSpec for every group; null for MLPs.
@@ -34,6 +38,8 @@ class ModelConfig:
     layer_norm: bool = False
     cnn: tuple[int, ...] = setting((16, 32, 32), unit="channels")
     agent_ids: bool = False
+    memory: str = setting("none", choices=("none", "gru", "lstm"))
+    memory_size: int = setting(64, low=1, unit="numbers per agent")
     log_std_min: float = setting(-5.0, unit="log of action units")
     log_std_max: float = setting(2.0, unit="log of action units")
     actor: str | None = None
@@ -49,6 +55,11 @@ class ModelConfig:
         rule = "hold at least one number of channels, each at least 1"
         check("model.cnn", self.cnn, bool(self.cnn) and all(size >= 1 for size in self.cnn), rule)
         check("model.log_std_min", self.log_std_min, self.log_std_min < self.log_std_max, "be below model.log_std_max")
+
+    @property
+    def memory_dim(self) -> int:
+        """The numbers that actors and critics read of a memory; 0 without one."""
+        return 0 if self.memory == "none" else self.memory_size
 
     def own(self, kind: str, group: str) -> tuple[str, str] | None:
         """The user's function that makes a group's ``actor`` or ``critic``, and the key that names it; None without."""

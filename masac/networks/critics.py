@@ -148,13 +148,14 @@ class CriticNetwork(GroupNetwork):
 class GroupCritic(StackedCritic):
     """A critic network that reads and writes a TensorDict, K critics in one pass.
 
-    It reads observation, action and alive flag of its own group, as far as the network takes them, and its images, then
-    the same of the other groups. Images of a group are encoded once per critic for all agents that see them.
+    It reads observation, action and alive flag of its own group, as far as the network takes them, with
+    ``model.memory`` the output of the critics' memory after the observation, and its images, then the same of the other
+    groups, without memories. Images of a group are encoded once per critic for all agents that see them.
 
     Args:
         network: of the values.
         group: key of its agents' entries.
-        entries: the names of the entries that the network takes.
+        entries: the names of the entries that the network takes, the observation first.
         encoder: of the images of its own group.
         others: the other groups that it sees.
         model: of the convolutions over images of other groups.
@@ -176,7 +177,9 @@ class GroupCritic(StackedCritic):
     ) -> None:
         encoders = [encoder, *(_encoder_of(other, model) for other in others)]
         groups = [as_path(group), *(as_path(other.group) for other in others)]
-        names = [tuple(entries), *[("observation", "action", "alive")] * len(others)]
+        memory = ("critic_memory",) if model.memory_dim else ()
+        self._remembers = bool(memory)
+        names = [("observation", *memory, *entries[1:]), *[("observation", "action", "alive")] * len(others)]
         seen = [
             [*((*path, name) for name in own), *((*path, cnn.image.name) for cnn in one.cnns)]  # pyright: ignore
             for path, own, one in zip(groups, names, encoders, strict=True)
@@ -206,6 +209,9 @@ class GroupCritic(StackedCritic):
             for encoder, (_, images) in zip(self.encoders, self._seen, strict=True)
         ]
         own, *others = entries
+        if self._remembers:
+            observation, memory, *rest = own
+            own = [side_by_side([observation, memory]), *rest]
         if not others:
             return self.module(*own, encoded=encoded[0], own_gradient=own_gradient)
         # [*B, N', ...] of every entry side by side, the alive flags as numbers
@@ -306,7 +312,7 @@ def make_critic(
     encoder = ImageEncoder(images, n_agents=n_agents, share_params=share_params or CRITICS[kind].of_team, model=model)
     network = CRITICS[kind].build(
         n_agents=n_agents,
-        observation_dim=observation_dim + encoder.features,
+        observation_dim=observation_dim + model.memory_dim + encoder.features,
         action_dim=action_dim,
         share_params=share_params,
         model=model,

@@ -108,7 +108,7 @@ def make_hybrid_actor(
         choices["mask"] = (*path, "action_mask")
     return ProbabilisticTensorDictSequential(  # pyright: ignore[reportCallIssue]
         TensorDictModule(  # pyright: ignore[reportArgumentType]
-            network, in_keys=observed_keys(path, images), out_keys=[loc, scale, logits]
+            network, in_keys=observed_keys(path, images, model), out_keys=[loc, scale, logits]
         ),
         ProbabilisticTensorDictModule(
             in_keys={"loc": loc, "scale": scale},  # pyright: ignore[reportArgumentType]

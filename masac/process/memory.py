@@ -13,14 +13,21 @@ from masac.errors import ConfigError
 GROUP = Path("/sys/fs/cgroup")
 
 
-def check_buffer_fits(rows: int, bytes_per_row: int, device: str) -> None:
-    """Raise :class:`ConfigError` if a buffer takes more memory than its device has free."""
+def check_buffer_fits(rows: int, bytes_per_row: int, device: str, *, frames_per_row: int = 1) -> None:
+    """Raise :class:`ConfigError` if a buffer takes more memory than its device has free.
+
+    Args:
+        rows: that it holds.
+        bytes_per_row: their size.
+        device: of the buffer.
+        frames_per_row: of ``training.buffer_size`` in a row.
+    """
     needed, free = rows * bytes_per_row, free_memory(device)
     if needed > free:
         raise ConfigError(
             f"training.buffer_size must fit into memory; {rows:,} rows of {bytes_per_row:,} bytes take "
             f"{in_units(needed)}, and {in_units(free)} are free on {device}. Set training.buffer_size to at most "
-            f"{int(free // bytes_per_row)}"
+            f"{int(free // bytes_per_row) * frames_per_row}"
         )
 
 

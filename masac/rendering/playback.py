@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from tensordict import TensorDictBase
@@ -13,11 +14,27 @@ from masac.groups import GroupSpec
 from masac.rendering.drawing import DrawnEnv, Picture
 
 
+class Player(Protocol):
+    """What acts in the episodes, such as a :class:`masac.training.policies.policy.Policy`."""
+
+    def __call__(self, tensordict: TensorDictBase, /) -> TensorDictBase:
+        """Write the actions of all groups into a state."""
+        ...
+
+    def begin(self, state: TensorDictBase, /) -> TensorDictBase:
+        """Give the first state of an episode empty memories."""
+        ...
+
+    def carry(self, transition: TensorDictBase, state: TensorDictBase, /) -> TensorDictBase:
+        """Give the state after a step the memories of its agents."""
+        ...
+
+
 class Playback:
     """Plays episodes while it is iterated over; yields a picture of each first state and one after each step.
 
     Args:
-        policy: writes the actions of all groups into the data.
+        policy: acts.
         groups: of the environment.
         drawn: the environment; the first episode starts from its seed.
         episodes: number of episodes.
@@ -31,7 +48,7 @@ class Playback:
 
     def __init__(
         self,
-        policy: Callable[[TensorDictBase], TensorDictBase],
+        policy: Player,
         groups: Sequence[GroupSpec],
         drawn: DrawnEnv,
         *,
@@ -54,7 +71,7 @@ class Playback:
 
     def _play_one(self) -> Iterator[Picture]:
         with torch.no_grad():
-            data = self.drawn.env.reset()
+            data = self.policy.begin(self.drawn.env.reset())
         yield self.drawn.draw()
         self.lengths.append(0)
         for returns in self.returns.values():
@@ -68,5 +85,5 @@ class Playback:
                 self.returns[group.name][-1] += living_rewards(stepped, group).mean().item()
             self.lengths[-1] += 1
             done = bool(stepped["next", "done"].all())
-            data = step_mdp(stepped)
+            data = self.policy.carry(stepped, step_mdp(stepped))
             yield self.drawn.draw()

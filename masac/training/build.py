@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from masac.algorithm import make_loss
@@ -35,6 +36,7 @@ from masac.training.policies.saved_policy import frozen_policies, make_policy
 from masac.training.replay.batches import Batches
 from masac.training.replay.buffer import Replay
 from masac.training.replay.n_step import NStepReturns
+from masac.training.replay.sequences import RowMaker, Sequences
 from masac.training.reward_scaling import RewardScaling
 from masac.training.schedule import Schedule
 from masac.training.update_mode import choose_mode
@@ -56,7 +58,8 @@ class Parts:
         threads: that PyTorch computes with.
         learner: losses, optimizer, updates.
         compile_message: a line about compiling for the user; None for none.
-        n_step: makes the rows of the replay buffer.
+        row_maker: makes the rows of the replay buffer.
+        example: rows as it makes them, of any values.
         replay: the replay buffer.
         bytes_per_row: size of a row in the buffer.
         episodes: returns of the collected episodes.
@@ -82,7 +85,8 @@ class Parts:
     threads: int
     learner: Learner
     compile_message: str | None
-    n_step: NStepReturns
+    row_maker: RowMaker
+    example: TensorDictBase
     replay: Replay
     bytes_per_row: int
     episodes: EpisodeTracker
@@ -161,11 +165,16 @@ def build(
     mode, compile_message = choose_mode(training, loss.group_losses, updates=updates, device=device)
     learner = Learner(loss, training, tau=config.algorithm.tau, mode=mode, rank=rank, warn=warn, tell=tell)
 
-    n_step = NStepReturns(learning, n=training.n_step, gamma=config.algorithm.gamma)
-    replay = Replay(learning, size=training.buffer_size, batch_size=training.batch_size, device=device)
-    bytes_per_row = replay.bytes_per_row(n_step.example(env.fake_tensordict()))
+    row_maker: RowMaker = NStepReturns(learning, n=training.n_step, gamma=config.algorithm.gamma)
+    if own.row_shape:
+        row_maker = Sequences(length=training.sequence_length, burn_in=training.burn_in)
+    replay = Replay(
+        learning, size=own.buffer_rows, batch_size=training.batch_size, device=device, row_shape=own.row_shape
+    )
+    example = row_maker.example(policy.begin(env.fake_tensordict()))
+    bytes_per_row = replay.bytes_per_row(example)
     sharing = rank.local_world_size if device == "cpu" else 1
-    check_buffer_fits(training.buffer_size * sharing, bytes_per_row, device)
+    check_buffer_fits(own.buffer_rows * sharing, bytes_per_row, device, frames_per_row=own.frames_per_row)
     episodes = EpisodeTracker(num_envs, groups)
     rewards = RewardScaling(
         learning,
@@ -191,7 +200,7 @@ def build(
         policy=policy,
         rewards=rewards,
         episodes=episodes,
-        n_step=n_step,
+        row_maker=row_maker,
         replay=replay,
         collector=collector,
         checkpoints=checkpoints,
@@ -206,7 +215,8 @@ def build(
         threads=threads,
         learner=learner,
         compile_message=compile_message,
-        n_step=n_step,
+        row_maker=row_maker,
+        example=example,
         replay=replay,
         bytes_per_row=bytes_per_row,
         episodes=episodes,

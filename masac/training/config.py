@@ -39,9 +39,13 @@ class TrainingConfig:
             an agent of the environment ends or joins. More bring a rare reward back faster, and with it more noise and
             the bias of actions by older policies.
         updates_per_frame: updates for every frame collected after the warm-up.
-        batch_size: rows (all agents of a frame) per update. With several ranks, this and other sizes are totals.
+        batch_size: rows (all agents of a frame) per update. With several ranks, this and other sizes are totals. With
+            model.memory a row is a sequence.
+        sequence_length: with model.memory, the steps of one environment in a row.
+        burn_in: with model.memory, steps before those of a sequence, over which the memories run first, so that they
+            are those of the newest weights. They are stored twice, and no loss sees them.
         warmup_frames: frames with random actions before the first update.
-        buffer_size: rows that the replay buffer holds.
+        buffer_size: frames that the replay buffer holds; a row has one, with model.memory sequence_length of them.
         actor_lr: learning rate of the actor.
         critic_lr: learning rate of the critics.
         alpha_lr: learning rate of the temperature; one update changes its logarithm by at most about this much.
@@ -89,8 +93,10 @@ class TrainingConfig:
     n_step: int = setting(1, low=1, unit="steps")
     updates_per_frame: float = setting(1 / 16, low=0, unit="updates per frame")
     batch_size: int = setting(256, low=1, unit="rows")
+    sequence_length: int = setting(16, low=1, unit="steps")
+    burn_in: int = setting(0, low=0, unit="steps")
     warmup_frames: int = setting(2_560, low=0, unit="frames")
-    buffer_size: int = setting(200_000, low=1, unit="rows")
+    buffer_size: int = setting(200_000, low=1, unit="frames")
     actor_lr: float = setting(1e-3, above=0)
     critic_lr: float = setting(1e-3, above=0)
     alpha_lr: float = setting(4e-3, above=0)
@@ -288,6 +294,38 @@ class ExperimentConfig:
         kinds = [one.kind for one in read_opponents(self.training.opponents).values()]
         local, rule = self.collector.kind == "local", "be local with self-play, whose snapshots stay in this process"
         check("collector.kind", self.collector.kind, local or "self-play" not in kinds, rule)
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        """Raise ConfigError for what cannot be combined with a memory, or has no meaning without one."""
+        training, memory = self.training, self.model.memory
+        if memory == "none":
+            check("training.burn_in", training.burn_in, training.burn_in == 0, "be 0 without model.memory")
+            return
+        rule = f"be 1 with model.memory={memory}"
+        check("training.n_step", training.n_step, training.n_step == 1, rule)
+        rule = f"be at least training.batch_size={training.batch_size} sequences of {training.sequence_length} frames"
+        check("training.buffer_size", training.buffer_size, self.buffer_rows >= training.batch_size, rule)
+        for key, own in (("actor", self.model.actor), ("critic", self.model.critic)):
+            check(f"model.{key}", own, own is None, f"be null with model.memory={memory}")
+        for key, by_group in (("actors", self.model.actors), ("critics", self.model.critics)):
+            for name, own in by_group.items():
+                check(f"model.{key}.{name}", own, own is None, f"be null with model.memory={memory}")
+
+    @property
+    def frames_per_row(self) -> int:
+        """Frames to train on in a row of the replay buffer."""
+        return 1 if self.model.memory == "none" else self.training.sequence_length
+
+    @property
+    def buffer_rows(self) -> int:
+        """Rows that the replay buffer holds."""
+        return self.training.buffer_size // self.frames_per_row
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The batch size of a row of the replay buffer: none, or the steps of a sequence with those before it."""
+        return () if self.model.memory == "none" else (self.training.burn_in + self.training.sequence_length,)
 
     def new_run_dir(self) -> str:
         """A folder as ``masac train`` names it: by task, algorithm, seed and time."""

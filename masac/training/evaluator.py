@@ -195,7 +195,7 @@ def evaluate(
     """
     with own_random_numbers(seed):  # training is not affected
         env.set_seed(seed)
-        data = env.reset()
+        data = policy.begin(env.reset())
     batch = data.batch_size
     running = torch.ones(batch, dtype=torch.bool, device=data.device)
     returns = {group.name: torch.zeros(*batch, group.n_agents, dtype=torch.float64) for group in policy.groups}
@@ -208,6 +208,7 @@ def evaluate(
         while running.any() and steps != max_steps:
             # Environments whose episode is over wait or start another one; both are ignored.
             stepped, data = env.step_and_maybe_reset(policy(data))
+            data = policy.carry(stepped, data)
             counted = running.cpu()
             for group in policy.groups:
                 alive = alive_agents(stepped, group).cpu() & counted.unsqueeze(-1)

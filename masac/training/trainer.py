@@ -86,7 +86,7 @@ class Trainer:
             config, self.run_dir, self.rank, resumes=resumes, console=self.console, tell=self._tell, warn=self._warn
         )
         self.env, self.groups, self.learning = parts.env, parts.groups, parts.learning
-        self.collector, self.n_step, self.replay = parts.collector, parts.n_step, parts.replay
+        self.collector, self.row_maker, self.replay = parts.collector, parts.row_maker, parts.replay
         self.batches = parts.batches
         self.policy, self.learner, self.evaluator = parts.policy, parts.learner, parts.evaluator
         self.episodes, self.rewards, self.schedule = parts.episodes, parts.rewards, parts.schedule
@@ -97,11 +97,7 @@ class Trainer:
         self.callbacks = self.state.callbacks = Callbacks(config.training, callbacks, self, warn=self._warn)
         self.resumed_from = self.checkpointer.resume() if resumes else None
         starts = config.training.init_from is not None and self.resumed_from is None
-        self.start_lines = (
-            start_from(config, self.state, self.learning, example=self.n_step.example(self.env.fake_tensordict()))
-            if starts
-            else []
-        )
+        self.start_lines = start_from(config, self.state, self.learning, example=parts.example) if starts else []
         self.loaded_actors = loaded_actors(config, self.learning)
         self.state.broadcast_initial_state()
         self.files.write_config(config)
@@ -186,7 +182,7 @@ class Trainer:
             for collected in self.timers.each("collect", self._rollouts()):
                 self._observe(collected)
                 self._call("on_collect", collected)
-                self.replay.extend(self.n_step.rows(collected))
+                self.replay.extend(self.row_maker.rows(collected))
                 batches = self.batches.sample(self.update_round.due(rows=len(self.replay)))
                 updates, failure = self.update_round.run(batches, self.stop, self.timers)
                 self.failure = failure or self.failure or self.callbacks.on_update(updates)
@@ -241,7 +237,7 @@ class Trainer:
         self.state.frames += collected.numel() * self.rank.world_size
         self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
-        for follower in (self.episodes, self.rewards, self.n_step):
+        for follower in (self.episodes, self.rewards, self.row_maker):
             follower.restart(self.collector.restarted)
         self.finished = self.episodes.observe(collected)
         self.rewards.observe(collected, self.rank)

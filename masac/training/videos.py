@@ -67,11 +67,8 @@ class VideoRecorder:
             self.drawn = None
 
     def _pictures(self, policy: Policy, drawn: DrawnEnv, stop: StopRequest) -> Iterator[Picture]:
-        def act(data: TensorDictBase) -> TensorDictBase:
-            return policy(data) if self.device == "cpu" else policy(data.to(self.device)).to("cpu")
-
         played = Playback(
-            act,
+            policy if self.device == "cpu" else _OnDevice(policy, self.device),
             policy.groups,
             drawn,
             max_steps=step_limit(self.config.task),
@@ -91,3 +88,14 @@ class VideoRecorder:
             every = self.config.evaluation.video_every
             self._warn(f"videos are off (evaluation.video_every={every}): {report.message or report}")
             self.close()
+
+
+class _OnDevice:
+    """A policy on another device than the environment, whose data are on the CPU."""
+
+    def __init__(self, policy: Policy, device: str) -> None:
+        self.policy, self.device = policy, device
+        self.begin, self.carry = policy.begin, policy.carry
+
+    def __call__(self, tensordict: TensorDictBase) -> TensorDictBase:
+        return self.policy(tensordict.to(self.device)).to("cpu")

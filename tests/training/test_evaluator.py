@@ -16,12 +16,8 @@ from masac.training.policies.policy import Policy
 from tests.training.common import SMALL
 
 
-class Still(torch.nn.Module):
+class Still(Policy):
     """A policy that does nothing."""
-
-    def __init__(self, groups):
-        super().__init__()
-        self.groups = groups
 
     def forward(self, data):
         return data.set(("agents", "action"), torch.zeros(*data.batch_size, self.groups[0].n_agents, 2))
@@ -30,7 +26,7 @@ class Still(torch.nn.Module):
 def test_evaluation_counts_each_environments_first_episode_alone():
     task = TaskConfig(scenario="tests.envs.own_scenario:Scenario", horizon=8)
     env = make_vmas_env(task, num_envs=4, seed=0)
-    found = evaluate(Still(read_groups(env)), env, seed=0, success="terminated")  # pyright: ignore[reportArgumentType]
+    found = evaluate(Still(read_groups(env), {}, {}), env, seed=0, success="terminated")
     assert found.successes is not None
     assert found.successes.tolist() == [True, False, True, False]
     short, full, *_ = found.lengths.tolist()
@@ -77,7 +73,7 @@ def test_environments_that_draw_from_global_random_numbers_leave_training_alone(
             return super().forward(data)
 
     env = make_vmas_env(TaskConfig(horizon=3), num_envs=2, seed=0)
-    policy, drawn = Draws(read_groups(env)), []
+    policy, drawn = Draws(read_groups(env), {}, {}), []
     states = [np.random.get_state()[1].tolist(), random.getstate()]
     evaluate(policy, env, seed=3, success=None)
     assert [np.random.get_state()[1].tolist(), random.getstate()] == states

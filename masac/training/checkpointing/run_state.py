@@ -24,7 +24,7 @@ from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import save_policy
 from masac.training.policies.self_play import set_state_of_pools, state_of_pools
 from masac.training.replay.buffer import Replay
-from masac.training.replay.n_step import NStepReturns
+from masac.training.replay.sequences import RowMaker
 from masac.training.replay.sharded import all_replays
 from masac.training.reward_scaling import RewardScaling
 
@@ -50,7 +50,7 @@ class RunState:
         policy: its normalizers.
         rewards: their scale.
         episodes: the last episodes.
-        n_step: the steps of which no row was made yet, which are not in checkpoints.
+        row_maker: the steps of which no row was made yet, which are not in checkpoints.
         replay: this rank's buffer.
         collector: of this rank; its running episodes are not in checkpoints.
         checkpoints: reads and writes them.
@@ -71,14 +71,14 @@ class RunState:
         policy: Policy,
         rewards: RewardScaling,
         episodes: EpisodeTracker,
-        n_step: NStepReturns,
+        row_maker: RowMaker,
         replay: Replay,
         collector: Collector,
         checkpoints: Checkpoints,
     ) -> None:
         self.config, self.rank = config, rank
         self.learner, self.policy, self.rewards = learner, policy, rewards
-        self.episodes, self.n_step = episodes, n_step
+        self.episodes, self.row_maker = episodes, row_maker
         self.replay, self.collector = replay, collector
         self.checkpoints = checkpoints
         self.frames = self.skipped_updates = self.dropped_updates = self.learns_from = 0
@@ -165,7 +165,7 @@ class RunState:
         """
         seed = self.rank.seed(self.config.seed, self.frames)
         self.collector.reset(seed)
-        for follower in (self.episodes, self.rewards, self.n_step):
+        for follower in (self.episodes, self.rewards, self.row_maker):
             follower.restart()
         if not set_random_state_from(state, self.rank):
             seed_everything(seed)

@@ -63,7 +63,7 @@ def start_from(
         config: of the new run; ``training.init_from`` is set.
         state: of the new run, changed in place.
         learning: its groups that learn.
-        example: a row of its environment, any batch size.
+        example: rows of its environment.
 
     Raises:
         ConfigError: if there is no such run, or it does not fit.
@@ -73,7 +73,7 @@ def start_from(
     if config.training.loads("buffer"):
         with all_replays(state.replay, state.rank) as replays:
             if source is not None:
-                rows = source.load_buffer(replays, state.replay.transitions(example.reshape(-1)[:1]))
+                rows = source.load_buffer(replays, state.replay.one_row(example))
                 lines[0] += f", {rows:,} rows of its buffer"
     return lines
 

@@ -16,7 +16,7 @@ from masac.training.policies.policy import Policy
 class LocalCollector(Collector):
     """Steps environments from this process, with or without workers of their own (``task.num_workers``).
 
-    Like TorchRL's ``Collector``, without recurrent policies, copies of the policy on other devices and trajectory
+    Like TorchRL's ``Collector``, without copies of the policy on other devices and trajectory
     numbers.
 
     Args:
@@ -40,6 +40,7 @@ class LocalCollector(Collector):
         with set_exploration_type(ExplorationType.RANDOM):
             for _ in range(self.steps):
                 transition, state = self.env.step_and_maybe_reset(self.policy(state))
+                state = self.policy.carry(transition, state)
                 transitions.append(transition)
                 if self.policy.opponents:
                     self.policy.begin_episodes(transition["next", "done"].squeeze(-1))
@@ -50,7 +51,7 @@ class LocalCollector(Collector):
         """Begin new episodes in all environments."""
         if seed is not None:
             self.env.set_seed(seed)
-        self._state = self.env.reset()
+        self._state = self.policy.begin(self.env.reset())
         self.policy.begin_episodes(torch.ones(self.env.batch_size, dtype=torch.bool, device=self.env.device))
 
     def close(self) -> None:

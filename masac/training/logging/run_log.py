@@ -122,7 +122,7 @@ class RunLog:
             self.columns += added
             self._table.add_columns(added)
         numbers: metrics.Row = {
-            **metrics.run_numbers(counters, rows=rows, buffer_size=self.config.training.buffer_size),
+            **metrics.run_numbers(counters, rows=rows, buffer_size=self.config.buffer_rows),
             **self.collector.numbers(),
             **metrics.training_numbers(self.episodes, self.learning),
             **evaluation,

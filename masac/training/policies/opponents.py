@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -15,6 +15,7 @@ from masac.errors import ConfigError
 from masac.group_signals import alive_agents
 from masac.groups import GroupSpec, action_bounds
 from masac.named_objects import find_object
+from masac.networks.memory import GroupMemory
 from masac.process.tracebacks import first_line, report_of
 from masac.training.policies.policy import Opponent, Policy
 from masac.training.policies.policy_files import PolicyFile
@@ -36,10 +37,15 @@ class FrozenOpponent(Opponent):
     ) -> None:
         self.group, self.plays, self.described, self.file = group, plays, described, file
         self.policy = policy.of_group(plays)
+        self.memory = memory_of(self.policy, plays)
 
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions of the other policy."""
-        return self.policy.groups[0].whole_action(self.policy(seen_as(self.plays, self.group, state)))
+        seen = seen_as(self.plays, self.group, state)
+        action = self.policy.groups[0].whole_action(self.policy(seen))
+        if self.memory is not None:
+            state.set((self.group.name, "opponent_memory_after"), seen.get((self.plays, "memory_after")))
+        return action
 
     def to(self, device: str) -> None:
         """Move the networks."""
@@ -125,5 +131,13 @@ class ScriptedOpponent(Opponent):
 
 
 def seen_as(plays: str, group: GroupSpec, state: TensorDictBase) -> TensorDict:
-    """The state of a group under the name of another one."""
-    return TensorDict({plays: {entry: state.get((group.name, entry)) for entry in group.seen}}, state.batch_size)
+    """The state of a group under the name of another one, with the memory of the opponent that acts for it."""
+    entries = {entry: state.get((group.name, entry)) for entry in group.seen}
+    if (memory := state.get((group.name, "opponent_memory"), None)) is not None:
+        entries["memory"] = memory
+    return TensorDict({plays: entries}, state.batch_size)
+
+
+def memory_of(policy: Policy, group: str) -> GroupMemory | None:
+    """The memory of a group's actor in a policy; None without one."""
+    return cast(GroupMemory, policy.memories[group]) if group in policy.memories else None

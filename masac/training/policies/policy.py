@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -13,8 +14,9 @@ from torchrl.envs.utils import ExplorationType, exploration_type
 
 from masac import functional
 from masac.errors import ConfigError
-from masac.group_signals import alive_agents
+from masac.group_signals import alive_agents, begins_next
 from masac.groups import GroupSpec
+from masac.networks.memory import GroupMemory
 from masac.training.distributed.ranks import ALONE, Rank
 from masac.training.policies.direct_actions import direct_actions
 from masac.training.policies.normalization import RunningNormalizer
@@ -27,10 +29,12 @@ class Opponent(ABC):
     Attributes:
         described: what it is, in words.
         weights_of: the group of the policy whose weights act; None for others.
+        memory: that it acts with, as a policy does (:meth:`Policy.begin`); None without one.
     """
 
     described: str
     weights_of: str | None = None
+    memory: GroupMemory | None = None
 
     @abstractmethod
     def __call__(self, state: TensorDictBase) -> Tensor:
@@ -50,11 +54,22 @@ class Opponent(ABC):
 class Policy(TensorDictModuleBase):
     """Writes the actions of all groups into the data.
 
+    With memories (``model.memory``) a state has those of its agents too: :meth:`begin` writes them into the first state
+    of episodes, and :meth:`carry` into every following one.
+
+    ::
+
+        state = policy.begin(env.reset())
+        for _ in range(steps):
+            transition, state = env.step_and_maybe_reset(policy(state))
+            state = policy.carry(transition, state)
+
     Args:
         groups: all groups of the environment.
         actors: by group, from the (normalized) observation to the action; groups without one act uniformly at random.
         normalizers: of observations, by group.
         opponents: what acts for groups that no actor here acts for, by group.
+        memories: of actors that read one, by group.
 
     Attributes:
         random_groups: groups that currently act uniformly at random (among their legal actions), with an actor or not.
@@ -66,11 +81,13 @@ class Policy(TensorDictModuleBase):
         actors: Mapping[str, ProbabilisticTensorDictSequential],
         normalizers: Mapping[str, RunningNormalizer],
         opponents: Mapping[str, Opponent] | None = None,
+        memories: Mapping[str, GroupMemory] | None = None,
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
         self.actors = nn.ModuleDict(dict(actors))
         self.normalizers = nn.ModuleDict(dict(normalizers))
+        self.memories = nn.ModuleDict(dict(memories or {}))
         self.opponents = dict(opponents or {})
         self.random_groups: frozenset[str] = frozenset()
         self._direct = {
@@ -79,20 +96,39 @@ class Policy(TensorDictModuleBase):
             if group.name in actors and (direct := direct_actions(actors[group.name], group)) is not None
         }
         self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
-            (group.name, name) for group in groups for name in group.seen
+            (group.name, name)
+            for group in groups
+            for name in (*group.seen, *(("memory",) if group.name in self.memories else ()))
         ]
         self.out_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
             key for group in groups for key in group.action_keys
         ]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Act on data of batch size ``*B``."""
+        """Act on data of batch size ``*B``.
+
+        With memories it also writes ``(group, "memory_after")``, those after this state, which :meth:`carry` takes out.
+
+        Raises:
+            KeyError: if the state has no memory of a group that needs one.
+        """
         if not isinstance(tensordict, TensorDictBase):
             raise TypeError(
                 f"the argument of a policy must be a TensorDict with {self.in_keys}; got {type(tensordict).__name__}. "
                 "Stack the observations of each group, for example TensorDict({'agents': {'observation': stacked}})."
             )
+        for name in self.memories:
+            if tensordict.get((name, "memory"), None) is None:
+                raise KeyError(
+                    f"the state must have the memory of group {name!r} at ({name!r}, 'memory'); got none. Begin "
+                    "episodes with state = policy.begin(state), go on with state = policy.carry(transition, state)"
+                )
         seen = self.normalize(tensordict.select(*self.in_keys))
+        for name in self.memories:
+            memory = cast(GroupMemory, self.memories[name])
+            after = memory.step(seen.get((name, "observation")), seen.get((name, "memory")))
+            seen.set((name, "actor_memory"), memory.output(after))
+            tensordict.set((name, "memory_after"), after)
         for group in self.groups:
             for key, part in group.split_action(self._action(group, tensordict, seen)).items():
                 tensordict.set(key, part)
@@ -113,9 +149,54 @@ class Policy(TensorDictModuleBase):
         if group.name in self._direct and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
             mask = seen.get((group.name, "action_mask")) if group.has_action_mask else None
             images = [seen.get(key) for key in group.image_keys]
+            remembered = [seen.get((group.name, "actor_memory"))] if group.name in self.memories else []
             noisy = how == ExplorationType.RANDOM
-            return self._direct[group.name](seen.get(group.observation_key), *images, mask=mask, noisy=noisy)
+            observation = seen.get(group.observation_key)
+            return self._direct[group.name](observation, *remembered, *images, mask=mask, noisy=noisy)
         return group.whole_action(self.actors[group.name](seen))
+
+    def _memory_entries(self) -> Iterator[tuple[GroupSpec, str, GroupMemory]]:
+        """The group, the name of the entry and the network of every memory, also of what acts in place of actors."""
+        for group in self.groups:
+            if group.name in self.memories:
+                yield group, "memory", cast(GroupMemory, self.memories[group.name])
+            opponent = self.opponents.get(group.name)
+            if opponent is not None and opponent.memory is not None:
+                yield group, "opponent_memory", opponent.memory
+
+    def begin(self, state: TensorDictBase) -> TensorDictBase:
+        """Give the first state of episodes, of batch size ``*B``, empty memories; returns it.
+
+        The entries are ``(group, "memory")``, zeros ``[*B, N, S]``, and ``(group, "is_init")``, bool ``[*B, N, 1]``,
+        which is True. Without memories nothing is written.
+        """
+        for group, entry, memory in self._memory_entries():
+            lead, weight = (*state.batch_size, group.n_agents), memory.from_state.weight
+            state.set((group.name, entry), weight.new_zeros(*lead, memory.state_dim))
+            if entry == "memory":
+                state.set((group.name, "is_init"), torch.ones(*lead, 1, dtype=torch.bool, device=weight.device))
+        return state
+
+    def carry(self, transition: TensorDictBase, state: TensorDictBase) -> TensorDictBase:
+        """Give the state that follows a step the memories of its agents; returns it.
+
+        The memory of an agent begins anew where :func:`masac.group_signals.begins_next` says so: where its episode or
+        its own life ended, and where it did not act.
+
+        Args:
+            transition: the step, as the policy and the environment wrote it, batch size ``*B``.
+            state: that follows; where the environment was reset, the first one of the next episode.
+        """
+        for group, entry, _ in self._memory_entries():
+            begins = begins_next(transition, group.name, alive_agents(transition, group).unsqueeze(-1))
+            before = transition.get((group.name, entry))
+            after = transition.pop((group.name, f"{entry}_after"), None)
+            if after is None:  # the group acted at random in place of its opponent, which has seen nothing
+                after, begins = before, torch.ones_like(begins)
+            state.set((group.name, entry), torch.where(begins, torch.zeros_like(after), after))
+            if entry == "memory":
+                state.set((group.name, "is_init"), begins)
+        return state
 
     def begin_episodes(self, which: Tensor | None = None) -> None:
         """Note that environments begin new episodes; see :meth:`Opponent.begin_episodes`."""
@@ -143,7 +224,9 @@ class Policy(TensorDictModuleBase):
         """The policy of one group alone, with the same networks."""
         actors, normalizers = ({name: part[name]} if name in part else {} for part in (self.actors, self.normalizers))
         opponents = {name: self.opponents[name]} if name in self.opponents else {}
-        return Policy([group for group in self.groups if group.name == name], actors, normalizers, opponents)  # pyright: ignore[reportArgumentType]
+        memories = {name: self.memories[name]} if name in self.memories else {}
+        groups = [group for group in self.groups if group.name == name]
+        return Policy(groups, actors, normalizers, opponents, memories)  # pyright: ignore[reportArgumentType]
 
     @property
     def group_names(self) -> frozenset[str]:
@@ -154,8 +237,9 @@ class Policy(TensorDictModuleBase):
     def operations(self) -> int:
         """Multiplications and additions per step of one environment, counted as if all agents shared every weight."""
         agents = {group.name: group.n_agents for group in self.groups}
-        sizes = {name: sum(p.numel() for p in actor.parameters()) for name, actor in self.actors.items()}
-        return sum(2 * size * agents[name] for name, size in sizes.items())
+        networks = (*self.actors.items(), *self.memories.items())
+        sizes = [(name, sum(p.numel() for p in network.parameters())) for name, network in networks]
+        return sum(2 * size * agents[name] for name, size in sizes)
 
     def observe(self, collected: TensorDictBase, rank: Rank = ALONE) -> None:
         """Add the observations of living agents in a batch ``[E, T]`` of each rank to the normalizers."""

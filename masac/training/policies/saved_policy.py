@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from masac.algorithm import make_actor
+from masac.algorithm import make_actor, make_memory
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.errors import ConfigError
 from masac.groups import GroupSpec, read_groups
+from masac.networks.memory import GroupMemory
 from masac.process.working_directory import look_in_working_directory
 from masac.training.checkpointing.checkpoints import FOLDER, best_of, found_in, newest_of
 from masac.training.config import ExperimentConfig
@@ -177,7 +178,8 @@ def make_policy(
     """
     actors = {group.name: make_actor(group, config.algorithm, config.model) for group in learning}
     normalized = learning if config.training.normalize_observations else []
-    policy = Policy(groups, actors, {group.name: RunningNormalizer(group.observation_dim) for group in normalized})
+    normalizers = {group.name: RunningNormalizer(group.observation_dim) for group in normalized}
+    policy = Policy(groups, actors, normalizers, memories=actor_memories(learning, config))
     names = read_opponents(config.training.opponents)
     frozen = frozen_policies(config) if frozen is None else frozen
     for group in groups:
@@ -189,6 +191,12 @@ def make_policy(
         elif name is not None and name.kind == "self-play":
             policy.opponents[group.name] = _self_play(group, name.what, policy, config)
     return policy
+
+
+def actor_memories(groups: Sequence[GroupSpec], config: ExperimentConfig) -> dict[str, GroupMemory]:
+    """New memories of the actors of groups, by group; none without ``model.memory``."""
+    made = {one.name: make_memory(one, config.model, share_params=config.algorithm.share_actor) for one in groups}
+    return {name: memory for name, memory in made.items() if memory is not None}
 
 
 def frozen_policies(config: ExperimentConfig, run_dir: Path | None = None) -> dict[str, PolicyFile]:
@@ -226,7 +234,8 @@ def _frozen(group: GroupSpec, file: PolicyFile) -> FrozenOpponent:
         )
     played = replace(group, name=plays)
     normalizers = {plays: RunningNormalizer(group.observation_dim)} if trained.training.normalize_observations else {}
-    policy = Policy([played], {plays: make_actor(played, trained.algorithm, trained.model)}, normalizers)
+    actors = {plays: make_actor(played, trained.algorithm, trained.model)}
+    policy = Policy([played], actors, normalizers, memories=actor_memories([played], trained))
     wrong = misfit([played], {plays: learned[plays]}, dict(policy.state_dict()), file.tensors)
     if wrong is not None:
         raise ConfigError(f"{key} must be a run with the same observations and actions; {file.path} differs: {wrong}")

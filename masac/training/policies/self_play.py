@@ -11,7 +11,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from masac.groups import GroupSpec
-from masac.training.policies.opponents import seen_as
+from masac.training.policies.opponents import memory_of, seen_as
 from masac.training.policies.policy import Opponent, Policy
 
 NEWEST = -1
@@ -41,6 +41,7 @@ class SelfPlayOpponent(Opponent):
         self.described = "self-play" if source == group.name else f"self-play: past snapshots of {source}"
         self.policy = policy.of_group(source)
         self.policy.opponents.clear()  # a pool of the source itself acts for the source alone
+        self.memory = memory_of(self.policy, source)
         self.size, self.newest = size, newest
         self.snapshots: list[Policy] = []
         self.frames: list[int] = []
@@ -49,14 +50,21 @@ class SelfPlayOpponent(Opponent):
 
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions ``[E, N, ...]``."""
-        seen, plays = seen_as(str(self.weights_of), self.group, state), self.policy.groups[0]
-        actions = plays.whole_action(self.policy(seen.copy()))
+        source, plays = str(self.weights_of), self.policy.groups[0]
+        seen = seen_as(source, self.group, state)
+        acted = self.policy(seen.copy())
+        actions, memory = plays.whole_action(acted), acted.get((source, "memory_after"), None)
         if self.acting is not None:
             self._draw(self.acting)
             for number in self.acting.unique().tolist():
                 if number != NEWEST:
                     rows = self.acting == number
-                    actions[rows] = plays.whole_action(self.snapshots[number](seen[rows]))
+                    of_snapshot = self.snapshots[number](seen[rows])
+                    actions[rows] = plays.whole_action(of_snapshot)
+                    if memory is not None:
+                        memory[rows] = of_snapshot[source, "memory_after"]
+        if memory is not None:
+            state.set((self.group.name, "opponent_memory_after"), memory)
         return actions
 
     def begin_episodes(self, which: Tensor | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from tensordict import TensorDictBase
 
@@ -11,7 +12,7 @@ from masac.training.replay.buffer import Replay
 from masac.training.reward_scaling import RewardScaling
 
 BATCHES_PER_SAMPLE = 32
-"""Batches drawn in one call; few enough that they take little memory compared with the buffer."""
+"""Batches of single steps drawn in one call; few enough that they take little memory compared with the buffer."""
 
 
 class Batches:
@@ -32,8 +33,9 @@ class Batches:
         Args:
             count: how many.
         """
-        for first in range(0, count, BATCHES_PER_SAMPLE):
-            rows = self.prepare(self.replay.sample(min(count - first, BATCHES_PER_SAMPLE)))
+        at_once = max(BATCHES_PER_SAMPLE // prod(self.replay.row_shape), 1)
+        for first in range(0, count, at_once):
+            rows = self.prepare(self.replay.sample(min(count - first, at_once)))
             yield from rows.split(self.replay.batch_size)
 
     def prepare(self, rows: TensorDictBase) -> TensorDictBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -21,15 +22,25 @@ class Replay:
         size: rows that it holds; new rows replace the oldest.
         batch_size: rows per batch.
         device: of the rows.
+        row_shape: the batch size of a row: none, or the steps of a sequence.
 
     Attributes:
         written: rows that were stored in all.
     """
 
-    def __init__(self, groups: Sequence[GroupSpec], *, size: int, batch_size: int, device: str) -> None:
+    def __init__(
+        self,
+        groups: Sequence[GroupSpec],
+        *,
+        size: int,
+        batch_size: int,
+        device: str,
+        row_shape: Sequence[int] = (),
+    ) -> None:
         self.groups = tuple(groups)
         self.size = size
         self.batch_size = batch_size
+        self.row_shape = tuple(row_shape)
         self.written = 0
         self.buffer = ReplayBuffer(storage=LazyTensorStorage(size, device=device))
 
@@ -37,13 +48,13 @@ class Replay:
         return len(self.buffer)
 
     def extend(self, collected: TensorDictBase) -> None:
-        """Store the rows of a collected batch ``[environments, steps]`` in which an agent is alive."""
-        rows = collected.reshape(collected.batch_size.numel())  # -1 is ambiguous where there are no rows
+        """Store the rows of a collected batch ``[environments, rows]`` in which an agent is alive."""
+        rows = self._flat(collected)
         masks = [rows.get((group.name, "mask"), None) for group in self.groups]
         living = [mask.flatten(1).any(1) for mask in masks if mask is not None]
         if len(living) == len(masks):  # the agents of a group without a mask are always alive
             rows = rows[torch.stack(living).any(0)]
-        rows = rows[-self.size :]
+        rows = cast(TensorDictBase, rows[-self.size :])
         if len(rows):  # not numel(), which is 1 for no rows
             self.buffer.extend(self.transitions(rows))
             self.written += len(rows)
@@ -58,7 +69,7 @@ class Replay:
 
     def rows_from(self, tensors: Mapping[str, Tensor]) -> TensorDict:
         """Rows from the tensors of :meth:`rows`, ``"next/agents/reward"`` and so on."""
-        batch = [next(iter(tensors.values())).shape[0]]
+        batch = [next(iter(tensors.values())).shape[0], *self.row_shape]
         out = self._empty(batch)
         for name, value in tensors.items():
             out.set(tuple(name.split("/")), value)
@@ -90,8 +101,17 @@ class Replay:
             self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
-        """The size of a row, given an example of collected data with any batch size."""
-        return size_of(self.transitions(example.reshape(-1)[:1]))
+        """The size of a row, given an example of collected rows."""
+        return size_of(self.one_row(example))
+
+    def one_row(self, example: TensorDictBase) -> TensorDict:
+        """A row as it is stored, ``[1]``, given an example of collected rows."""
+        return self.transitions(cast(TensorDictBase, self._flat(example)[:1]))
+
+    def _flat(self, collected: TensorDictBase) -> TensorDictBase:
+        """Collected rows ``[..., *row_shape]`` in one dimension, ``[R, *row_shape]``."""
+        lead = collected.batch_size[: collected.ndim - len(self.row_shape)]
+        return collected.reshape(lead.numel(), *self.row_shape)  # -1 is ambiguous where there are no rows
 
     def _empty(self, batch: Sequence[int]) -> TensorDict:
         out = TensorDict({"next": TensorDict({}, batch)}, batch)
@@ -103,14 +123,17 @@ class Replay:
     def transitions(self, rows: TensorDictBase) -> TensorDict:
         """Observations, actions and masks, and the next rewards, terminated flags and observations; nothing else.
 
-        Rows of several steps have the number of steps too.
+        With memories also the stored ones, and where they begin anew. n-step rows have the number of steps too.
         """
         out = self._empty(rows.batch_size)
         if (steps := rows.get("steps_to_next_obs", None)) is not None:
             out.set("steps_to_next_obs", steps)
         for group in self.groups:
             name = group.name
-            kept = [*((name, entry) for entry in (*group.seen, "mask")), *map(as_path, group.action_keys)]
+            kept = [
+                *((name, entry) for entry in (*group.seen, "mask", "memory", "is_init")),
+                *map(as_path, group.action_keys),
+            ]
             kept += [("next", name, entry) for entry in group.seen]
             for signal in ("reward", "terminated"):
                 in_group, at_root = ("next", name, signal), ("next", signal)
