@@ -20,9 +20,9 @@ def pettingzoo(scenario=None, *, factory=None, horizon=None, **kwargs):
     )
 
 
-def untrained(task, **training):
+def untrained(task, *, model=None, **training):
     """An untrained policy for a task, and the config that goes with it."""
-    config = ExperimentConfig(task=task, model=ModelConfig(hidden=(8,)))
+    config = ExperimentConfig(task=task, model=model or ModelConfig(hidden=(8,)))
     config = replace(config, training=replace(config.training, **training))
     env = make_env(task, num_envs=1, seed=0)
     groups = read_groups(env)
