@@ -28,7 +28,6 @@ checkpoints and logs), BenchMARL with the recipe, and BenchMARL with its own fin
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -43,7 +42,8 @@ from benchmarks.benchmarl import recipes
 from benchmarks.benchmarl.actor import read_benchmarl_policy
 from benchmarks.benchmarl.tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
-from benchmarks.report import print_table, write_json
+from benchmarks.masac_runs import read_evaluations, read_rows, seconds_of
+from benchmarks.report import print_table, runs_except, write_json
 from masac.cli.composing import composed_experiment
 from masac.groups import read_groups
 from masac.training.config import ExperimentConfig
@@ -141,45 +141,18 @@ def run_one(
 def _run_masac(words: list[str], config: ExperimentConfig, folder: Path) -> Run:
     run_dir = folder / "run"
     _start([sys.executable, "-m", "masac", "train", *words, f"run_dir={run_dir}"], folder / "log")
-    with (run_dir / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    clock = seconds_of(rows)
-    evaluations = [
-        {
-            "frames": int(row["frames"]),
-            "seconds": seconds,
-            "return": float(row["eval/return_mean"]),
-            "success": float(row["eval/success_rate"]) if row.get("eval/success_rate") else None,
-        }
-        for row, seconds in zip(rows, clock, strict=True)
-        if row["eval/return_mean"]
-    ]
+    rows = read_rows(run_dir)
+    evaluations = read_evaluations(rows)
     evaluations[-1] |= evaluate(read_policy(run_dir / "policy.pt").policy, config)
     summary = json.loads((run_dir / "summary.json").read_text())
     return {
-        "seconds": clock[-1],
+        "seconds": seconds_of(rows)[-1],
         "frames": summary["frames"],
         "updates": summary["updates"],
         "evaluations": evaluations,
         "settings": recipes.as_json(config),
         "versions": summary["versions"],
     }
-
-
-def seconds_of(rows: list[dict[str, str]]) -> list[float]:
-    """Seconds since the first batch was collected, without evaluations, for each row of a metrics.csv.
-
-    Raises:
-        RuntimeError: if the first row has updates or an evaluation.
-    """
-    first = rows[0]
-    if int(first["updates"]) or first["eval/return_mean"]:
-        raise RuntimeError("the first iteration must only collect; got updates or an evaluation. Raise warmup_frames.")
-    clock, evaluating = [], 0.0
-    for row in rows:
-        evaluating += float(row["time/evaluate_s"])
-        clock.append(round(float(row["wall_time_s"]) - float(first["wall_time_s"]) - evaluating, 3))
-    return clock
 
 
 def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, folder: Path) -> Run:
@@ -247,7 +220,7 @@ def runs_before(path: Path, jobs: list[tuple[str, str, str, int]], *, to_solved:
     before = json.loads(path.read_text())
     if before["time_to_solved"] != to_solved:
         raise ValueError(f"--add must name a file of the same comparison; {path} has the other one. Name another file.")
-    return [run for run in before["runs"] if (run["task"], run["algorithm"], run["system"], run["seed"]) not in jobs]
+    return runs_except(before["runs"], ("task", "algorithm", "system", "seed"), jobs)
 
 
 def _start(command: list[str], log: Path) -> None:

@@ -28,6 +28,14 @@ from benchmarks.benchmarl.tables import (
 from benchmarks.pettingzoo_learning import COLUMNS as LEARNING_COLUMNS
 from benchmarks.pettingzoo_learning import learning_rows
 from benchmarks.report import RESULTS
+from benchmarks.vmas_report import (
+    IMPROVEMENT_COLUMNS,
+    SCORE_COLUMNS,
+    improvement_rows,
+    return_columns,
+    return_rows,
+    score_rows,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -118,6 +126,18 @@ def _pettingzoo_collection(results: dict[str, Any]) -> str:
 
 def _pettingzoo_learning(results: dict[str, Any]) -> str:
     return _table(LEARNING_COLUMNS, learning_rows(results["runs"]))
+
+
+def _vmas_suite(results: dict[str, Any]) -> str:
+    runs = results["runs"]
+    return "\n\n".join(
+        _table(columns, rows)
+        for columns, rows in (
+            (SCORE_COLUMNS, score_rows(runs)),
+            (IMPROVEMENT_COLUMNS, improvement_rows(runs)),
+            (return_columns(runs), return_rows(runs)),
+        )
+    )
 
 
 def _inside_benchmarl(results: dict[str, Any]) -> str:
@@ -257,6 +277,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "threads": _threads,
     "done_signals": _done_signals,
     "pettingzoo_learning": _pettingzoo_learning,
+    "vmas_suite": _vmas_suite,
     "pettingzoo_collection": _pettingzoo_collection,
 }
 

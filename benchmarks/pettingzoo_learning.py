@@ -11,18 +11,15 @@ other; ``masac crossplay`` compares them with other opponents.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.masac_runs import read_rows, run_masac, start_or_resume
 from benchmarks.report import print_table, write_json
 
 EPISODES = 100
@@ -100,28 +97,15 @@ def result(name: str, seed: int, overrides: Sequence[str], folder: Path) -> dict
     run_dir = folder / f"{name.replace(', ', '-')}-seed{seed}"
     found = run_dir / "result.json"
     if not found.exists():
-        if (run_dir / "config.yaml").exists():
-            _masac("train", "--resume", str(run_dir))
-        else:
-            _masac("train", *TASKS[name].overrides, f"seed={seed}", f"run_dir={run_dir}", *overrides)
+        start_or_resume(run_dir, [*TASKS[name].overrides, f"seed={seed}", *overrides])
         found.write_text(json.dumps(_read(name, seed, run_dir)))
     return json.loads(found.read_text())
 
 
-def _masac(*arguments: str) -> str:
-    command = [sys.executable, "-m", "masac", *arguments]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
-    if done.returncode:
-        raise RuntimeError(f"masac {' '.join(arguments)} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return done.stdout
-
-
 def _read(name: str, seed: int, run_dir: Path) -> dict[str, Any]:
     summary = json.loads((run_dir / "summary.json").read_text())
-    evaluation = json.loads(_masac("evaluate", str(run_dir), "--episodes", str(EPISODES), "--json"))
-    with (run_dir / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["eval/return_mean"]]
+    evaluation = json.loads(run_masac("evaluate", str(run_dir), "--episodes", str(EPISODES), "--json"))
+    rows = [row for row in read_rows(run_dir) if row["eval/return_mean"]]
     learned = [group for group, numbers in evaluation["groups"].items() if numbers["learned"]]
     return {
         "task": name,

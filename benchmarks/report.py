@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ def spread(found: Mapping[str, float], digits: int = 1) -> str:
     """A summary as text: ``3.1 (2.9 to 3.3)``."""
     median, least, most = (f"{found[name]:,.{digits}f}" for name in ("median", "min", "max"))
     return f"{median} ({least} to {most})"
+
+
+def runs_except(
+    runs: Sequence[dict[str, Any]], keys: Sequence[str], again: Iterable[tuple[Any, ...]]
+) -> list[dict[str, Any]]:
+    """The runs whose values of ``keys`` are not in ``again``: what ``--add`` keeps of an earlier call."""
+    again = set(again)
+    return [run for run in runs if tuple(run[key] for key in keys) not in again]
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

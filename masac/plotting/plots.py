@@ -105,7 +105,7 @@ def plot_runs(
     check_picture(out)
     y_label = f"{'mean return per agent' if metric == EVALUATION else metric}{f' of {group}' if group else ''}"
     if len(runs) == 1:
-        _save([_run_panel(runs[0], x, group, metric)], out, x=x, y_label=y_label, caption="")
+        save_panels([_run_panel(runs[0], x, group, metric)], out, x=x, y_label=y_label, caption="")
         return
     apart = [key for key in by if key != "seed"] or ["algorithm"]
     names = sorted({settings(run, apart) for run in runs}, key=_in_order)
@@ -120,7 +120,7 @@ def plot_runs(
     caption = "interquartile mean over seeds; band: its 95% bootstrap interval"
     if "seed" in by:
         caption = "one line per run, with its seed at the end"
-    _save(panels, out, x=x, y_label=y_label, caption=f"{what}{caption}")
+    save_panels(panels, out, x=x, y_label=y_label, caption=f"{what}{caption}")
 
 
 def check_picture(out: Path) -> None:
@@ -245,12 +245,35 @@ def _colors(count: int) -> list[Color]:
     return [tuple(color) for color in colormaps["turbo"](np.linspace(0.05, 0.95, count))]
 
 
-def _save(panels: Sequence[Panel], out: Path, *, x: str, y_label: str, caption: str) -> None:
+def save_panels(
+    panels: Sequence[Panel],
+    out: Path,
+    *,
+    x: str,
+    y_label: str,
+    caption: str,
+    panel_size: tuple[float, float] = (5.2, 3.8),
+) -> None:
+    """Draw panels beside and below each other.
+
+    Args:
+        panels: at least one.
+        out: the picture.
+        x: frames or time.
+        y_label: of all panels.
+        caption: below the picture; empty for none.
+        panel_size: of one of several panels, in inches.
+
+    Raises:
+        ConfigError: if the picture cannot be written.
+    """
     from matplotlib.figure import Figure  # imported here as it is slow, and needed only at the end of a run
 
     columns = len(panels) if len(panels) <= 3 else math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(7, 4.2) if len(panels) == 1 else (5.2 * columns, 3.8 * rows), layout="constrained")
+    figure = Figure(
+        figsize=(7, 4.2) if len(panels) == 1 else (panel_size[0] * columns, panel_size[1] * rows), layout="constrained"
+    )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.remove()

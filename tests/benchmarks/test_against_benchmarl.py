@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.against_benchmarl import runs_before, seconds_of
+from benchmarks.against_benchmarl import runs_before
 from benchmarks.benchmarl.actor import read_benchmarl_policy
 from benchmarks.benchmarl.recipes import (
     ALGORITHMS,
@@ -19,6 +19,7 @@ from benchmarks.benchmarl.recipes import (
     recipe_overrides,
 )
 from benchmarks.benchmarl.tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.masac_runs import seconds_of
 from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env

@@ -1,0 +1,158 @@
+"""Tables and picture of ``benchmarks.vmas_suite``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.aggregates import (
+    Scores,
+    interquartile_mean_of_tasks,
+    normalized,
+    probability_of_improvement,
+)
+from benchmarks.report import spread, summary
+from benchmarks.vmas_scenarios import CHOOSING, HELD_OUT, SCENARIOS
+from masac.plotting.curves import aggregate
+from masac.plotting.plots import Line, Panel, check_picture, save_panels
+from masac.plotting.recorded_runs import Curve
+from masac.plotting.statistics import Floats
+
+Run = dict[str, Any]
+"""An entry of ``runs`` in the JSON: ``task``, ``system``, ``seed``, ``random`` and ``untrained`` (returns per agent),
+``frames``, ``seconds``, and ``evaluations``, each with ``frames``, ``seconds`` and ``return``."""
+
+SCORE_COLUMNS = ("scenarios", "contender", "runs", "interquartile mean of scores [95%]")
+IMPROVEMENT_COLUMNS = ("scenarios", "contender", "other", "probability that a run of the contender ends higher [95%]")
+
+
+def final(run: Run) -> float:
+    """The return per agent of the last policy."""
+    return run["evaluations"][-1]["return"]
+
+
+def systems_of(runs: Sequence[Run]) -> list[str]:
+    """The contenders, in the order of their first runs."""
+    return list(dict.fromkeys(run["system"] for run in runs))
+
+
+def tasks_of(runs: Sequence[Run]) -> list[str]:
+    """The scenarios, in their order in ``SCENARIOS``."""
+    return [task for task in SCENARIOS if any(run["task"] == task for run in runs)]
+
+
+def return_columns(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The columns of :func:`return_rows`."""
+    return ("scenario", "half", "agents", "frames", "minutes per run", "random", "untrained", *systems_of(runs))
+
+
+def return_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """For each scenario the final returns: the mean over seeds, and the range."""
+    rows = []
+    for task in tasks_of(runs):
+        mine, scenario = [run for run in runs if run["task"] == task], SCENARIOS[task]
+        finals = {system: [final(run) for run in mine if run["system"] == system] for system in systems_of(runs)}
+        rows.append(
+            (
+                task,
+                scenario.half,
+                " + ".join(str(number) for number in scenario.agents.values()),
+                f"{max(run['frames'] for run in mine):,}",
+                spread(summary([run["seconds"] / 60 for run in mine])),
+                f"{statistics.mean(run['random'] for run in mine):.2f}",
+                f"{statistics.mean(run['untrained'] for run in mine):.2f}",
+                *(
+                    f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-"
+                    for values in finals.values()
+                ),
+            )
+        )
+    return rows
+
+
+def scores_of(runs: Sequence[Run]) -> dict[str, Scores]:
+    """The scores of all runs, by contender and scenario; the best run of all contenders has 1."""
+    found: dict[str, dict[str, Floats]] = {system: {} for system in systems_of(runs)}
+    for task in tasks_of(runs):
+        mine = [run for run in runs if run["task"] == task]
+        random, best = statistics.mean(run["random"] for run in mine), max(final(run) for run in mine)
+        for system in dict.fromkeys(run["system"] for run in mine):
+            finals = np.array([final(run) for run in mine if run["system"] == system])
+            found[system][task] = normalized(finals, random=random, best=best)
+    return dict(found)
+
+
+def comparisons(scores: dict[str, Scores]) -> Iterator[tuple[str, dict[str, Scores]]]:
+    """Sets of scenarios, with the scores in them of all contenders that have runs of every scenario of the set.
+
+    They are both halves and all scenarios, and those of each contender that has only some.
+    """
+    every = [task for task in SCENARIOS if any(task in one for one in scores.values())]
+    sets = {half: [task for task in every if SCENARIOS[task].half == half] for half in (CHOOSING, HELD_OUT)}
+    sets["all"] = every
+    for system, one in scores.items():
+        if list(one) not in sets.values():
+            sets[f"those of {system}"] = list(one)
+    for name, tasks in sets.items():
+        inside = {
+            system: {task: one[task] for task in tasks} for system, one in scores.items() if set(tasks) <= set(one)
+        }
+        if tasks and inside:
+            yield f"{name} ({len(tasks)})", inside
+
+
+def score_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The interquartile mean of scores of each set of scenarios and contender."""
+    return [
+        (name, system, str(sum(map(len, scores.values()))), str(interquartile_mean_of_tasks(scores)))
+        for name, inside in comparisons(scores_of(runs))
+        for system, scores in inside.items()
+    ]
+
+
+def improvement_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The probability of improvement of each set of scenarios and pair of contenders."""
+    return [
+        (name, first, second, str(probability_of_improvement(inside[first], inside[second])))
+        for name, inside in comparisons(scores_of(runs))
+        for first, second in combinations(inside, 2)
+    ]
+
+
+def draw_curves(runs: Sequence[Run], out: Path) -> None:
+    """Draw the learning curves: a panel per scenario, a line per contender, from the untrained policy on."""
+    check_picture(out)
+    panels = []
+    for task in tasks_of(runs):
+        mine = [run for run in runs if run["task"] == task]
+        first = not panels  # only there the legend has room
+        random, end = statistics.mean(run["random"] for run in mine), max(run["frames"] for run in mine)
+        lines = [
+            Line(
+                x=np.array([0.0, end]),
+                y=np.array([random, random]),
+                color="0.5",
+                label="random" if first else "",
+                style={"linewidth": 1, "linestyle": "--"},
+            )
+        ]
+        for index, system in enumerate(systems_of(runs)):
+            curves = [_curve(run) for run in mine if run["system"] == system]
+            for piece in aggregate(curves) if curves else ():
+                label = system if first else ""
+                lines.append(
+                    Line(x=piece.x, y=piece.mean, low=piece.low, high=piece.high, color=f"C{index}", label=label)
+                )
+        panels.append(Panel(title=task, lines=lines))
+    caption = "evaluation: interquartile mean over seeds; band: its 95% bootstrap interval"
+    save_panels(panels, out, x="frames", y_label="return per agent", caption=caption, panel_size=(2.8, 2.2))
+
+
+def _curve(run: Run) -> Curve:
+    points = [{"frames": 0, "return": run["untrained"]}, *run["evaluations"]]
+    return Curve(*(np.array([float(one[name]) for one in points]) for name in ("frames", "return")))

@@ -1,0 +1,208 @@
+"""The suite of VMAS scenarios: its aggregates, its tables, and one small run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import vmas_suite
+from benchmarks.aggregates import (
+    Estimate,
+    interquartile_mean_of_tasks,
+    normalized,
+    probability_of_improvement,
+)
+from benchmarks.fill_docs_numbers import TABLES
+from benchmarks.vmas_report import (
+    IMPROVEMENT_COLUMNS,
+    SCORE_COLUMNS,
+    draw_curves,
+    improvement_rows,
+    return_columns,
+    return_rows,
+    score_rows,
+)
+from benchmarks.vmas_scenarios import CHOOSING, HELD_OUT, SCENARIOS
+from benchmarks.vmas_suite import CONTENDERS, Job, list_jobs, read_contenders, result
+from masac.cli.composing import composed_experiment
+from masac.envs.vmas.names import vmas_scenarios
+
+
+def a_run(task: str, system: str, seed: int, returned: float) -> dict[str, Any]:
+    points = [{"frames": frames, "seconds": 60.0, "return": value} for frames, value in ((500, 0.0), (1_000, returned))]
+    return {
+        "task": task,
+        "system": system,
+        "seed": seed,
+        "overrides": [],
+        "frames": 1_000,
+        "updates": 10,
+        "seconds": 60.0,
+        "random": -1.0,
+        "untrained": -2.0,
+        "evaluations": points,
+    }
+
+
+RUNS = [
+    *(a_run("balance", "isac", seed, value) for seed, value in enumerate((1.0, 2.0, 3.0))),
+    *(a_run("wheel", "isac", seed, value) for seed, value in enumerate((0.0, 0.0, 0.0))),
+    *(a_run("balance", "benchmarl/mappo", seed, value) for seed, value in enumerate((0.0, 1.0, 1.5))),
+]
+
+
+def test_random_actions_score_0_and_the_best_run_1():
+    assert normalized(np.array([-10.0, 0.0, 30.0]), random=-10, best=30).tolist() == [0, 0.25, 1]
+    assert normalized(np.array([-30.0]), random=-10, best=30).tolist() == [-0.5]
+
+
+def test_scores_are_0_where_nobody_learned():
+    assert normalized(np.array([-5.0, -3.0]), random=-3, best=-3).tolist() == [0, 0]
+    assert normalized(np.array([-5.0, -4.0]), random=-3, best=-4).tolist() == [0, 0]
+
+
+def test_the_interquartile_mean_pools_the_runs_of_all_tasks():
+    # 0 0 | 1 2 3 6 | 8 100: the middle half has the mean 3
+    scores = {"a": np.array([0.0, 2.0, 6.0, 100.0]), "b": np.array([1.0, 0.0, 3.0, 8.0])}
+    found = interquartile_mean_of_tasks(scores)
+    assert found.value == 3
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 < found.low < 3 < found.high
+
+
+def test_bootstrap_samples_keep_the_runs_of_every_task():
+    # Within each task all runs are equal, so every stratified sample is the same.
+    found = interquartile_mean_of_tasks({"a": np.zeros(3), "b": np.ones(3)})
+    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_the_probability_of_improvement_is_the_mean_share_of_pairs():
+    # a: 3 beats 1, 2; 2 beats 1 and ties with 2: (2 + 1.5) / 4. b: 0 of 1.
+    first = {"a": np.array([3.0, 2.0]), "b": np.array([0.0])}
+    second = {"b": np.array([1.0]), "a": np.array([1.0, 2.0])}
+    assert probability_of_improvement(first, second) == Estimate((3.5 / 4 + 0) / 2)
+    assert probability_of_improvement(second, first).value == 1 - 3.5 / 8
+    with pytest.raises(ValueError, match="must have the same tasks"):
+        probability_of_improvement(first, {"a": first["a"]})
+
+
+def test_few_runs_have_no_interval():
+    assert str(Estimate(0.5)) == "0.50"
+    assert str(Estimate(0.5, 0.25, 0.75)) == "0.50 [0.25, 0.75]"
+    assert interquartile_mean_of_tasks({"a": np.array([1.0, 2.0])}) == Estimate(1.5)
+
+
+def test_returns_are_means_with_their_range():
+    balance, wheel = (dict(zip(return_columns(RUNS), row, strict=True)) for row in return_rows(RUNS))
+    assert (balance["scenario"], balance["half"], balance["agents"]) == ("balance", CHOOSING, "4")
+    assert (balance["random"], balance["untrained"], balance["frames"]) == ("-1.00", "-2.00", "1,000")
+    assert balance["isac"] == "2.00 (1.00 to 3.00)"
+    assert balance["benchmarl/mappo"] == "0.83 (0.00 to 1.50)"
+    assert wheel["benchmarl/mappo"] == "-"
+
+
+def test_contenders_are_compared_on_the_scenarios_that_both_have():
+    # balance: random -1, best 3, so isac's scores are 0.5, 0.75, 1. wheel: all 0 are the best, so 1.
+    scores = [dict(zip(SCORE_COLUMNS, row, strict=True)) for row in score_rows(RUNS)]
+    assert [(row["scenarios"], row["contender"], row["runs"]) for row in scores] == [
+        ("choosing (1)", "isac", "3"),
+        ("choosing (1)", "benchmarl/mappo", "3"),
+        ("held out (1)", "isac", "3"),
+        ("all (2)", "isac", "6"),
+    ]
+    assert scores[0][SCORE_COLUMNS[-1]].startswith("0.75 [0.5")
+    assert scores[2][SCORE_COLUMNS[-1]] == "1.00 [1.00, 1.00]"
+    # 1 against 0, 1, 1.5: 1 and a tie; 2 and 3 beat all
+    (row,) = improvement_rows(RUNS)
+    assert dict(zip(IMPROVEMENT_COLUMNS, row, strict=True))["other"] == "benchmarl/mappo"
+    assert row[-1].startswith(f"{7.5 / 9:.2f} [")
+
+
+def test_a_contender_with_some_scenarios_has_a_comparison_of_its_own():
+    names = [row[0] for row in score_rows([*RUNS, a_run("transport", "isac", 0, 1.0)])]
+    assert "those of benchmarl/mappo (1)" in names
+
+
+def test_pages_can_quote_the_tables():
+    block = TABLES["vmas_suite"]({"runs": RUNS})
+    assert "| balance | choosing | 4 | 1,000 |" in block
+    assert len([line for line in block.splitlines() if line.startswith("| ---")]) == 3
+
+
+def test_curves_are_drawn(tmp_path: Path):
+    draw_curves(RUNS, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1_000
+
+
+def test_the_halves_are_of_equal_size_and_all_scenarios_are_vmas():
+    halves = [scenario.half for scenario in SCENARIOS.values()]
+    assert halves.count(CHOOSING) == halves.count(HELD_OUT) == 13
+    assert set(SCENARIOS) <= set(vmas_scenarios())
+
+
+def test_every_scenario_is_named_here_or_among_those_left_out():
+    from benchmarks import vmas_scenarios as module
+
+    assert module.__doc__ is not None
+    left_out = set(vmas_scenarios()) - set(SCENARIOS)
+    assert not {name for name in left_out if name not in module.__doc__}
+
+
+def test_contenders_differ_in_their_overrides_alone():
+    isac, masac = (
+        composed_experiment(job.overrides)
+        for job in list_jobs(["balance"], {n: CONTENDERS[n] for n in ("isac", "masac")}, [4])
+    )
+    assert (isac.algorithm.name, masac.algorithm.name) == ("isac", "masac")
+    assert (isac.seed, isac.task, isac.training) == (4, masac.task, masac.training)
+    assert isac.task.kwargs == SCENARIOS["balance"].kwargs
+    assert isac.training.total_frames == 100_000
+
+
+def test_a_preset_keeps_the_scenarios_task_and_frames():
+    (job,) = list_jobs(["sampling", "wheel"], {"preset": CONTENDERS["preset"]}, [0], scale=0.5)  # wheel has none
+    config = composed_experiment(job.overrides)
+    assert config.task.num_envs == 128  # the preset's
+    assert config.task.kwargs == SCENARIOS["sampling"].kwargs
+    assert config.training.total_frames == 25_000
+
+
+def test_only_one_side_of_a_game_learns():
+    (job,) = list_jobs(["simple_tag"], {"isac": CONTENDERS["isac"]}, [0])
+    assert composed_experiment(job.overrides).training.learning_groups == ("adversary",)
+
+
+def test_contenders_are_read_from_words():
+    assert read_contenders(["isac", "fast=algorithm=isac training.n_step=3"]) == {
+        "isac": ["algorithm=isac"],
+        "fast": ["algorithm=isac", "training.n_step=3"],
+    }
+    for text in ("unknown", "fast=", "fast=masac", "a/b=algorithm=isac"):
+        with pytest.raises(ValueError, match="--contender must be"):
+            read_contenders([text])
+    with pytest.raises(ValueError, match="of its own"):
+        read_contenders(["isac", "isac"])
+
+
+def test_a_name_stands_for_the_same_settings_in_a_folder(tmp_path: Path):
+    job = Job("wheel", "isac", 0, ["algorithm=isac"])
+    (tmp_path / "wheel-isac-seed0.json").write_text(json.dumps({"overrides": ["algorithm=masac"]}))
+    with pytest.raises(RuntimeError, match=r"must have the overrides.*algorithm=isac algorithm=masac differ"):
+        result(job, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_small_run_is_recorded_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    words = ["task.num_envs=8", "training.warmup_frames=64", "evaluation.episodes=4", "training.batch_size=16"]
+    (job,) = list_jobs(["simple_adversary"], {"isac": words}, [0], scale=0.001)
+    run = result(job, tmp_path)
+    assert (run["task"], run["system"], run["seed"], run["frames"]) == ("simple_adversary", "isac", 0, 128)
+    assert run["evaluations"][-1]["frames"] == 128
+    assert run["updates"] > 0
+    assert run["seconds"] > 0
+    assert len({run["random"], run["untrained"], run["evaluations"][-1]["return"]}) == 3
+    monkeypatch.setattr(vmas_suite, "start_or_resume", None)
+    assert result(job, tmp_path) == run
