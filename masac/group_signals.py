@@ -199,20 +199,17 @@ def read_group_signals(
     batch_size = tensordict.batch_size
     reward = read_next_signal(tensordict, reward_key, group, "reward")
     terminated = read_next_signal(tensordict, terminated_key, group, "terminated").bool()
-    mask = tensordict.get(as_path(mask_key), None)
-    if mask is not None:
-        alive = expand_to_agents(mask.bool(), batch_size, n_agents, name="agent mask")
-    else:
+    living = read_alive(tensordict, n_agents, mask_key=mask_key, rows=rows)
+    alive = living
+    if alive is None:
         alive = torch.ones((*batch_size, n_agents, 1), dtype=torch.bool, device=reward.device)
-    if rows is not None:
-        alive = alive & rows.unsqueeze(-1)
     own_end = expand_to_agents(terminated, batch_size, n_agents, name="terminated")
     team_end = _ends_per_agent(terminated, alive, batch_size, n_agents, rules.terminated_reduction)
     return GroupSignals(
         batch_size=batch_size,
         n_agents=n_agents,
         alive=alive,
-        has_no_mask=mask is None and rows is None,
+        has_no_mask=living is None,
         alive_next=alive & ~own_end & ~team_end,
         rows=rows,
         terminated=terminated,
@@ -220,6 +217,22 @@ def read_group_signals(
         done=_done_signals(tensordict, done_key, group),
         rules=rules,
     )
+
+
+def read_alive(tensordict: TensorDictBase, n_agents: int, *, mask_key: NestedKey, rows: Tensor | None) -> Tensor | None:
+    """The agents that act in the current state, bool ``[*B, N, 1]``; None if all are known to.
+
+    Args:
+        tensordict: the data, batch size ``*B``.
+        n_agents: N.
+        mask_key: key of the agent mask.
+        rows: the rows that count, bool ``[*B, 1]``; None if all do.
+    """
+    mask = tensordict.get(as_path(mask_key), None)
+    if mask is None:
+        return None if rows is None else rows.unsqueeze(-1).expand(*tensordict.batch_size, n_agents, 1)
+    alive = expand_to_agents(mask.bool(), tensordict.batch_size, n_agents, name="agent mask")
+    return alive if rows is None else alive & rows.unsqueeze(-1)
 
 
 def team_reward(

@@ -112,14 +112,15 @@ class GroupLoss(GroupLossModule):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch; the class documents what is returned and written."""
         self._set_batch_size(tensordict)
-        signals = self._read_signals(tensordict)
-        next_policy = self._act_next(tensordict, signals)
-        policy = self._act_now(tensordict, signals)
-        out, td_error = self._losses(tensordict, signals, policy, next_policy, NO_OTHER_GROUPS)
+        data = self._with_memories(tensordict)
+        signals = self._read_signals(data)
+        next_policy = self._act_next(data, signals)
+        policy = self._act_now(data, signals)
+        out, td_error = self._losses(data, signals, policy, next_policy, NO_OTHER_GROUPS)
         tensordict.set(self.tensor_keys.priority, td_error)
-        self._clear_weakrefs(
-            tensordict, out, "actor_network_params", "qvalue_network_params", "target_qvalue_network_params"
-        )
+        trained = ("actor_network_params", "qvalue_network_params", "actor_memory_params", "critic_memory_params")
+        targets = ("target_qvalue_network_params", "target_critic_memory_params")
+        self._clear_weakrefs(tensordict, out, *trained, *targets)
         return out
 
     def target_value(self, tensordict: TensorDictBase) -> Tensor:
@@ -128,11 +129,13 @@ class GroupLoss(GroupLossModule):
         Returns:
             ``[*B, N, 1]``, or ``[*B, 1]`` with a team critic; 0 where nothing is trained (a dead agent).
         """
+        tensordict = self._with_memories(tensordict)
         signals = self._read_signals(tensordict)
         return self._target_value(tensordict, signals, self._act_next(tensordict, signals), NO_OTHER_GROUPS)
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """The actor loss alone, and the log-probability ``[*B, N]`` in it."""
+        tensordict = self._with_memories(tensordict)
         signals = self._read_signals(tensordict)
         policy = self._act_now(tensordict, signals)
         terms = self._terms(tensordict, signals, policy, None, NO_OTHER_GROUPS)
@@ -141,10 +144,11 @@ class GroupLoss(GroupLossModule):
 
     def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic loss alone, and the priority ``[*B]``."""
+        tensordict = self._with_memories(tensordict)
         signals = self._read_signals(tensordict)
         terms = self._terms(tensordict, signals, None, self._act_next(tensordict, signals), NO_OTHER_GROUPS)
         loss = self._reduced_losses(tensordict, signals, terms)["loss_qvalue"]
-        return loss, {"td_error": _td_error(terms, signals)}
+        return loss, {"td_error": self._of_all_steps(_td_error(terms, signals), signals)}
 
     def _target_value(
         self, tensordict: TensorDictBase, signals: GroupSignals, next_policy: PolicyOutput, others: OtherGroups
@@ -152,7 +156,7 @@ class GroupLoss(GroupLossModule):
         with torch.no_grad():
             target = self._terms(tensordict, signals, None, next_policy, others).target
         assert target is not None
-        return target
+        return self._of_all_steps(target, signals)
 
     def _losses(
         self,
@@ -165,11 +169,12 @@ class GroupLoss(GroupLossModule):
         """The returned TensorDict and the priority ``[*B]``, given the outputs of the policies in both states."""
         terms = self._terms(tensordict, signals, policy, next_policy, others)
         losses, td_error = self._reduced_losses(tensordict, signals, terms), _td_error(terms, signals)
+        priority = self._of_all_steps(td_error, signals)
         assert terms.log_prob is not None
         entropy = -terms.log_prob.detach()
         if self.reduction == "none":
-            return self._unreduced(losses, entropy, signals), td_error
-        return TensorDict({**losses, **self._logged(terms, entropy, td_error, signals)}, batch_size=[]), td_error
+            return self._unreduced(losses, entropy, signals), priority
+        return TensorDict({**losses, **self._logged(terms, entropy, td_error, signals)}, batch_size=[]), priority
 
     def _reduced_losses(self, tensordict: TensorDictBase, signals: GroupSignals, terms: Terms) -> dict[str, Tensor]:
         """The terms reduced: the critic loss over trained values, the others over living agents."""
@@ -202,7 +207,8 @@ class GroupLoss(GroupLossModule):
         }
 
     def _unreduced(self, losses: dict[str, Tensor], entropy: Tensor, signals: GroupSignals) -> TensorDict:
-        out = TensorDict(losses, batch_size=signals.batch_size)
+        losses = {name: self._of_all_steps(values, signals) for name, values in losses.items()}
+        out = TensorDict(losses, batch_size=losses["loss_qvalue"].shape[: len(signals.batch_size)])
         if self.scalar_output_mode == "non_tensor":
             out.set_non_tensor("alpha", self.alpha)
             out.set_non_tensor("entropy", functional.masked_mean(entropy, signals.living))

@@ -277,6 +277,7 @@ class GroupHybridSACLoss(GroupDiscreteSACLoss):
     ) -> Tensor:
         """``min_k Q_k(s, c)[·]`` of the policies' actions, ``[*B, N, C]``, the critics held fixed."""
         inputs = self._critic_inputs(tensordict, tensordict, signals, policy.actions, others.current)
+        inputs = self._held_fixed(inputs)
         critic, own = self.qvalue_network, self.actor_gradient == "own" and self.centralized_critic
         assert isinstance(critic, StackedCritic)
         return critic.stacked_values(inputs, self.qvalue_network_params.detach(), own_gradient=own).amin(0)

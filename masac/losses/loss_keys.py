@@ -34,6 +34,8 @@ class GroupKeys(RowMaskedLoss):
         terminated: NestedKey = "terminated"
         agent_mask: NestedKey = "mask"
         agent_alive: NestedKey = "alive"
+        memory: NestedKey = "memory"
+        is_init: NestedKey = "is_init"
         priority: NestedKey = "td_error"
         priority_weight: NestedKey = "priority_weight"
         steps_to_next_obs: NestedKey = "steps_to_next_obs"
@@ -56,6 +58,8 @@ class GroupKeys(RowMaskedLoss):
         "terminated",
         "agent_mask",
         "agent_alive",
+        "memory",
+        "is_init",
     )
 
     def _set_group_keys(self) -> None:
@@ -84,9 +88,7 @@ class GroupKeys(RowMaskedLoss):
     def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The entries that ``forward`` needs. It also reads :attr:`optional_in_keys` where the data has them."""
         if self._in_keys is None:
-            actor_keys = [as_path(key) for key in self.actor_network.in_keys]
-            critic_keys = self._critic_state_keys()
-            states = list(dict.fromkeys([*actor_keys, *critic_keys]))
+            states = self._state_keys()
             keys = self.tensor_keys
             read = [keys.reward, keys.terminated, *([keys.done] if is_lambda_return(self.value_estimator) else [])]
             signals = [("next", *as_path(key)) for key in read]
@@ -126,6 +128,9 @@ class GroupKeys(RowMaskedLoss):
         read = [*map(as_path, self.in_keys), *map(as_path, self.optional_in_keys)]
         yield from dict.fromkeys([*read, *at_next, *at_root])
 
-    def _critic_state_keys(self) -> list[tuple[str, ...]]:
+    def _state_keys(self) -> list[tuple[str, ...]]:
+        """The entries of a state that the data must have."""
         given = {as_path(self.tensor_keys.action), as_path(self.tensor_keys.agent_alive)}
-        return [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
+        actor_keys = [as_path(key) for key in self.actor_network.in_keys]
+        critic_keys = [as_path(key) for key in self.qvalue_network.in_keys if as_path(key) not in given]
+        return list(dict.fromkeys([*actor_keys, *critic_keys]))

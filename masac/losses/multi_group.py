@@ -69,6 +69,9 @@ class MultiGroupLoss(LossModule):
                 )
         if critic_sees not in ("group", "all_groups"):
             raise ValueError(f"critic_sees must be 'group' or 'all_groups'; got {critic_sees!r}.")
+        burn_ins = sorted({loss.burn_in for loss in losses})
+        if len(burn_ins) > 1:
+            raise ValueError(f"the losses must have the same burn_in, since they read the same rows; got {burn_ins}.")
         for loss in losses:
             _check_sight(loss, losses, critic_sees)
         masks = list(dict.fromkeys(loss.loss_mask_key for loss in losses))
@@ -144,7 +147,7 @@ class MultiGroupLoss(LossModule):
         out, priorities = TensorDict({}, batch_size=[]), []
         total: Tensor | None = None
         for view in self._views(tensordict):
-            losses, td_error = view.loss._losses(tensordict, view.signals, view.policy, view.next_policy, view.others)
+            losses, td_error = view.loss._losses(view.data, view.signals, view.policy, view.next_policy, view.others)
             out.set(group_name(view.loss.group), losses)
             priorities.append(td_error)
             for name in ("loss_actor", "loss_qvalue", "loss_alpha"):
@@ -161,7 +164,7 @@ class MultiGroupLoss(LossModule):
         """The critic targets, without gradient, one entry per group; see :meth:`GroupSACLoss.target_value`."""
         targets = TensorDict({}, batch_size=tensordict.batch_size)
         for view in self._views(tensordict):
-            target = view.loss._target_value(tensordict, view.signals, view.next_policy, view.others)
+            target = view.loss._target_value(view.data, view.signals, view.next_policy, view.others)
             targets.set(group_name(view.loss.group), target)
         return targets
 
@@ -169,13 +172,15 @@ class MultiGroupLoss(LossModule):
         """The inputs of the loss of every group; the actions of each group are computed once."""
         losses = self.group_losses
         losses[0]._set_batch_size(tensordict)
-        signals = [loss._read_signals(tensordict) for loss in losses]
-        next_policies = [loss._act_next(tensordict, own) for loss, own in zip(losses, signals, strict=True)]
-        policies = [loss._act_now(tensordict, own) for loss, own in zip(losses, signals, strict=True)]
+        data = [loss._with_memories(tensordict) for loss in losses]
+        signals = [loss._read_signals(own) for loss, own in zip(losses, data, strict=True)]
+        each = list(zip(losses, data, signals, strict=True))
+        next_policies = [loss._act_next(own, whose) for loss, own, whose in each]
+        policies = [loss._act_now(own, whose) for loss, own, whose in each]
         if self.critic_sees == "group":
             others = [NO_OTHER_GROUPS] * len(losses)
         else:
-            executed = [loss._executed(tensordict, own) for loss, own in zip(losses, signals, strict=True)]
+            executed = [loss._executed(own, whose) for loss, own, whose in each]
             current = [_detached(policy.actions) for policy in policies]
             # Other groups never see an agent that ended, whatever the critics of its own group see.
             following = [
@@ -191,9 +196,9 @@ class MultiGroupLoss(LossModule):
                 for index in range(len(losses))
             ]
         return [
-            _GroupView(loss=loss, signals=own, policy=policy, next_policy=next_policy, others=other)
-            for loss, own, policy, next_policy, other in zip(
-                losses, signals, policies, next_policies, others, strict=True
+            _GroupView(loss=loss, data=own, signals=whose, policy=policy, next_policy=next_policy, others=other)
+            for (loss, own, whose), policy, next_policy, other in zip(
+                each, policies, next_policies, others, strict=True
             )
         ]
 
@@ -203,6 +208,7 @@ class _GroupView:
     """The inputs of the loss of one group."""
 
     loss: GroupLoss
+    data: TensorDictBase
     signals: GroupSignals
     policy: PolicyOutput
     next_policy: PolicyOutput

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict
 from tensordict import NestedKey
 
 from masac.group_signals import RewardReduction, TerminatedReduction
+from masac.networks.memory import GroupMemory
 from masac.skipping import TerminalFill
 
 LossFunction = Literal["smooth_l1", "l2", "l1"]
@@ -79,6 +80,12 @@ class GroupLossOptions(TorchRLOptions, total=False):
         deactivate_vmap: loop over the critics, for modules that vmap cannot handle. Default: False.
         use_prioritized_weights: whether to apply importance weights ``[*B]`` where the data has them. Default:
             ``"auto"``.
+        actor_memory: a recurrent memory of observations; the actor reads its output at ``(group, "actor_memory")``. The
+            data must be sequences, batch size ``[*B, T]``. Default: None.
+        critic_memory: likewise of the critics, one for all of them, with a target: they read
+            ``(group, "critic_memory")``. Default: None.
+        burn_in: the first steps of every sequence, on which memories are unrolled without gradient; no term sees them.
+            Default: 0.
     """
 
     group: NestedKey
@@ -102,6 +109,9 @@ class GroupLossOptions(TorchRLOptions, total=False):
     reduction: Reduction | None
     deactivate_vmap: bool
     use_prioritized_weights: bool | Literal["auto"]
+    actor_memory: GroupMemory | None
+    critic_memory: GroupMemory | None
+    burn_in: int
 
 
 def taken_options(loss: type, values: Mapping[str, Any]) -> dict[str, Any]:

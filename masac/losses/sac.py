@@ -223,6 +223,7 @@ class GroupSACLoss(GroupLoss):
     ) -> Tensor:
         """``min_k Q_k`` of the policies' actions, the critics held fixed; see ``actor_gradient``."""
         inputs = self._critic_inputs(tensordict, tensordict, signals, policy.actions, others.current)
+        inputs = self._held_fixed(inputs)
         params = self.qvalue_network_params.detach()
         own = self.actor_gradient == "own" and self.centralized_critic
         if own and isinstance(self.qvalue_network, StackedCritic):

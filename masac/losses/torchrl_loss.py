@@ -29,18 +29,20 @@ from masac.group_signals import (
 from masac.keys import as_path, get_entry
 from masac.layouts import group_size, needs_agent_axis, resolve_critic_layout
 from masac.losses.critic_values import make_critic_values
-from masac.losses.loss_keys import EXTRA_OUT_KEYS, LOSS_OUT_KEYS, OTHER_OUT_KEYS, GroupKeys
+from masac.losses.loss_keys import EXTRA_OUT_KEYS, LOSS_OUT_KEYS, OTHER_OUT_KEYS
+from masac.losses.memories import RecurrentLoss
 from masac.losses.network_checks import check_actor, check_critics, layout_in_drop_mode
 from masac.losses.options import LossFunction, Reduction, TorchRLOptions, check_torchrl_options
 from masac.losses.temperature import clamped_alpha, register_temperature
 from masac.losses.value_estimators import ESTIMATORS, make_estimator
+from masac.networks.memory import GroupMemory
 from masac.skipping import TerminalFill, ValidEntries, check_terminal_fill, resolve_skip_mode
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class GroupLossModule(GroupKeys, abc.ABC):
+class GroupLossModule(RecurrentLoss, abc.ABC):
     """Base of the losses of one group of agents. See :class:`GroupLossOptions` for the arguments."""
 
     default_value_estimator = ValueEstimators.TD0
@@ -48,10 +50,7 @@ class GroupLossModule(GroupKeys, abc.ABC):
 
     actor_network: ProbabilisticTensorDictSequential
     qvalue_network: TensorDictModule
-    actor_network_params: TensorDictParams
-    qvalue_network_params: TensorDictParams
     target_actor_network_params: TensorDictParams
-    target_qvalue_network_params: TensorDictParams
     log_alpha: Tensor
     alpha_init: Tensor
     min_log_alpha: Tensor | None
@@ -75,7 +74,8 @@ class GroupLossModule(GroupKeys, abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # TorchRL before 0.14 looks for the names of networks in the annotations of the class itself, not of its bases.
-        cls.__annotations__ = {**GroupLossModule.__annotations__, **inspect.get_annotations(cls)}
+        known = (RecurrentLoss.__annotations__, GroupLossModule.__annotations__, inspect.get_annotations(cls))
+        cls.__annotations__ = {name: kind for one in known for name, kind in one.items()}
         cls.__signature__ = _full_signature(cls)
 
     def __init__(
@@ -104,6 +104,9 @@ class GroupLossModule(GroupKeys, abc.ABC):
         reduction: Reduction | None = "mean",
         deactivate_vmap: bool = False,
         use_prioritized_weights: bool | Literal["auto"] = "auto",
+        actor_memory: GroupMemory | None = None,
+        critic_memory: GroupMemory | None = None,
+        burn_in: int = 0,
         **torchrl: Unpack[TorchRLOptions],
     ) -> None:
         super().__init__()
@@ -152,6 +155,7 @@ class GroupLossModule(GroupKeys, abc.ABC):
             self.qvalue_network_params = stacked_parameters(critics[0])
         # TorchRL before 0.14 keeps the whole list. nn.Module.__setattr__ would register the critic's own parameters.
         object.__setattr__(self, "qvalue_network", first_critic)
+        self._set_memories(actor_memory, critic_memory, burn_in, delay=delay_qvalue)
         if alpha_per_agent and self.n_agents is None:
             raise ValueError(
                 "alpha_per_agent=True must come with n_agents; got None. Pass n_agents=<size of the group>."

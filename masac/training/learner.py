@@ -50,8 +50,8 @@ class Learner:
         self.sync_check_every = training.sync_check_every
         losses = loss.group_losses
         groups = [
-            {"params": [p for one in losses for p in one.actor_network_params.parameters()], "lr": training.actor_lr},
-            {"params": [p for one in losses for p in one.qvalue_network_params.parameters()], "lr": training.critic_lr},
+            {"params": [p for one in losses for p in one.actor_parameters], "lr": training.actor_lr},
+            {"params": [p for one in losses for p in one.critic_parameters], "lr": training.critic_lr},
         ]
         temperatures = [log_alpha for one in losses for log_alpha in one.log_alphas if log_alpha.requires_grad]
         if temperatures:

@@ -123,8 +123,9 @@ class UpdateStep:
         self._target_update = get_ema_multi_avg_fn(1 - tau)
         for one in self._groups.values():
             SoftUpdate(one, tau=tau)  # copies the critics into the targets, and stops the loss's warning about updaters
-        self._critics = _tensors(self._groups.values(), "qvalue_network_params")
-        self._targets = _tensors(self._groups.values(), "target_qvalue_network_params")
+        # The tensors themselves, not aliases (``.data``), which would not move to another device with them.
+        pairs = [one.critics_and_targets for one in self._groups.values()]
+        self._critics, self._targets = ([value for pair in pairs for value in pair[of]] for of in (0, 1))
 
     def __call__(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Take one step on a batch of batch size ``*B``, and write its priorities into it, as the loss does.
@@ -268,8 +269,8 @@ class UpdateStep:
             parameter: f"{prefix}{term}"
             for prefix, loss in self._groups.items()
             for term, parameters in (
-                ("loss_actor", loss.actor_network_params.parameters()),
-                ("loss_qvalue", loss.qvalue_network_params.parameters()),
+                ("loss_actor", loss.actor_parameters),
+                ("loss_qvalue", loss.critic_parameters),
                 ("loss_alpha", loss.log_alphas),
             )
             for parameter in parameters
@@ -279,8 +280,8 @@ class UpdateStep:
         """The gradient norms of each group's actor, critics and temperature; the first two gradients are clipped."""
         norms = {}
         for prefix, loss in self._groups.items():
-            for kind, params in (("actor", loss.actor_network_params), ("qvalue", loss.qvalue_network_params)):
-                mine = [parameter for parameter in params.parameters() if parameter in gradients]
+            for kind, trained in (("actor", loss.actor_parameters), ("qvalue", loss.critic_parameters)):
+                mine = [parameter for parameter in trained if parameter in gradients]
                 norm = torch.nn.utils.get_total_norm([gradients[parameter] for parameter in mine])
                 norms[f"{prefix}grad_norm_{kind}"] = norm
                 if self.max_grad_norm is not None:
@@ -303,11 +304,6 @@ def unchecked(losses: Iterable[GroupLoss]) -> Iterator[None]:
     finally:
         for loss, checked in before:
             loss.validate_actions = checked
-
-
-def _tensors(losses: Iterable[GroupLoss], name: str) -> list[Tensor]:
-    """The tensors themselves, not aliases (``.data``), which would not move to another device with them."""
-    return [value for loss in losses for value in getattr(loss, name).values(True, True)]
 
 
 def _python_warning(message: str) -> None:

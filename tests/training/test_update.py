@@ -1,6 +1,7 @@
 """The update step: eager, replayed and compiled."""
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from masac.training.traced_function import TracedFunction
 from masac.training.update import NonFiniteError, UpdateStep
 from tests.losses.common import N, clone_loss, make_batch, noisy_loss, our_actor, our_critic
 from tests.losses.discrete_common import discrete_batch, discrete_loss, our_discrete_actor, our_discrete_critic
+from tests.losses.memory_common import make_loss, sequences
 
 
 def losses(share=True, kind="centralized", **options):
@@ -53,10 +55,36 @@ def test_all_modes_go_the_same_way(share, kind, mode):
         update(batches[0])
 
 
-def test_an_update_equals_torchs_adam_and_soft_update():
-    first = losses()
-    second = clone_loss(losses, first)
-    batch = make_batch(batch=(16,))
+@pytest.mark.parametrize(
+    ("mode", "discrete"), [("graph", False), ("graph", True), pytest.param("compile", False, marks=pytest.mark.slow)]
+)
+def test_an_update_of_sequences_with_memories_goes_the_same_way(mode, discrete):
+    make = partial(make_loss, discrete=discrete, skip_done_states="fill", burn_in=1)
+    first = make()
+    second = clone_loss(make, first)
+    batches = [sequences(discrete=discrete, seed=seed) for seed in range(3)]
+    said = []
+    for loss, how in ((first, "eager"), (second, mode)):
+        torch.manual_seed(3)
+        update = step(loss, how, max_grad_norm=0.5)
+        said.append([update(batch.clone()) for batch in batches])
+        assert update.mode == how
+    for one, other in zip(*said, strict=True):
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-5)
+    for (name, value), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def losses_with_memories():
+    return make_loss(skip_done_states="fill", burn_in=1)
+
+
+@pytest.mark.parametrize(("make", "data"), [(losses, make_batch), (losses_with_memories, sequences)])
+def test_an_update_equals_torchs_adam_and_soft_update(make, data):
+    first = make()
+    second = clone_loss(make, first)
+    batch = data()
     torch.manual_seed(3)
     step(first, "graph")(batch.clone())
     optimizer, target = torch.optim.Adam(second.parameters(), lr=1e-3), SoftUpdate(second, tau=0.1)

@@ -1,0 +1,254 @@
+"""Memories in a loss: the states that networks read, computed for sequences with the rule of acting.
+
+A state is a function of the weights, so it is computed anew from the observations in every update. Only where a
+sequence begins it is taken from the data, as the acting policy had it.
+
+Shape legend: ``*B, T`` batch, time last, ``N`` agents, ``S`` numbers of one agent's state, ``H`` size of a memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+
+from masac.compat import parameters_in
+from masac.group_signals import GroupSignals, begins_next, read_alive
+from masac.keys import as_path, get_entry, in_group
+from masac.losses.loss_keys import GroupKeys
+from masac.networks.memory import GroupMemory
+from masac.signals import expand_to_agents
+
+
+class _Seen(NamedTuple):
+    """What memories see in a sequence.
+
+    Args:
+        observation: ``[*B, T, N, F]``.
+        begins: the agents that begin anew at a step, bool ``[*B, T, N, 1]``.
+        alive: the agents that act in a step, bool ``[*B, T, N, 1]``; None for all.
+    """
+
+    observation: Tensor
+    begins: Tensor
+    alive: Tensor | None
+
+    def steps(self, which: slice) -> _Seen:
+        """Some of the steps."""
+        observation, begins, alive = (None if one is None else one[..., which, :, :] for one in self)
+        assert observation is not None
+        assert begins is not None
+        return _Seen(observation, begins, alive)
+
+
+class RecurrentLoss(GroupKeys):
+    """Base of group losses: the memories of actors and critics, and the entries that networks read of them.
+
+    A loss computes the entries ``(group, "actor_memory")`` and ``(group, "critic_memory")``, ``[*B, T, N, H]``: what a
+    memory holds once it saw the observation of a state. An actor or a critic reads them like any other entry.
+    """
+
+    actor_memory: GroupMemory | None
+    critic_memory: GroupMemory | None
+    actor_memory_params: TensorDictParams | None
+    critic_memory_params: TensorDictParams | None
+    target_actor_memory_params: TensorDictParams  # a name that TorchRL asks for
+    target_critic_memory_params: TensorDictParams
+    actor_network_params: TensorDictParams
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network_params: TensorDictParams
+    log_alpha: Tensor
+    burn_in: int
+
+    def _set_memories(
+        self, actor_memory: GroupMemory | None, critic_memory: GroupMemory | None, burn_in: int, *, delay: bool
+    ) -> None:
+        if burn_in < 0:
+            raise ValueError(f"burn_in must be a number of steps, at least 0; got {burn_in}.")
+        self.burn_in = burn_in
+        readers = {"actor_memory": self.actor_network, "critic_memory": self.qvalue_network}
+        for name, memory in (("actor_memory", actor_memory), ("critic_memory", critic_memory)):
+            _check_reader(readers[name], self._computed(name), memory, name)
+            if memory is None:
+                setattr(self, name, None)
+                setattr(self, f"{name}_params", None)
+            else:
+                target = delay and name == "critic_memory"
+                self.convert_to_functional(memory, name, create_target_params=target)  # pyright: ignore
+
+    # -- what is trained -----------------------------------------------------------------------------------------------
+
+    @property
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """What the actor loss trains: the actor, and its memory."""
+        return [*self.actor_network_params.parameters(), *_parameters(self.actor_memory_params)]
+
+    @property
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """What the critic loss trains: the critics, and their memory."""
+        return [*self.qvalue_network_params.parameters(), *_parameters(self.critic_memory_params)]
+
+    @property
+    def critics_and_targets(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The tensors of the critics and their memory, and those of the targets that follow them, in the same order."""
+        names = ["qvalue_network_params", *(["critic_memory_params"] if self.critic_memory is not None else [])]
+        critics = [value for name in names for value in getattr(self, name).values(True, True)]
+        return critics, [value for name in names for value in getattr(self, f"target_{name}").values(True, True)]
+
+    # -- the data ------------------------------------------------------------------------------------------------------
+
+    def _computed(self, name: str) -> tuple[str, ...]:
+        """The key of an entry that the loss computes."""
+        return (*as_path(self.group), name)
+
+    @property
+    def _observation(self) -> tuple[str, ...]:
+        """The key of what memories see."""
+        return (*as_path(self.group), "observation")
+
+    def _state_keys(self) -> list[tuple[str, ...]]:
+        if self.actor_memory is None and self.critic_memory is None:
+            return super()._state_keys()
+        computed = {self._computed("actor_memory"), self._computed("critic_memory")}
+        return list(dict.fromkeys([*(key for key in super()._state_keys() if key not in computed), self._observation]))
+
+    @property
+    def optional_in_keys(self) -> list[NestedKey]:
+        """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
+        if self.actor_memory is None and self.critic_memory is None:
+            return super().optional_in_keys
+        begins = as_path(self.tensor_keys.is_init)
+        flags = [("next", *path, name) for path in (as_path(self.group), ()) for name in ("done", "truncated")]
+        return [*super().optional_in_keys, as_path(self.tensor_keys.memory), begins, begins[-1:], *flags]
+
+    def _with_memories(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The data with the entries that the networks read of memories, without the steps of burn-in.
+
+        Current states: the memories are unrolled from the state in the data (the critics' from zeros). Next states: one
+        more step, from the state before; so a step after which the episode ended, in the middle of a sequence, also
+        bootstraps from a memory of the same episode. Target critics have their own memory, unrolled from the start.
+        """
+        if self.actor_memory is None and self.critic_memory is None and not self.burn_in:
+            return tensordict
+        self._check_sequences(tensordict)
+        data: Any = tensordict[..., self.burn_in :] if self.burn_in else tensordict.copy()
+        seen = self._seen(tensordict)
+        if self.actor_memory is not None:
+            assert self.actor_memory_params is not None
+            start = tensordict.get(as_path(self.tensor_keys.memory), None)
+            start = None if start is None else start[..., 0, :, :]
+            now = self._unroll(self.actor_memory, self.actor_memory_params, seen, start)
+            self._set_entries(data, "actor_memory", self.actor_memory, now, self.actor_memory_params, now)
+        if self.critic_memory is not None:
+            assert self.critic_memory_params is not None
+            now = self._unroll(self.critic_memory, self.critic_memory_params, seen, None)
+            with torch.no_grad():
+                slow = self._unroll(self.critic_memory, self.target_critic_memory_params, seen, None)
+            self._set_entries(data, "critic_memory", self.critic_memory, now, self.target_critic_memory_params, slow)
+        return data
+
+    def _unroll(self, memory: GroupMemory, params: TensorDictBase, seen: _Seen, start: Tensor | None) -> Tensor:
+        """The states after every step but those of burn-in, ``[*B, T, N, S]``; burn-in has no gradient."""
+        if start is None:
+            *batch, _, n_agents, _ = seen.observation.shape
+            start = seen.observation.new_zeros(*batch, n_agents, memory.state_dim)
+        with parameters_in(memory, params):
+            if self.burn_in:
+                early = seen.steps(slice(None, self.burn_in))
+                with torch.no_grad():
+                    start = memory.unroll(early.observation, start, early.begins, early.alive)[..., -1, :, :]
+                seen = seen.steps(slice(self.burn_in, None))
+            return memory.unroll(seen.observation, start, seen.begins, seen.alive)
+
+    def _seen(self, tensordict: TensorDictBase) -> _Seen:
+        observation = get_entry(tensordict, self._observation, "a memory")
+        n_agents = observation.shape[-2]
+        rows = self._read_row_mask(tensordict)
+        alive = read_alive(tensordict, n_agents, mask_key=self.tensor_keys.agent_mask, rows=rows)
+        return _Seen(observation, self._begins(tensordict, n_agents, alive), alive)
+
+    def _begins(self, tensordict: TensorDictBase, n_agents: int, alive: Tensor | None) -> Tensor:
+        """The agents that begin anew at a step, bool ``[*B, T, N, 1]``: as the data says, or by the step before."""
+        batch = tensordict.batch_size
+        key = as_path(self.tensor_keys.is_init)
+        for path in (key, key[-1:]) if in_group(key, self.group) else (key,):
+            given = tensordict.get(path, None)
+            if given is not None:
+                return expand_to_agents(given.bool(), batch, n_agents, name="is_init")
+        if alive is None:
+            alive = torch.ones(*batch, n_agents, 1, dtype=torch.bool, device=self.log_alpha.device)
+        after = begins_next(tensordict, self.group, alive)
+        return torch.cat([torch.zeros_like(after[..., :1, :, :]), after[..., :-1, :, :]], -3)
+
+    def _set_entries(
+        self,
+        data: TensorDictBase,
+        name: str,
+        memory: GroupMemory,
+        now: Tensor,
+        next_params: TensorDictBase,
+        before_next: Tensor,
+    ) -> None:
+        """Set what networks read in both states; the next one has no gradient.
+
+        Args:
+            data: where to set it.
+            name: of the entries.
+            memory: the memory.
+            now: its states in the current states, ``[*B, T, N, S]``.
+            next_params: its weights in the next states.
+            before_next: its states in the current states with these weights.
+        """
+        data.set(self._computed(name), memory.output(now))
+        observation = get_entry(data, ("next", *self._observation), "a memory")
+        with torch.no_grad(), parameters_in(memory, next_params):
+            data.set(("next", *self._computed(name)), memory.output(memory.step(observation, before_next.detach())))
+
+    def _check_sequences(self, tensordict: TensorDictBase) -> None:
+        batch = tensordict.batch_size
+        if len(batch) < 2 or batch[-1] <= self.burn_in:
+            raise ValueError(
+                "a loss with memories must be given sequences, batch size [..., T] with T greater than burn_in="
+                f"{self.burn_in}; got {list(batch)}. Sample slices of consecutive steps and reshape them to [B, T]."
+            )
+        if tensordict.get(as_path(self.tensor_keys.steps_to_next_obs), None) is not None:
+            raise ValueError(
+                "a loss with memories must be given data of single steps, since a memory sees every observation; got "
+                f"the entry {self.tensor_keys.steps_to_next_obs!r} of n-step data. Leave out the n-step transform, or "
+                "use λ-returns."
+            )
+
+    def _held_fixed(self, inputs: TensorDict) -> TensorDict:
+        """The inputs of critics that are held fixed: their memory gets no gradient."""
+        if self.critic_memory is not None:
+            key = self._computed("critic_memory")
+            inputs.set(key, inputs.get(key).detach())
+        return inputs
+
+    def _of_all_steps(self, values: Tensor, signals: GroupSignals) -> Tensor:
+        """Values of the trained steps, ``[*B, T - burn_in, ...]``, after zeros for the steps of burn-in."""
+        if not self.burn_in:
+            return values
+        time_dim = len(signals.batch_size) - 1
+        before = torch.zeros_like(values.narrow(time_dim, 0, 1)).expand(
+            *values.shape[:time_dim], self.burn_in, *values.shape[time_dim + 1 :]
+        )
+        return torch.cat([before, values], time_dim)
+
+
+def _parameters(params: TensorDictParams | None) -> list[nn.Parameter]:
+    return [] if params is None else list(params.parameters())
+
+
+def _check_reader(network: TensorDictModuleBase, key: tuple[str, ...], memory: GroupMemory | None, name: str) -> None:
+    reads = key in map(as_path, network.in_keys)
+    if reads and memory is None:
+        raise ValueError(f"a network that reads {key!r} must come with that memory; got none. Pass {name}=.")
+    if memory is not None and not reads:
+        raise ValueError(
+            f"{name} must be read: add {key!r} to the in_keys of the network that it is for; got "
+            f"{[as_path(one) for one in network.in_keys]}."
+        )
