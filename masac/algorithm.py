@@ -158,14 +158,19 @@ def make_loss(
     groups: Sequence[GroupSpec],
     algorithm: AlgorithmConfig,
     model: ModelConfig,
+    *,
+    memories: Mapping[str, GroupMemory] | None = None,
+    burn_in: int = 0,
 ) -> MultiGroupLoss:
-    """The loss of all groups that learn, with new critics.
+    """The loss of all groups that learn, with new critics and new memories of critics.
 
     Args:
         actors: by group.
         groups: the groups that learn.
         algorithm: of the run.
         model: of the networks.
+        memories: of the actors, by group, if they have any.
+        burn_in: steps of a sequence over which memories are only unrolled.
 
     Raises:
         ConfigError: if a critic does not fit a group's actions, or for networks of a user's that share weights.
@@ -182,7 +187,9 @@ def make_loss(
     losses = []
     for group in groups:
         others = [other for other in groups if other is not group] if algorithm.critic_sees == "all_groups" else []
-        losses.append(_make_group_loss(actors[group.name], group, others, algorithm, model, owners))
+        own = None if memories is None else memories.get(group.name)
+        recurrent: dict[str, Any] = {"actor_memory": own, "burn_in": burn_in} if own is not None else {}
+        losses.append(_make_group_loss(actors[group.name], group, others, algorithm, model, owners, recurrent))
     return MultiGroupLoss(losses, critic_sees=algorithm.critic_sees)  # pyright: ignore[reportArgumentType]
 
 
@@ -193,6 +200,7 @@ def _make_group_loss(
     algorithm: AlgorithmConfig,
     model: ModelConfig,
     owners: dict[Tensor, str],
+    recurrent: dict[str, Any],
 ) -> GroupLoss:
     if group.choices is not None and CRITICS[algorithm.critic].of_team:
         raise ConfigError(
@@ -245,7 +253,9 @@ def _make_group_loss(
         others=[_as_seen(other) for other in others],
         images=group.images,
     )
-    return loss(actor, critic, **options)
+    if recurrent:
+        recurrent["critic_memory"] = make_memory(group, model, share_params=algorithm.share_critic)
+    return loss(actor, critic, **options, **recurrent)
 
 
 def _check_not_hybrid(group: GroupSpec, key: str) -> None:

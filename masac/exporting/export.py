@@ -71,6 +71,11 @@ def export_policy(
             written.
     """
     check_export_file(path)
+    if saved.policy.memories:
+        raise ConfigError(
+            f"an exported policy must have no memory; {saved.file} has one (model.memory={saved.config.model.memory}). "
+            "Use it in Python with masac.load_policy"
+        )
     exports = [
         export
         for group in saved.groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from rich.console import Console
@@ -151,14 +152,22 @@ def build(
     config.model.check_groups([group.name for group in learning])
     frozen = rank.broadcast(frozen_policies(config, run_dir if resumes else None) if rank.is_main else {})
     policy = make_policy(groups, learning, config, frozen=frozen)
-    loss = make_loss(dict(policy.actors), learning, config.algorithm, config.model)  # pyright: ignore[reportArgumentType]
+    loss = make_loss(
+        dict(policy.actors),  # pyright: ignore[reportArgumentType]
+        learning,
+        config.algorithm,
+        config.model,
+        memories=dict(policy.memories),  # pyright: ignore[reportArgumentType]
+        burn_in=training.burn_in,
+    )
     loss.to(device)  # the actors' parameters are the loss's
     policy.to(device)
     for opponent in policy.opponents.values():
         opponent.to(device)
 
     schedule = Schedule(config)
-    operations = update_operations(loss.group_losses, training.batch_size) if device == "cpu" else 0
+    steps = training.batch_size * prod(own.row_shape)
+    operations = update_operations(loss.group_losses, steps) if device == "cpu" else 0
     threads = choose_threads(training.threads, operations, sharing=rank.local_world_size)
     set_threads(threads)
     updates = schedule.updates_by(schedule.total_frames)
@@ -257,13 +266,13 @@ def update_operations(losses: list[GroupLoss], batch_size: int) -> int:
 
     Args:
         losses: of all groups that learn.
-        batch_size: rows per update.
+        batch_size: steps per update.
     """
     operations = 0
     for loss in losses:
         # A backward pass is twice a forward pass. The actor acts in two states and is trained in one: 4 passes. The
         # critics evaluate three actions, are trained on one, and gradients pass through them for another: 6 passes.
-        for params, passes in ((loss.actor_network_params, 4), (loss.qvalue_network_params, 6)):
-            weights = sum(parameter.numel() for parameter in params.parameters())
+        for parameters, passes in ((loss.actor_parameters, 4), (loss.critic_parameters, 6)):
+            weights = sum(parameter.numel() for parameter in parameters)
             operations += 2 * passes * weights * batch_size * (loss.n_agents or 1)
     return operations

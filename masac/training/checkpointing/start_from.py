@@ -23,7 +23,10 @@ from masac.training.policies.policy_files import read_policy_file
 from masac.training.policies.saved_policy import find_policy, split_run
 from masac.training.replay.sharded import AnyReplay, all_replays, as_tensors
 
-CRITIC = ("qvalue_network_params.", "target_qvalue_network_params.", "log_alpha")
+CRITIC = (
+    *("qvalue_network_params.", "target_qvalue_network_params.", "critic_memory_params."),
+    *("target_critic_memory_params.", "log_alpha"),
+)
 """The starts of the names, in a loss, of what belongs to the critic of a group."""
 
 DEFINE_VALUES = (
@@ -106,7 +109,7 @@ class Source:
         training, parts, lines = self.config.training, [], []
         if training.loads("actor"):
             self._check_actor()
-            self._load_policy(state, "actors")
+            self._load_policy(state, "actors", "memories")
             parts.append("actor")
         if training.loads("critic"):
             wrong = self._load_critic(state)
@@ -166,9 +169,9 @@ class Source:
         self._load_policy(state, "normalizers")
         return here
 
-    def _load_policy(self, state: RunState, kind: str) -> None:
-        own = dict(state.policy.state_dict())
-        expected = {name: value for name, value in own.items() if name.startswith(self._starts(kind))}
+    def _load_policy(self, state: RunState, *kinds: str) -> None:
+        own, starts = dict(state.policy.state_dict()), tuple(start for kind in kinds for start in self._starts(kind))
+        expected = {name: value for name, value in own.items() if name.startswith(starts)}
         saved = {name: self.learned[name] for name in self.groups}
         wrong = misfit(self.learning, saved, expected, self.tensors)
         if wrong is not None:

@@ -76,6 +76,7 @@ def assert_same(found, expected):
         {"algorithm": AlgorithmConfig()},  # updates on a graph
         {"training": {"buffer_size": 100}},  # the oldest rows have given way
         {"training": {"n_step": 3}},
+        {"model": {"memory": "gru"}, "training": {"sequence_length": 3, "burn_in": 1}},
         {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},
         {"algorithm": AlgorithmConfig(critic="team", terminated_reduction="all", reward_reduction="mean")},
     ],
@@ -94,8 +95,9 @@ def test_a_resumed_run_is_to_the_bit_the_one_that_did_not_stop(tmp_path, kind):
 
 
 @pytest.mark.slow
-def test_a_resumed_pettingzoo_run_equals_an_unbroken_one(tmp_path):
-    kind = {**vars(config()), "task": SCRIPTED}
+@pytest.mark.parametrize("memory", ["none", "lstm"])
+def test_a_resumed_pettingzoo_run_equals_an_unbroken_one(tmp_path, memory):
+    kind = {**vars(config(model={"memory": memory}, training={"sequence_length": 4})), "task": SCRIPTED}
     same = type(config())(**kind)
     straight = train(same, tmp_path / "straight")
     train(same, tmp_path / "stopped", until=160)
