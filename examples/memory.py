@@ -96,7 +96,7 @@ def main() -> None:
     """Train as from a shell, and print the mean return per agent."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", choices=("gru", "lstm", "none"), default="gru", help="what agents remember with")
-    parser.add_argument("--frames", type=int, default=16_000, help="frames: steps, summed over the environments")
+    parser.add_argument("--frames", type=int, default=6_000, help="frames: steps, summed over the environments")
     parser.add_argument("--agents", type=int, default=3, help="number of agents")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/memory"), help="the folder of the run")
     arguments = parser.parse_args()
@@ -119,7 +119,7 @@ def main() -> None:
             "training.updates_per_frame=0.05",
             "training.actor_lr=3e-3",
             "training.critic_lr=3e-3",
-            "evaluation.every_frames=4000",
+            "evaluation.every_frames=2000",
             f"run_dir='{arguments.run_dir}'",
         ]
     )

@@ -34,6 +34,10 @@ RUNS = {
         "--frames 3000",
         [r"deep_set_actor: mean return per agent -?\d", r"next: masac render runs/nav"],
     ),
+    "memory.py": (
+        "--frames 1500 --agents 2 --run-dir memory",
+        [r"mean return per agent: -?[01]\.\d\d \(the best possible with this memory: 1\)"],
+    ),
     "torchrl_pipeline.py": ("--frames 640", [r"without noise: mean return per agent -?\d"]),
 }
 """Arguments of every file, and regular expressions of its output. Those of rollout.py are below."""
