@@ -8,9 +8,10 @@ gamma, tau, initial temperature, target entropy, number and sharing of critics, 
 epsilon, buffer, and random actions without updates at the start (see benchmarl/recipes.py).
 
 Different, because each library has its own way: BenchMARL treats VMAS's horizon as a termination, masac as a
-truncation. The shared centralized critic of BenchMARL's masac has one value for all agents, masac's one per agent.
-BenchMARL computes the standard deviation with a biased softplus, masac with a squashed logarithm. BenchMARL has one
-optimizer per loss, masac one in total.
+truncation. The shared centralized critic of BenchMARL's masac has one value for all agents, masac's one per agent; the
+system "masac, critic=team" has one for all, too, so that equal arithmetic is compared. (It learns from the mean of the
+agents' rewards and from their entropies together.) BenchMARL computes the standard deviation with a biased softplus,
+masac with a squashed logarithm. BenchMARL has one optimizer per loss, masac one in total.
 
 The clock starts when the first batch has been collected (environments, networks and threads are warm by then) and stops
 after the last update. It includes collecting, the buffer, updates, and each library's own records (returns of training
@@ -40,7 +41,7 @@ from typing import Any
 
 from benchmarks.benchmarl import recipes
 from benchmarks.benchmarl.actor import read_benchmarl_policy
-from benchmarks.benchmarl.tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.benchmarl.tables import SOLVED_COLUMNS, TEAM, WALL_COLUMNS, solved_rows, wall_rows
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.masac_runs import read_evaluations, read_rows, seconds_of
 from benchmarks.report import print_table, runs_except, write_json
@@ -54,7 +55,7 @@ from masac.training.policies.saved_policy import read_policy
 EVERY_FRAMES = 6_000
 """Frames between evaluations with --time-to-solved; BenchMARL's fine-tuned settings collect this many per batch."""
 
-SYSTEMS = {False: ("masac", "benchmarl"), True: ("masac", "benchmarl", "benchmarl fine-tuned")}
+SYSTEMS = {False: ("masac", TEAM, "benchmarl"), True: ("masac", "benchmarl", "benchmarl fine-tuned")}
 """The compared systems, without and with --time-to-solved."""
 
 Run = dict[str, Any]
@@ -71,6 +72,7 @@ def main() -> None:
         for seed in arguments.seeds
         for algorithm in arguments.algorithms
         for system in (arguments.systems if seed % 2 == 0 else arguments.systems[::-1])  # who goes first alternates
+        if algorithm == "masac" or system != TEAM
     ]
     runs = runs_before(arguments.json, jobs, to_solved=to_solved) if arguments.add else []
     for task, algorithm, system, seed in jobs:
@@ -116,9 +118,11 @@ def run_one(
         words.append(f"evaluation.every_frames={EVERY_FRAMES}")
     else:
         words = [*recipes.recipe_overrides(task, algorithm, scale=scale), *recipes.UNWATCHED]
+    if system == TEAM:
+        words += recipes.ONE_VALUE
     words += [f"seed={seed}"]
     config = composed_experiment(words)
-    if system == "masac":
+    if system in ("masac", TEAM):
         found = _run_masac(words, config, folder)
     else:
         job = recipes.benchmarl_job(config, fine_tuned=system == "benchmarl fine-tuned")
@@ -246,7 +250,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=list(recipes.RECIPES), default=list(recipes.RECIPES))
     parser.add_argument("--algorithms", nargs="+", choices=recipes.ALGORITHMS, default=list(recipes.ALGORITHMS))
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2; with --time-to-solved 0 1 2 3 4")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS[True], help="default: all")
+    systems = list(dict.fromkeys([*SYSTEMS[False], *SYSTEMS[True]]))
+    parser.add_argument("--systems", nargs="+", choices=systems, help="default: all")
     parser.add_argument("--frames", type=float, default=1.0, help="factor on all frames, for a quick trial")
     parser.add_argument("--time-to-solved", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -258,7 +263,10 @@ def _arguments() -> argparse.Namespace:
     if arguments.add and (arguments.json is None or not arguments.json.exists()):
         parser.error("--add needs an existing file in --json")
     if not set(arguments.systems) <= set(SYSTEMS[arguments.time_to_solved]):
-        parser.error(f"--systems must be among {', '.join(SYSTEMS[False])} without --time-to-solved")
+        those = ", ".join(map(repr, SYSTEMS[arguments.time_to_solved]))
+        parser.error(
+            f"--systems must be among {those} {'with' if arguments.time_to_solved else 'without'} --time-to-solved"
+        )
     return arguments
 
 

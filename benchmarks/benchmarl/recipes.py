@@ -68,6 +68,9 @@ SAME_FOR_ALL = (
 )
 """The rest of the recipe, the same for all tasks."""
 
+ONE_VALUE = ("algorithm.critic=team", "algorithm.terminated_reduction=all", "algorithm.reward_reduction=mean")
+"""One value for all agents, as the shared centralized critic of BenchMARL's masac has."""
+
 UNWATCHED = (
     "evaluation.every_frames=0",
     "training.checkpoint_every=null",

@@ -30,6 +30,9 @@ SOLVED_COLUMNS = (
     "final returns per agent",
 )
 
+TEAM = "masac, critic=team"
+"""The system with masac's critic that has one value for all agents."""
+
 INSIDE_NAMES = {
     ("masac", "benchmarl"): "BenchMARL's `masac`",
     ("masac", "agent"): "`group_masac`",
@@ -46,6 +49,8 @@ Run = dict[str, Any]
 def wall_rows(runs: list[Run]) -> list[tuple[str, ...]]:
     """One row per task and algorithm: the median and range of the seconds over seeds, and the return of each seed.
 
+    The runs of masac with one value for all agents have a row of their own, beside the same runs of BenchMARL.
+
     Raises:
         RuntimeError: if the libraries differ in frames or updates.
     """
@@ -56,24 +61,21 @@ def wall_rows(runs: list[Run]) -> list[tuple[str, ...]]:
         if len(amounts) != 1:
             raise RuntimeError(f"all runs of {task}, {algorithm} must have equal frames and updates; got {amounts}.")
         frames, updates = amounts.pop()
-        by_system = {
-            system: sorted((run for run in mine if run["system"] == system), key=lambda run: run["seed"])
-            for system in ("masac", "benchmarl")
-        }
-        ours, theirs = ([run["seconds"] for run in found] for found in by_system.values())
-        ratio = f"{statistics.median(theirs) / statistics.median(ours):.2f}" if ours and theirs else "-"
-        rows.append(
-            (
-                task,
-                algorithm,
-                f"{frames:,}",
-                f"{updates:,}",
-                _spread(ours),
-                _spread(theirs),
-                ratio,
-                *(_returns(found) for found in by_system.values()),
+        theirs = _of_system(mine, "benchmarl")
+        for system, named in (("masac", algorithm), (TEAM, TEAM)):
+            ours = _of_system(mine, system)
+            if not ours and (system == TEAM or _of_system(mine, TEAM)):
+                continue
+            seconds = [[run["seconds"] for run in found] for found in (ours, theirs)]
+            ratio = f"{statistics.median(seconds[1]) / statistics.median(seconds[0]):.2f}" if ours and theirs else "-"
+            rows.append(
+                (
+                    *(task, named, f"{frames:,}", f"{updates:,}"),
+                    *(_spread(found) for found in seconds),
+                    ratio,
+                    *(_returns(found) for found in (ours, theirs)),
+                )
             )
-        )
     return rows
 
 
@@ -136,6 +138,11 @@ def inside_rows(runs: list[Run]) -> list[tuple[str, ...]]:
                 )
             )
     return rows
+
+
+def _of_system(runs: list[Run], system: str) -> list[Run]:
+    """The runs of a system, by seed."""
+    return sorted((run for run in runs if run["system"] == system), key=lambda run: run["seed"])
 
 
 def _named(runs: list[Run], *names: str) -> list[tuple[str, ...]]:

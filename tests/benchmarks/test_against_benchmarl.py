@@ -12,13 +12,14 @@ from benchmarks.against_benchmarl import runs_before
 from benchmarks.benchmarl.actor import read_benchmarl_policy
 from benchmarks.benchmarl.recipes import (
     ALGORITHMS,
+    ONE_VALUE,
     RECIPES,
     UNWATCHED,
     benchmarl_job,
     preset_overrides,
     recipe_overrides,
 )
-from benchmarks.benchmarl.tables import SOLVED_COLUMNS, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.benchmarl.tables import SOLVED_COLUMNS, TEAM, WALL_COLUMNS, solved_rows, wall_rows
 from benchmarks.masac_runs import seconds_of
 from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
@@ -144,6 +145,26 @@ def test_wall_times_are_medians_and_their_ratio() -> None:
     assert named["BenchMARL, s"] == "33.0 (30.0 to 40.0)"
     assert named["BenchMARL / masac"] == "3.00"
     assert named["masac's returns per agent"] == "0.50, 1.50, 2.50"
+
+
+def test_one_value_for_all_is_compared_with_the_same_runs_of_benchmarl() -> None:
+    seconds = {"masac": 20.0, TEAM: 10.0, "benchmarl": 30.0}
+    runs = [a_run(system, 0, found, algorithm="masac") for system, found in seconds.items()]
+    rows = [dict(zip(WALL_COLUMNS, row, strict=True)) for row in wall_rows(runs)]
+    assert [(row["algorithm"], row["masac, s"], row["BenchMARL / masac"]) for row in rows] == [
+        ("masac", "20.0", "1.50"),
+        ("masac, critic=team", "10.0", "3.00"),
+    ]
+    assert len(wall_rows(runs[1:])) == 1
+    assert len(wall_rows(runs[2:])) == 1
+
+
+def test_one_value_for_all_is_the_recipe_but_for_the_critic() -> None:
+    words = recipe_overrides("sampling", "masac")
+    team, usual = composed_experiment([*words, *ONE_VALUE]), composed_experiment(words)
+    assert team.algorithm.critic == "team"
+    same = replace(team.algorithm, critic="centralized", terminated_reduction="none", reward_reduction=None)
+    assert replace(team, algorithm=same, run_dir=None) == replace(usual, run_dir=None)
 
 
 def test_runs_with_different_updates_are_not_compared() -> None:
