@@ -37,6 +37,7 @@ from masac.training.policies.saved_policy import frozen_policies, make_policy
 from masac.training.replay.batches import Batches
 from masac.training.replay.buffer import Replay
 from masac.training.replay.n_step import NStepReturns
+from masac.training.replay.priorities import Priorities
 from masac.training.replay.sequences import RowMaker, Sequences
 from masac.training.reward_scaling import RewardScaling
 from masac.training.schedule import Schedule
@@ -177,8 +178,21 @@ def build(
     row_maker: RowMaker = NStepReturns(learning, n=training.n_step, gamma=config.algorithm.gamma)
     if own.row_shape:
         row_maker = Sequences(length=training.sequence_length, burn_in=training.burn_in)
+    priorities = None
+    if training.priority_exponent:
+        priorities = Priorities(
+            own.buffer_rows,
+            exponent=training.priority_exponent,
+            importance_exponent=training.importance_exponent,
+            device=device,
+        )
     replay = Replay(
-        learning, size=own.buffer_rows, batch_size=training.batch_size, device=device, row_shape=own.row_shape
+        learning,
+        size=own.buffer_rows,
+        batch_size=training.batch_size,
+        device=device,
+        row_shape=own.row_shape,
+        priorities=priorities,
     )
     example = row_maker.example(policy.begin(env.fake_tensordict()))
     bytes_per_row = replay.bytes_per_row(example)

@@ -46,6 +46,10 @@ class TrainingConfig:
             are those of the newest weights. They are stored twice, and no loss sees them.
         warmup_frames: frames with random actions before the first update.
         buffer_size: frames that the replay buffer holds; a row has one, with model.memory sequence_length of them.
+        priority_exponent: 0, draw rows for updates uniformly; up to 1, those with a larger error of the critics more
+            often (prioritized replay): in proportion to the error to this power.
+        importance_exponent: with a priority_exponent, how far the losses weigh rows down again that are drawn more
+            often, 0 not at all, 1 completely; it rises linearly from this value to 1 at the end of the run.
         actor_lr: learning rate of the actor.
         critic_lr: learning rate of the critics.
         alpha_lr: learning rate of the temperature; one update changes its logarithm by at most about this much.
@@ -97,6 +101,8 @@ class TrainingConfig:
     burn_in: int = setting(0, low=0, unit="steps")
     warmup_frames: int = setting(2_560, low=0, unit="frames")
     buffer_size: int = setting(200_000, low=1, unit="frames")
+    priority_exponent: float = setting(0.0, low=0, high=1)
+    importance_exponent: float = setting(0.4, low=0, high=1)
     actor_lr: float = setting(1e-3, above=0)
     critic_lr: float = setting(1e-3, above=0)
     alpha_lr: float = setting(4e-3, above=0)

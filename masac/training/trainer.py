@@ -237,6 +237,7 @@ class Trainer:
         self.state.frames += collected.numel() * self.rank.world_size
         self._warm_up()
         self.learner.set_progress(self.frames / self.total_frames)
+        self.replay.set_progress(self.frames / self.total_frames)
         for follower in (self.episodes, self.rewards, self.row_maker):
             follower.restart(self.collector.restarted)
         self.finished = self.episodes.observe(collected)

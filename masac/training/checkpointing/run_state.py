@@ -112,7 +112,7 @@ class RunState:
             eval_return: see :class:`Checkpoint`.
         """
         state = state_of(self.learner, self.policy, self.rewards, self.episodes)
-        others = random_states(self.rank)
+        others = {**random_states(self.rank), **self._priorities()}
         with all_replays(self.replay, self.rank) as replays:
             if self.rank.is_main:
                 self.checkpoints.save(
@@ -155,7 +155,16 @@ class RunState:
                 self.callbacks.set_state(state)
             self.frames, self.learner.updates = checkpoint.frames, checkpoint.updates
             self.skipped_updates, self._seconds_before = checkpoint.skipped, checkpoint.wall_time_s
+            if self.replay.priorities is not None and checkpoint.has_buffers_of(self.rank.world_size):
+                self.replay.priorities.set_state(state[f"priorities/{self.rank.index}"], len(self.replay))
         return found
+
+    def _priorities(self) -> dict[str, Tensor]:
+        """The priorities of the rows of all ranks, by name, for checkpoints that hold these rows."""
+        if self.replay.priorities is None or not self.config.checkpoint.buffer:
+            return {}
+        states = self.rank.all_gather(self.replay.priorities.state(len(self.replay)))
+        return {f"priorities/{index}": value for index, value in enumerate(states)}
 
     def begin_episodes(self, state: Mapping[str, Tensor]) -> None:
         """Begin new episodes, which depend only on the seed and the frames so far, and restore the random state.

@@ -28,7 +28,7 @@ class Batches:
         self.replay, self.policy, self.rewards = replay, policy, rewards
 
     def sample(self, count: int) -> Iterator[TensorDictBase]:
-        """Yield batches.
+        """Yield batches; where they are sampled by priority, take the new priorities of one when the next is asked for.
 
         Args:
             count: how many.
@@ -36,7 +36,11 @@ class Batches:
         at_once = max(BATCHES_PER_SAMPLE // prod(self.replay.row_shape), 1)
         for first in range(0, count, at_once):
             rows = self.prepare(self.replay.sample(min(count - first, at_once)))
-            yield from rows.split(self.replay.batch_size)
+            for batch in rows.split(self.replay.batch_size):
+                index = batch.pop("index", None)
+                yield batch
+                if self.replay.priorities is not None:
+                    self.replay.set_errors(index, batch.get("td_error"))
 
     def prepare(self, rows: TensorDictBase) -> TensorDictBase:
         """Normalize observations and scale rewards."""

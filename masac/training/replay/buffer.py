@@ -12,10 +12,11 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from masac.groups import GroupSpec
 from masac.keys import as_path
+from masac.training.replay.priorities import Priorities
 
 
 class Replay:
-    """Rows with the transitions of all agents, sampled uniformly.
+    """Rows with the transitions of all agents, sampled uniformly or by priority.
 
     Args:
         groups: whose transitions are stored.
@@ -23,6 +24,7 @@ class Replay:
         batch_size: rows per batch.
         device: of the rows.
         row_shape: the batch size of a row: none, or the steps of a sequence.
+        priorities: by which rows are sampled; None for uniformly.
 
     Attributes:
         written: rows that were stored in all.
@@ -36,11 +38,13 @@ class Replay:
         batch_size: int,
         device: str,
         row_shape: Sequence[int] = (),
+        priorities: Priorities | None = None,
     ) -> None:
         self.groups = tuple(groups)
         self.size = size
         self.batch_size = batch_size
         self.row_shape = tuple(row_shape)
+        self.priorities = priorities
         self.written = 0
         self.buffer = ReplayBuffer(storage=LazyTensorStorage(size, device=device))
 
@@ -56,12 +60,38 @@ class Replay:
             rows = rows[torch.stack(living).any(0)]
         rows = cast(TensorDictBase, rows[-self.size :])
         if len(rows):  # not numel(), which is 1 for no rows
-            self.buffer.extend(self.transitions(rows))
+            self._store(self.transitions(rows))
             self.written += len(rows)
 
+    def set_progress(self, done: float) -> None:
+        """Say which fraction of the run is completed, in [0, 1]."""
+        if self.priorities is not None:
+            self.priorities.set_progress(done)
+
     def sample(self, batches: int = 1) -> TensorDictBase:
-        """``batches * batch_size`` rows, drawn with replacement; many in one call cost little more than few."""
-        return self.buffer.sample(batches * self.batch_size)
+        """``batches * batch_size`` rows, drawn with replacement; many in one call cost little more than few.
+
+        With priorities they also have their places in the buffer, ``index``, for :meth:`set_errors`, and their
+        importance weights, ``priority_weight``.
+        """
+        if self.priorities is None:
+            return self.buffer.sample(batches * self.batch_size)
+        index, weight = self.priorities.draw(len(self), batches=batches, batch_size=self.batch_size)
+        rows: TensorDict = self.buffer.storage.get(index)  # pyright: ignore[reportArgumentType, reportAssignmentType]
+        for name, value in (("index", index), ("priority_weight", weight)):
+            rows.set(name, value.reshape(-1, *(1,) * len(self.row_shape)).expand(rows.batch_size))  # for all its steps
+        return rows
+
+    def set_errors(self, index: Tensor, td_error: Tensor) -> None:
+        """Set the priorities of sampled rows.
+
+        Args:
+            index: that :meth:`sample` gave them, ``[B]``, or ``[B, T]`` for sequences.
+            td_error: of the losses, of the same shape; of a sequence the largest counts.
+        """
+        assert self.priorities is not None
+        rows = len(index)
+        self.priorities.update(index.reshape(rows, -1)[:, 0], td_error.reshape(rows, -1).amax(1))
 
     def rows(self, first: int, end: int) -> TensorDictBase:
         """The rows ``first`` to ``end - 1``, counted from the first row ever stored; they must still be there."""
@@ -96,9 +126,14 @@ class Replay:
         for rows in parts:
             while places_before:  # any rows fill them: the newest rows overwrite them at the end
                 filler = rows[:places_before]
-                self.buffer.extend(filler)  # pyright: ignore[reportArgumentType]
+                self._store(filler)  # pyright: ignore[reportArgumentType]
                 places_before -= len(filler)
-            self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
+            self._store(rows)
+
+    def _store(self, rows: TensorDictBase) -> None:
+        places = self.buffer.extend(rows)  # pyright: ignore[reportArgumentType]
+        if self.priorities is not None:
+            self.priorities.add(places)
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
         """The size of a row, given an example of collected rows."""

@@ -73,8 +73,8 @@ def assert_same(found, expected):
 @pytest.mark.parametrize(
     "kind",
     [
-        {"algorithm": AlgorithmConfig()},  # updates on a graph
-        {"training": {"buffer_size": 100}},  # the oldest rows have given way
+        {"algorithm": AlgorithmConfig(), "training": {"priority_exponent": 0.6}},  # updates on a graph
+        {"training": {"buffer_size": 100, "priority_exponent": 0.6}},  # the oldest rows have given way
         {"training": {"n_step": 3}},
         {"model": {"memory": "gru"}, "training": {"sequence_length": 3, "burn_in": 1}},
         {"task": {"scenario": "simple_tag", "kwargs": {}, "success": None, "continuous_actions": False}},

@@ -60,7 +60,8 @@ def wait_for_a_checkpoint(process, run_dir):
 @pytest.mark.slow
 def test_a_run_resumes_with_other_numbers_of_ranks(tmp_path):
     run_dir = tmp_path / "run"
-    output = finish(start(*SETTINGS, f"run_dir={run_dir}", "training.total_frames=384"))
+    words = f"run_dir={run_dir}", "training.total_frames=384", "training.priority_exponent=0.6"
+    output = finish(start(*SETTINGS, *words))
     assert output.count("2 ranks: each has 1/2 of the environments") == 1
     assert output.count("next: masac evaluate") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -73,6 +74,7 @@ def test_a_run_resumes_with_other_numbers_of_ranks(tmp_path):
     state = newest.tensors()
     assert not state["random/torch"].equal(state["random1/torch"])
     assert state["normalizers/agents.count"] == 384 * 2
+    assert [len(state[f"priorities/{rank}"]) for rank in (0, 1)] == [192, 192]
 
     output = finish(start("--resume", run_dir, "training.total_frames=640", ranks=1))
     refilled = "the replay buffer is empty. The saved policy collects 64 frames before the next update"
