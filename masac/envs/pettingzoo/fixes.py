@@ -1,10 +1,12 @@
-"""Fixes for bugs in PettingZoo's own environments."""
+"""Fixes for bugs in PettingZoo's own environments, and for work that its conversions do in vain."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from pettingzoo import ParallelEnv
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.conversions import aec_to_parallel_wrapper
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
 
@@ -15,6 +17,9 @@ def metadata_of(env: Any) -> dict[str, Any]:
 
 def repair(env: ParallelEnv[Any, Any, Any]) -> ParallelEnv[Any, Any, Any]:
     """``env``, in a wrapper if it needs one."""
+    if type(env) is aec_to_parallel_wrapper and type(env.aec_env).last is AECEnv.last:
+        # Before each agent's action it asks for last(), and uses nothing of it: an observation per agent and step.
+        env.aec_env.last = partial(env.aec_env.last, observe=False)
     if metadata_of(env).get("name") == "knights_archers_zombies_v11":
         return ZombiesFromTheStart(env)
     return env

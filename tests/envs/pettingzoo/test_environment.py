@@ -2,10 +2,12 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mpe2 import simple_spread_v3
 from omegaconf import OmegaConf
 from pettingzoo.test import parallel_api_test
 from tensordict.nn import TensorDictModuleBase
@@ -182,6 +184,26 @@ def test_an_mpe_time_limit_is_a_truncation():
         assert not data["next", name, "terminated"].any()
     assert data["next", "truncated"][:, 24].all()
     assert not data["next", "terminated"].any()
+
+
+def test_a_step_observes_each_agent_once_and_gives_what_pettingzoo_gives():
+    """PettingZoo's conversion observes every agent a second time, and drops what it saw."""
+    ours: Any = build(TaskConfig(**PRESETS["simple_spread"]), num_envs=1)
+    theirs = simple_spread_v3.parallel_env(continuous_actions=True)
+    observed, observe = [], ours.aec_env.observe
+    ours.aec_env.observe = lambda agent: observed.append(agent) or observe(agent)
+    for env in (ours, theirs):
+        env.reset(seed=3)
+        for agent in env.agents:
+            env.action_space(agent).seed(4)
+    for _ in range(3):
+        observed.clear()
+        actions = {agent: theirs.action_space(agent).sample() for agent in theirs.agents}
+        mine, expected = ours.step(actions), theirs.step(actions)
+        assert observed == ours.agents
+        for one, other in zip(mine[:4], expected[:4], strict=True):
+            assert one.keys() == other.keys()
+            assert all(np.array_equal(one[agent], other[agent]) for agent in one)
 
 
 def test_fallen_walkers_terminate_and_others_are_truncated():
