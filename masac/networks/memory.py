@@ -14,7 +14,7 @@ from torch import Tensor
 
 from masac.layouts import GroupNetwork
 from masac.networks.layers import StackedLinear
-from masac.recurrence import gru_cell, lstm_cell
+from masac.recurrence import gru_cell, lstm_cell, unroll
 
 MemoryKind = Literal["gru", "lstm"]
 
@@ -73,8 +73,9 @@ class GroupMemory(GroupNetwork):
         """
         self._check(observation, state)
         seen = self._rows(observation.reshape(-1, 1, *observation.shape[-2:]))
-        before = self._rows(state.reshape(-1, 1, *state.shape[-2:]))
-        after = self._cell(self.from_input(seen.squeeze(-3)), before.squeeze(-3))
+        before = self._rows(state.reshape(-1, 1, *state.shape[-2:])).squeeze(-3)
+        cell = {"gru": gru_cell, "lstm": lstm_cell}[self.kind]
+        after = cell(self.from_input(seen.squeeze(-3)), self.from_state(before[..., : self.size]), before)
         return self._batch(after.unsqueeze(-3), state.shape[-2]).reshape(state.shape)
 
     def unroll(self, observation: Tensor, state: Tensor, begins: Tensor, alive: Tensor | None = None) -> Tensor:
@@ -101,21 +102,14 @@ class GroupMemory(GroupNetwork):
             forgets = begins | ~alive | gone
         seen = self._rows(observation.reshape(-1, steps, n_agents, observation.shape[-1]))
         inputs = self.from_input(seen.flatten(-3, -2)).unflatten(-2, seen.shape[-3:-1])
-        cleared = self._rows(forgets.reshape(-1, steps, n_agents, 1))
-        now = self._rows(state.reshape(-1, 1, n_agents, state.shape[-1])).squeeze(-3)
-        zero, states = torch.zeros_like(now), []
-        for from_input, clear in zip(inputs.unbind(-3), cleared.unbind(-3), strict=True):
-            now = self._cell(from_input, torch.where(clear, zero, now))
-            states.append(now)
-        after = self._batch(torch.stack(states, -3), n_agents).reshape(*batch, steps, n_agents, self.state_dim)
+        before = self._rows(state.reshape(-1, 1, n_agents, state.shape[-1]))
+        clear = self._rows(forgets.reshape(-1, steps, n_agents, 1))
+        # Time first, before the stack of the weights.
+        inputs, clear = (rows if self.share_params else rows.transpose(0, 1) for rows in (inputs, clear))
+        after = unroll(self.kind, inputs, self.from_state.weight, self.from_state.bias, before.squeeze(-3), clear)
+        after = self._batch(after if self.share_params else after.transpose(0, 1), n_agents)
+        after = after.reshape(*batch, steps, n_agents, self.state_dim)
         return after if alive is None else torch.where(alive, after, torch.zeros_like(after))
-
-    def _cell(self, from_input: Tensor, state: Tensor) -> Tensor:
-        """The state after a step, ``[*stack, M, S]``, from the product with the observation ``[*stack, M, gates]``."""
-        if self.kind == "gru":
-            return gru_cell(from_input, self.from_state(state), state)
-        out, cell = state.chunk(2, -1)
-        return torch.cat(lstm_cell(from_input, self.from_state(out), cell), -1)
 
     def _rows(self, entries: Tensor) -> Tensor:
         """``[B, T, N, X]`` as the layers take it: ``[T, B N, X]``, with weights per agent ``[N, T, B, X]``."""

@@ -81,7 +81,7 @@ def test_a_gated_recurrent_unit_by_hand():
 def test_a_long_short_term_memory_by_hand():
     # i = σ(0) = 1/2, f = σ(ln 3) = 3/4, g = tanh(0) = 0, o = σ(-ln 3) = 1/4: c' = 3/4 * 2, h' = 1/4 tanh(3/2)
     gates = torch.tensor([0.0, math.log(3), 0.5, -math.log(3)])
-    out, cell = lstm_cell(gates, torch.tensor([0.0, 0.0, -0.5, 0.0]), torch.tensor([2.0]))
+    out, cell = lstm_cell(gates, torch.tensor([0.0, 0.0, -0.5, 0.0]), torch.tensor([0.9, 2.0]))
     assert cell.item() == pytest.approx(1.5)
     assert out.item() == pytest.approx(math.tanh(1.5) / 4)
 
