@@ -30,26 +30,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.benchmarl import recipes
-from benchmarks.benchmarl.actor import read_benchmarl_policy
+from benchmarks.benchmarl.runs import evaluate, run_benchmarl, start
 from benchmarks.benchmarl.tables import SOLVED_COLUMNS, TEAM, WALL_COLUMNS, solved_rows, wall_rows
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.masac_runs import read_evaluations, read_rows, seconds_of
 from benchmarks.report import print_table, runs_except, write_json
 from masac.cli.composing import composed_experiment
-from masac.groups import read_groups
 from masac.training.config import ExperimentConfig
-from masac.training.evaluator import Evaluator
-from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import read_policy
 
 EVERY_FRAMES = 6_000
@@ -144,7 +137,7 @@ def run_one(
 
 def _run_masac(words: list[str], config: ExperimentConfig, folder: Path) -> Run:
     run_dir = folder / "run"
-    _start([sys.executable, "-m", "masac", "train", *words, f"run_dir={run_dir}"], folder / "log")
+    start([sys.executable, "-m", "masac", "train", *words, f"run_dir={run_dir}"], folder / "log")
     rows = read_rows(run_dir)
     evaluations = read_evaluations(rows)
     evaluations[-1] |= evaluate(read_policy(run_dir / "policy.pt").policy, config)
@@ -159,62 +152,6 @@ def _run_masac(words: list[str], config: ExperimentConfig, folder: Path) -> Run:
     }
 
 
-def run_benchmarl(job: dict[str, Any], config: ExperimentConfig, python: Path, folder: Path) -> Run:
-    """Run a job with ``benchmarl/run.py`` and evaluate its actors.
-
-    Args:
-        job: see ``benchmarl_job``.
-        config: masac's config, which defines the evaluation.
-        python: the Python of BenchMARL's environment.
-        folder: an empty folder for the run's files.
-
-    Raises:
-        RuntimeError: if the run fails or its target entropy differs from masac's.
-    """
-    job_file, out = folder / "job.json", folder / "run"
-    job_file.write_text(json.dumps(job))
-    out.mkdir()
-    script = Path(__file__).resolve().with_name("benchmarl") / "run.py"
-    _start([str(python), "-I", str(script), str(job_file), str(out)], folder / "log")
-    result = json.loads((out / "result.json").read_text())
-    if result["target_entropy"] != -result["action_dim"]:
-        raise RuntimeError(f"BenchMARL's target entropy must be masac's; got {result['target_entropy']}.")
-    evaluations = []
-    for actor in result["actors"]:
-        policy = read_benchmarl_policy(out / actor["file"], job["activation"], read_groups(_evaluator(config).env))
-        evaluations.append({"frames": actor["frames"], "seconds": actor["seconds"], **evaluate(policy, config)})
-    return {
-        "seconds": result["seconds"],
-        "frames": result["frames"],
-        "updates": result["updates"],
-        "evaluations": evaluations,
-        "settings": job,
-        "versions": result["versions"],
-        "threads": result["threads"],
-    }
-
-
-def evaluate(policy: Policy, config: ExperimentConfig) -> dict[str, float | None]:
-    """The mean return per agent and the success rate on the config's evaluation episodes."""
-    evaluation = _evaluator(config).evaluate(policy)
-    return {
-        "return": evaluation.episode_returns(list(evaluation.returns)).mean().item(),
-        "success": None if evaluation.successes is None else evaluation.successes.double().mean().item(),
-    }
-
-
-def _evaluator(config: ExperimentConfig) -> Evaluator:
-    """An evaluator whose episodes are the same for all libraries, algorithms and seeds."""
-    return _evaluator_of_task(config.task.scenario or "", config.evaluation.episodes, config.evaluation.seed)
-
-
-@cache
-def _evaluator_of_task(task: str, episodes: int, seed: int) -> Evaluator:
-    config = composed_experiment(recipes.recipe_overrides(task, "isac"))
-    evaluation = replace(config.evaluation, episodes=episodes, seed=seed, stochastic=False)
-    return Evaluator(replace(config, evaluation=evaluation), device="cpu")
-
-
 def runs_before(path: Path, jobs: list[tuple[str, str, str, int]], *, to_solved: bool) -> list[Run]:
     """The runs in a file of an earlier call, without those that run again.
 
@@ -225,24 +162,6 @@ def runs_before(path: Path, jobs: list[tuple[str, str, str, int]], *, to_solved:
     if before["time_to_solved"] != to_solved:
         raise ValueError(f"--add must name a file of the same comparison; {path} has the other one. Name another file.")
     return runs_except(before["runs"], ("task", "algorithm", "system", "seed"), jobs)
-
-
-def _start(command: list[str], log: Path) -> None:
-    """Run a process to its end.
-
-    Raises:
-        RuntimeError: if it fails, with the end of its output.
-    """
-    with log.open("w") as file:
-        done = subprocess.run(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-            check=False,
-        )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:4])} failed:\n{log.read_text()[-3000:]}")
 
 
 def _arguments() -> argparse.Namespace:

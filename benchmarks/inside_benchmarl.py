@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.against_benchmarl import run_benchmarl
 from benchmarks.benchmarl import recipes
+from benchmarks.benchmarl.runs import run_benchmarl
 from benchmarks.benchmarl.tables import INSIDE_COLUMNS, inside_rows
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.report import print_table, write_json

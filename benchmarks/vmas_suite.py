@@ -5,6 +5,9 @@ contender is a name and a list of overrides, the same for all scenarios, on top 
 ``task=vmas/custom``; ``task=preset`` among them stands for the scenario's preset, and skips scenarios without one.
 Scenario, keywords, horizon and frames are the same for all contenders.
 
+With ``--benchmarl`` BenchMARL's algorithms are contenders as well, on nine of the scenarios, in their own virtual
+environment (--venv; created if needed), at masac's wall time: see ``vmas_benchmarl.py``.
+
 The run folders stay in ``--folder``: the same command continues an interrupted table, and resumes a run that was cut.
 With ``--add`` the runs of other contenders in ``--json`` are kept, and compared with.
 
@@ -23,15 +26,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
+from benchmarks.jobs import Job, attempt
 from benchmarks.masac_runs import RANDOM, UNTRAINED, read_evaluations, read_rows, seconds_of, start_or_resume
 from benchmarks.report import print_table, runs_except, write_json
+from benchmarks.vmas_benchmarl import ALGORITHMS, TASKS, benchmarl_jobs
 from benchmarks.vmas_report import (
     IMPROVEMENT_COLUMNS,
     SCORE_COLUMNS,
@@ -44,7 +51,6 @@ from benchmarks.vmas_report import (
 )
 from benchmarks.vmas_scenarios import CHOOSING, HELD_OUT, SCENARIOS
 from masac.cli.presets import presets
-from masac.files.atomic_write import write_atomically
 
 PRESET = "task=preset"
 
@@ -58,40 +64,16 @@ CONTENDERS: dict[str, Sequence[str]] = {
 KEYS = ("task", "system", "seed")
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run.
-
-    Args:
-        task: the scenario.
-        system: the contender.
-        seed: of everything random.
-        overrides: of ``masac train``, all but the run's folder.
-    """
-
-    task: str
-    system: str
-    seed: int
-    overrides: Sequence[str]
-
-
 def main() -> None:
     """Run what is missing of all scenarios, contenders and seeds, and print the tables."""
     arguments = _arguments()
-    jobs = list_jobs(arguments.tasks, arguments.contenders, arguments.seeds, scale=arguments.frames)
-    again = [(job.task, job.system, job.seed) for job in jobs]
-    runs = runs_except(json.loads(arguments.json.read_text())["runs"], KEYS, again) if arguments.add else []
-    failed = []
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for job, found in zip(jobs, pool.map(lambda job: attempt(job, arguments.folder), jobs), strict=True):
-            if isinstance(found, Exception):
-                failed.append(f"{job.task}, {job.system}, seed {job.seed}: {found}")
-                print(failed[-1], flush=True)
-                continue
-            runs.append(found)
-            about = f"{found['untrained']:.3f} untrained, {found['random']:.3f} random, {found['seconds']:.0f} s"
-            print(f"{job.task}, {job.system}, seed {job.seed}: {final(found):.3f} ({about})", flush=True)
-            write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
+    jobs = masac_jobs(arguments.tasks, arguments.contenders, arguments.seeds, scale=arguments.frames)
+    runs = json.loads(arguments.json.read_text())["runs"] if arguments.add else []
+    runs, failed = run_jobs(jobs, runs, arguments)
+    if arguments.benchmarl is not None and not failed:
+        again = _benchmarl_jobs(arguments, runs)
+        jobs += again
+        runs, failed = run_jobs(again, runs, arguments)
     if runs:
         print_table("mean return per agent on VMAS", return_columns(runs), return_rows(runs))
         print_table("scores over scenarios", SCORE_COLUMNS, score_rows(runs))
@@ -99,13 +81,40 @@ def main() -> None:
         if arguments.plot:
             draw_curves(runs, arguments.plot)
     if failed:
-        sys.exit(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again")
+        sys.exit(f"{failed} of {len(jobs)} runs failed; the same command tries them again")
 
 
-def list_jobs(
+def run_jobs(
+    jobs: Sequence[Job], runs: Sequence[dict[str, Any]], arguments: argparse.Namespace
+) -> tuple[list[dict[str, Any]], int]:
+    """Run what is missing of jobs, and write the JSON.
+
+    Args:
+        jobs: to run.
+        runs: known ones, which are kept unless they are among the jobs.
+        arguments: of the command.
+
+    Returns:
+        All runs, and how many jobs failed.
+    """
+    runs, failed = runs_except(runs, KEYS, [(job.task, job.system, job.seed) for job in jobs]), 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for job, found in zip(jobs, pool.map(lambda job: attempt(job, arguments.folder), jobs), strict=True):
+            if isinstance(found, Exception):
+                failed += 1
+                print(f"{job.name} failed: {found}", flush=True)
+                continue
+            runs.append(found)
+            about = f"{found['untrained']:.3f} untrained, {found['random']:.3f} random, {found['seconds']:.0f} s"
+            print(f"{job.name}: {final(found):.3f} ({about})", flush=True)
+            write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
+    return runs, failed
+
+
+def masac_jobs(
     tasks: Sequence[str], contenders: Mapping[str, Sequence[str]], seeds: Sequence[int], *, scale: float = 1.0
 ) -> list[Job]:
-    """All runs, seed by seed, so that an interrupted table has all scenarios.
+    """All runs of masac, seed by seed, so that an interrupted table has all scenarios.
 
     Args:
         tasks: names of scenarios.
@@ -128,48 +137,13 @@ def list_jobs(
                     f"seed={seed}",
                     *(word for word in words if word != PRESET),
                 ]
-                jobs.append(Job(task, system, seed, overrides))
+                run = partial(_run, overrides)
+                jobs.append(Job(task=task, system=system, seed=seed, overrides=overrides, run=run))
     return jobs
 
 
-def attempt(job: Job, folder: Path) -> dict[str, Any] | Exception:
-    """The result of a run, or why there is none."""
-    try:
-        return result(job, folder)
-    except RuntimeError as error:
-        return error
-
-
-def result(job: Job, folder: Path) -> dict[str, Any]:
-    """The result of a run, which is started or resumed if it is not finished.
-
-    Raises:
-        RuntimeError: if it fails, or if the folder has a run of this name with other overrides.
-    """
-    run_dir = folder / f"{job.task}-{job.system}-seed{job.seed}"
-    record = folder / f"{run_dir.name}.json"
-    known = json.loads(record.read_text()) if record.exists() else {"overrides": list(job.overrides)}
-    if known["overrides"] != list(job.overrides):
-        differ = set(known["overrides"]) ^ set(job.overrides)
-        raise RuntimeError(
-            f"{run_dir} must have the overrides of its contender; {' '.join(sorted(differ))} differ. Give the "
-            "contender another name, or use another --folder"
-        )
-    if "seconds" in known:
-        return known
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(record, known)  # for a run that is cut
-    start_or_resume(run_dir, job.overrides)
-    known = {"task": job.task, "system": job.system, "seed": job.seed, **known, **_read(run_dir)}
-    _write(record, known)
-    return known
-
-
-def _write(record: Path, known: Mapping[str, Any]) -> None:
-    write_atomically(record, lambda file: file.write(json.dumps(known).encode()))
-
-
-def _read(run_dir: Path) -> dict[str, Any]:
+def _run(overrides: Sequence[str], run_dir: Path) -> dict[str, Any]:
+    start_or_resume(run_dir, overrides)
     summary, rows = json.loads((run_dir / "summary.json").read_text()), read_rows(run_dir)
     return {
         "frames": summary["frames"],
@@ -179,6 +153,28 @@ def _read(run_dir: Path) -> dict[str, Any]:
         "untrained": float(rows[0][UNTRAINED]),
         "evaluations": read_evaluations(rows),
     }
+
+
+def _benchmarl_jobs(arguments: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> list[Job]:
+    """The runs of BenchMARL on the chosen scenarios that have the seconds of masac."""
+    measured = {
+        task: [run for run in runs if (run["task"], run["system"]) == (task, arguments.seconds_of)]
+        for task in arguments.tasks
+        if task in TASKS
+    }
+    if missing := [task for task, found in measured.items() if not found]:
+        sys.exit(
+            f"--seconds-of must have runs on all scenarios; {arguments.seconds_of} has none on {', '.join(missing)}. "
+            "Run it too (--contender), or --add to a --json that has them"
+        )
+    return benchmarl_jobs(
+        list(measured),
+        arguments.benchmarl or ALGORITHMS,
+        arguments.seeds,
+        seconds={task: statistics.median(run["seconds"] for run in found) for task, found in measured.items()},
+        random={task: found[0]["random"] for task, found in measured.items()},
+        python=find_or_make(arguments.venv),
+    )
 
 
 def _arguments() -> argparse.Namespace:
@@ -198,6 +194,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--add", action="store_true", help="keep the other runs in --json")
     parser.add_argument("--plot", type=Path, help="a picture of the learning curves")
+    parser.add_argument(
+        "--benchmarl",
+        nargs="*",
+        choices=ALGORITHMS,
+        metavar="ALGORITHM",
+        help=f"add BenchMARL's algorithms: some of {', '.join(ALGORITHMS)}, all by default; on {', '.join(TASKS)}",
+    )
+    parser.add_argument(
+        "--seconds-of", default="isac", metavar="CONTENDER", help="whose seconds BenchMARL gets (default: isac)"
+    )
+    parser.add_argument("--venv", type=Path, default=default_folder(), help="BenchMARL's; default: %(default)s")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.tasks if name not in SCENARIOS]:
         parser.error(f"--tasks must be among {', '.join(SCENARIOS)}; got {', '.join(unknown)}")

@@ -15,9 +15,10 @@ TOLERANCE = 1e-5
 
 
 class BenchmarlActor(nn.Module):
-    """BenchMARL's tanh-normal MLP actor without noise: tanh of the mean, scaled to the bounds.
+    """BenchMARL's MLP actor without noise: tanh of its output, scaled to the bounds.
 
-    This is TorchRL's deterministic sample, which BenchMARL also evaluates; it does not use the standard deviation.
+    Of a tanh-normal actor's output this is the mean, and TorchRL's deterministic sample, which BenchMARL also
+    evaluates; it does not use the standard deviation, which is the second half of the output.
 
     Args:
         tensors: content of a file of ``benchmarl/run.py``: ``layer.INDEX.weight`` and ``.bias``, ``low``, ``high``.
@@ -42,7 +43,7 @@ class BenchmarlActor(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """``[*B, N, F]`` to actions ``[*B, N, d]``."""
-        mean, _ = self.mlp(observation).chunk(2, dim=-1)
+        mean = self.mlp(observation)[..., : self.low.shape[-1]]
         return (self.high + self.low) / 2 + (self.high - self.low) / 2 * torch.tanh(mean)
 
 

@@ -1,22 +1,28 @@
 """One run of BenchMARL, described by a JSON file: python -I benchmarl/run.py JOB.json FOLDER.
 
-``against_benchmarl`` and ``inside_benchmarl`` run this script with the Python of BenchMARL's environment, without
-masac; an algorithm of masac is imported from the job's ``checkout``. The script writes to FOLDER an actor-FRAMES.pt
-every ``every_frames`` frames (0: never) and at the end, and result.json. The clock starts when the first batch has been
-collected, and pauses while an actor is written.
+``against_benchmarl``, ``inside_benchmarl`` and ``vmas_suite`` run this script with the Python of BenchMARL's
+environment, without masac; an algorithm of masac is imported from the job's ``checkout``. The script writes to FOLDER
+an actor-FRAMES.pt every ``every_frames`` frames (0: never) and at the end, and result.json. The clock starts when the
+first batch has been collected, and pauses while an actor is written.
+
+With ``seconds`` in the job the run ends after the first iteration that reaches them. The clock then starts with the
+first batch, which is long with some settings, and actors are also written before the first update (as of 0 frames) and
+every ``every_seconds``.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarl.algorithms import IsacConfig, MasacConfig
+from benchmarl.algorithms import IddpgConfig, IppoConfig, IsacConfig, MaddpgConfig, MappoConfig, MasacConfig
 from benchmarl.environments import VmasTask
 from benchmarl.experiment import Experiment, ExperimentConfig
 from benchmarl.models.mlp import MlpConfig
@@ -24,6 +30,19 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 GROUP = "agents"
+
+CONFIGS = {
+    "isac": IsacConfig,
+    "masac": MasacConfig,
+    "iddpg": IddpgConfig,
+    "maddpg": MaddpgConfig,
+    "ippo": IppoConfig,
+    "mappo": MappoConfig,
+}
+
+
+class TimeIsUpError(Exception):
+    """The run has had its seconds."""
 
 
 class TimedExperiment(Experiment):
@@ -43,10 +62,17 @@ class TimedExperiment(Experiment):
         self.actors: list[dict[str, Any]] = []
         super().__init__(**experiment_arguments(job, folder))
 
+    def _collection_loop(self) -> None:
+        if "seconds" in self.job:
+            self.started = time.perf_counter()
+        super()._collection_loop()
+
     def _on_batch_collected(self, batch: TensorDictBase) -> None:
         if self.started is None:
             self.started = time.perf_counter()
         self.observed = batch[GROUP, "observation"].flatten(0, 1)[:64].clone()
+        if "seconds" in self.job and not self.actors:
+            self._write_actor(frames=0)
         super()._on_batch_collected(batch)
 
     def _optimizer_loop(self, group: str) -> TensorDictBase:
@@ -59,15 +85,23 @@ class TimedExperiment(Experiment):
         super()._on_train_end(training_td, group)
         assert self.started is not None
         now = time.perf_counter()
-        self.seconds = now - self.started - self.paused
-        every, before = self.job["every_frames"], self.total_frames - self.job["frames_per_batch"]
-        ended = self.total_frames >= self.job["frames"]
-        if ended or (every and self.total_frames // every > before // every):
-            self._write_actor()
+        last, self.seconds = self.seconds, now - self.started - self.paused
+        time_is_up = self.seconds >= self.job.get("seconds", math.inf)
+        if time_is_up or self.total_frames >= self.job["frames"] or self._is_due(last):
+            self._write_actor(frames=self.total_frames)
         self.paused += time.perf_counter() - now
+        if time_is_up:
+            raise TimeIsUpError
+
+    def _is_due(self, last: float) -> bool:
+        """Whether an actor is written after this iteration; at the one before the clock showed ``last``."""
+        if "seconds" in self.job:
+            return self.seconds // self.job["every_seconds"] > last // self.job["every_seconds"]
+        every, before = self.job["every_frames"], self.total_frames - self.job["frames_per_batch"]
+        return bool(every) and self.total_frames // every > before // every
 
     @torch.no_grad()
-    def _write_actor(self) -> None:
+    def _write_actor(self, *, frames: int) -> None:
         """Write the actor's layers, and its actions without noise in a few states."""
         state = TensorDict(
             {GROUP: TensorDict({"observation": self.observed}, self.observed.shape[:2])}, self.observed.shape[:1]
@@ -75,8 +109,11 @@ class TimedExperiment(Experiment):
         with set_exploration_type(ExplorationType.DETERMINISTIC):
             action = self.policy(state)[GROUP, "action"]
         space = self.action_spec[GROUP, "action"].space
-        params = self.group_policies[GROUP][0][0].mlp.params.flatten_keys(".")
-        name = f"actor-{self.total_frames}.pt"
+        network = self.group_policies[GROUP]
+        while not hasattr(network, "mlp"):
+            network = network[0]  # behind it are the distribution and the noise
+        params = network.mlp.params.flatten_keys(".")
+        name = f"actor-{frames}.pt"
         tensors = {
             **{f"layer.{key}": value.detach().clone() for key, value in params.items()},
             "low": space.low.clone(),
@@ -85,7 +122,7 @@ class TimedExperiment(Experiment):
             "action": action,
         }
         torch.save(tensors, self.folder / name)
-        self.actors.append({"file": name, "frames": self.total_frames, "seconds": self.seconds})
+        self.actors.append({"file": name, "frames": frames, "seconds": self.seconds})
 
 
 def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -94,9 +131,9 @@ def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     task.config = job["task_kwargs"]
     algorithm = algorithm_config(job["algorithm"], job.get("checkout"))
     algorithm.share_param_critic = job["share_critic"]
-    algorithm.num_qvalue_nets = job["num_qvalue_nets"]
-    algorithm.loss_function = job["loss_function"]
-    algorithm.alpha_init = job["alpha_init"]
+    for name in ("num_qvalue_nets", "loss_function", "alpha_init"):
+        if hasattr(algorithm, name):  # those of Soft Actor-Critic, and some of DDPG's
+            setattr(algorithm, name, job[name])
     for name, value in job.get("algorithm_fields", {}).items():
         setattr(algorithm, name, value)
     models = []
@@ -114,6 +151,11 @@ def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "clip_grad_val": job["max_grad_norm"],
         "polyak_tau": job["tau"],
         "max_n_frames": job["frames"],
+        "exploration_anneal_frames": job.get("anneal_frames"),
+        "on_policy_collected_frames_per_batch": job["frames_per_batch"],
+        "on_policy_n_envs_per_worker": job["num_envs"],
+        "on_policy_n_minibatch_iters": job["updates_per_batch"],
+        "on_policy_minibatch_size": job["batch_size"],
         "off_policy_collected_frames_per_batch": job["frames_per_batch"],
         "off_policy_n_envs_per_worker": job["num_envs"],
         "off_policy_n_optimizer_steps": job["updates_per_batch"],
@@ -141,26 +183,29 @@ def experiment_arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 def algorithm_config(name: str, checkout: str | None) -> Any:
     """The config of BenchMARL's algorithm of this name, or of masac's from a checkout of masac."""
     if checkout is None:
-        return {"isac": IsacConfig, "masac": MasacConfig}[name].get_from_yaml()
+        return CONFIGS[name].get_from_yaml()
     sys.path.insert(0, checkout)
-    from masac.integrations.benchmarl import CONFIGS
+    from masac.integrations import benchmarl
 
-    return CONFIGS[name].get_from_yaml()
+    return benchmarl.CONFIGS[name].get_from_yaml()
 
 
 def main() -> None:
     """Run the job."""
     job, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    if "threads" in job:
+        torch.set_num_threads(job["threads"])
     experiment = TimedExperiment(job, folder)
-    entropy = experiment.losses[GROUP].target_entropy
-    experiment.run()
+    entropy = getattr(experiment.losses[GROUP], "target_entropy", None)  # of Soft Actor-Critic
+    with suppress(TimeIsUpError):
+        experiment.run()
     packages = ("benchmarl", "torch", "torchrl", "tensordict", "vmas")
     result = {
         "seconds": experiment.seconds,
         "frames": experiment.total_frames,
         "updates": experiment.updates,
         "actors": experiment.actors,
-        "target_entropy": float(entropy),
+        "target_entropy": None if entropy is None else float(entropy),
         "action_dim": experiment.action_spec[GROUP, "action"].shape[-1],
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in packages},

@@ -129,6 +129,13 @@ def test_an_actor_with_benchmarls_actions_is_read(tmp_path: Path, groups: list[G
     assert torch.allclose(policy.actors["agents"].module(tensors["observation"]), tensors["action"], atol=1e-5)
 
 
+def test_an_actor_without_a_standard_deviation_is_read(tmp_path: Path, groups: list[GroupSpec]) -> None:
+    tensors = an_actor(tmp_path / "actor.pt", groups[0])
+    torch.save({**tensors, **{name: tensors[name][:2] for name in tensors if "layer" in name}}, tmp_path / "actor.pt")
+    policy = read_benchmarl_policy(tmp_path / "actor.pt", "ReLU", groups)  # of DDPG
+    assert torch.allclose(policy.actors["agents"].module(tensors["observation"]), tensors["action"], atol=1e-5)
+
+
 def test_an_actor_with_other_actions_is_refused(tmp_path: Path, groups: list[GroupSpec]) -> None:
     tensors = an_actor(tmp_path / "actor.pt", groups[0])
     torch.save({**tensors, "action": tensors["action"] + 1e-4}, tmp_path / "actor.pt")

@@ -1,5 +1,6 @@
 """The suite of VMAS scenarios: its aggregates, its tables, and one small run."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,20 @@ from benchmarks.aggregates import (
     probability_of_improvement,
 )
 from benchmarks.fill_docs_numbers import TABLES
+from benchmarks.jobs import Job, result
+from benchmarks.vmas_benchmarl import TASKS, benchmarl_jobs, settings_of
 from benchmarks.vmas_report import (
     IMPROVEMENT_COLUMNS,
     SCORE_COLUMNS,
     draw_curves,
+    final,
     improvement_rows,
     return_columns,
     return_rows,
     score_rows,
 )
 from benchmarks.vmas_scenarios import CHOOSING, HELD_OUT, SCENARIOS
-from benchmarks.vmas_suite import CONTENDERS, Job, list_jobs, read_contenders, result
+from benchmarks.vmas_suite import CONTENDERS, masac_jobs, read_contenders, run_jobs
 from masac.cli.composing import composed_experiment
 from masac.envs.vmas.names import vmas_scenarios
 
@@ -154,7 +158,7 @@ def test_every_scenario_is_named_here_or_among_those_left_out():
 def test_contenders_differ_in_their_overrides_alone():
     isac, masac = (
         composed_experiment(job.overrides)
-        for job in list_jobs(["balance"], {n: CONTENDERS[n] for n in ("isac", "masac")}, [4])
+        for job in masac_jobs(["balance"], {n: CONTENDERS[n] for n in ("isac", "masac")}, [4])
     )
     assert (isac.algorithm.name, masac.algorithm.name) == ("isac", "masac")
     assert (isac.seed, isac.task, isac.training) == (4, masac.task, masac.training)
@@ -163,7 +167,7 @@ def test_contenders_differ_in_their_overrides_alone():
 
 
 def test_a_preset_keeps_the_scenarios_task_and_frames():
-    (job,) = list_jobs(["sampling", "wheel"], {"preset": CONTENDERS["preset"]}, [0], scale=0.5)  # wheel has none
+    (job,) = masac_jobs(["sampling", "wheel"], {"preset": CONTENDERS["preset"]}, [0], scale=0.5)  # wheel has none
     config = composed_experiment(job.overrides)
     assert config.task.num_envs == 128  # the preset's
     assert config.task.kwargs == SCENARIOS["sampling"].kwargs
@@ -171,7 +175,7 @@ def test_a_preset_keeps_the_scenarios_task_and_frames():
 
 
 def test_only_one_side_of_a_game_learns():
-    (job,) = list_jobs(["simple_tag"], {"isac": CONTENDERS["isac"]}, [0])
+    (job,) = masac_jobs(["simple_tag"], {"isac": CONTENDERS["isac"]}, [0])
     assert composed_experiment(job.overrides).training.learning_groups == ("adversary",)
 
 
@@ -188,16 +192,61 @@ def test_contenders_are_read_from_words():
 
 
 def test_a_name_stands_for_the_same_settings_in_a_folder(tmp_path: Path):
-    job = Job("wheel", "isac", 0, ["algorithm=isac"])
-    (tmp_path / "wheel-isac-seed0.json").write_text(json.dumps({"overrides": ["algorithm=masac"]}))
+    job = Job(task="wheel", system="a/b", seed=0, overrides=["algorithm=isac"], run=lambda folder: {"seconds": 3.0})
+    record = tmp_path / "wheel-a-b-seed0.json"
+    recorded = {"task": "wheel", "system": "a/b", "seed": 0, "overrides": ["algorithm=isac"], "seconds": 3.0}
+    assert result(job, tmp_path) == recorded == json.loads(record.read_text())
+    record.write_text(json.dumps({**recorded, "seconds": 4.0}))
+    assert result(job, tmp_path)["seconds"] == 4  # it does not run again
+    record.write_text(json.dumps({"overrides": ["algorithm=masac"]}))
     with pytest.raises(RuntimeError, match=r"must have the overrides.*algorithm=isac algorithm=masac differ"):
         result(job, tmp_path)
+
+
+def test_a_run_that_fails_leaves_the_others(tmp_path: Path):
+    def fails(folder: Path) -> dict[str, Any]:
+        raise RuntimeError("no space left")
+
+    name = {"task": "wheel", "system": "isac", "overrides": []}
+    jobs = [
+        Job(**name, seed=0, run=fails),
+        Job(**name, seed=1, run=lambda folder: {**a_run("wheel", "isac", 1, 5.0), "seconds": 1.0}),
+    ]
+    arguments = argparse.Namespace(folder=tmp_path, json=tmp_path / "all.json", jobs=1)
+    before = [a_run("wheel", "isac", 1, 0.0), a_run("wheel", "masac", 1, 0.0)]
+    runs, failed = run_jobs(jobs, before, arguments)
+    assert failed == 1
+    assert [(run["system"], run["seed"], final(run)) for run in runs] == [("masac", 1, 0.0), ("isac", 1, 5.0)]
+    assert json.loads((tmp_path / "all.json").read_text())["runs"] == runs
+
+
+def test_benchmarl_gets_the_recipe_or_its_own_settings():
+    recipe = settings_of("wheel", "maddpg", 3, fine_tuned=False)
+    assert (recipe["algorithm"], recipe["seed"], recipe["num_envs"], recipe["lr"]) == ("maddpg", 3, 64, 1e-3)
+    assert recipe["updates_per_batch"] == 16  # of 256 frames, as masac's default
+    assert recipe["task_kwargs"] == {"max_steps": 100, **SCENARIOS["wheel"].kwargs}
+    tuned = settings_of("wheel", "mappo", 3, fine_tuned=True)
+    assert (tuned["num_envs"], tuned["frames_per_batch"], tuned["batch_size"], tuned["lr"]) == (
+        600,
+        60_000,
+        4_096,
+        5e-5,
+    )
+    assert "seconds" not in tuned  # or a recorded run would not fit another call
+
+
+def test_benchmarl_runs_on_scenarios_with_one_group():
+    assert {len(SCENARIOS[task].agents) for task in TASKS} == {1}
+    assert not any(SCENARIOS[task].opponents for task in TASKS)
+    given = {"seconds": {"wheel": 60.0}, "random": {"wheel": 0.0}}
+    jobs = benchmarl_jobs(["wheel"], ["mappo"], [0], **given, python=Path("python"))
+    assert [job.name for job in jobs] == ["wheel-benchmarl-mappo-seed0", "wheel-benchmarl-mappo-fine-tuned-seed0"]
 
 
 @pytest.mark.slow
 def test_a_small_run_is_recorded_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = ["task.num_envs=8", "training.warmup_frames=64", "evaluation.episodes=4", "training.batch_size=16"]
-    (job,) = list_jobs(["simple_adversary"], {"isac": words}, [0], scale=0.001)
+    (job,) = masac_jobs(["simple_adversary"], {"isac": words}, [0], scale=0.001)
     run = result(job, tmp_path)
     assert (run["task"], run["system"], run["seed"], run["frames"]) == ("simple_adversary", "isac", 0, 128)
     assert run["evaluations"][-1]["frames"] == 128
