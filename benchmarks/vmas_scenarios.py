@@ -27,6 +27,9 @@ from typing import Any
 CHOOSING, HELD_OUT = "choosing", "held out"
 """The halves: settings are chosen on the first one and reported on both."""
 
+FEWEST_FRAMES = 1_000
+"""Between evaluations of a trial with few frames: the first iteration must not have one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
@@ -63,7 +66,7 @@ class Scenario:
             f"task.horizon={self.horizon}",
             *(f"task.kwargs.{key}={_word(value)}" for key, value in self.kwargs.items()),
             f"training.total_frames={frames}",
-            f"evaluation.every_frames={max(frames // self.evaluations, 1)}",
+            f"evaluation.every_frames={max(frames // self.evaluations, FEWEST_FRAMES)}",
         ]
         return [*words, f"training.learning_groups=[{','.join(self.agents)}]"] if self.opponents else words
 
