@@ -18,7 +18,6 @@ import torch
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import masac
-from masac.envs.registry import make_env
 from masac.training.checkpointing.resume import read_run_config
 
 
@@ -36,7 +35,7 @@ def main() -> None:
 
     policy = masac.load_policy(arguments.run_dir, checkpoint=arguments.checkpoint)
     task = read_run_config(arguments.run_dir).task  # from the run's config
-    env = make_env(task, num_envs=arguments.envs, seed=arguments.seed)
+    env = masac.load_env(arguments.run_dir, num_envs=arguments.envs, seed=arguments.seed)
 
     how = ExplorationType.RANDOM if arguments.stochastic else ExplorationType.DETERMINISTIC
     with torch.no_grad(), set_exploration_type(how):

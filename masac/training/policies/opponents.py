@@ -134,7 +134,7 @@ def seen_as(plays: str, group: GroupSpec, state: TensorDictBase) -> TensorDict:
     """The state of a group under the name of another one, with the memory of the opponent that acts for it."""
     entries = {entry: state.get((group.name, entry)) for entry in group.seen}
     if (memory := state.get((group.name, "opponent_memory"), None)) is not None:
-        entries["memory"] = memory
+        entries |= {"memory": memory, "carried": torch.ones_like(memory[..., :1], dtype=torch.bool)}
     return TensorDict({plays: entries}, state.batch_size)
 
 

@@ -19,6 +19,7 @@ from masac.groups import GroupSpec
 from masac.networks.memory import GroupMemory
 from masac.training.distributed.ranks import ALONE, Rank
 from masac.training.policies.direct_actions import direct_actions
+from masac.training.policies.memory_transform import CarriedMemories
 from masac.training.policies.normalization import RunningNormalizer
 from masac.training.policies.opponent_names import learns, read_opponents
 
@@ -95,10 +96,10 @@ class Policy(TensorDictModuleBase):
             for group in groups
             if group.name in actors and (direct := direct_actions(actors[group.name], group)) is not None
         }
+        self._seen_keys: list[NestedKey] = [(group.name, name) for group in groups for name in group.seen]
         self.in_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
-            (group.name, name)
-            for group in groups
-            for name in (*group.seen, *(("memory",) if group.name in self.memories else ()))
+            *self._seen_keys,
+            *((name, "memory") for name in self.memories),
         ]
         self.out_keys: list[NestedKey] = [  # pyright: ignore[reportIncompatibleMethodOverride]
             key for group in groups for key in group.action_keys
@@ -107,28 +108,29 @@ class Policy(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on data of batch size ``*B``.
 
-        With memories it also writes ``(group, "memory_after")``, those after this state, which :meth:`carry` takes out.
+        With memories it also writes ``(group, "memory_after")``, what the agents remember from now on, for
+        :meth:`carry`, and takes ``(group, "carried")`` out, so that no state after a step has memories of the step.
 
         Raises:
-            KeyError: if the state has no memory of a group that needs one.
+            KeyError: if the state has no memories of its own.
         """
         if not isinstance(tensordict, TensorDictBase):
             raise TypeError(
                 f"the argument of a policy must be a TensorDict with {self.in_keys}; got {type(tensordict).__name__}. "
                 "Stack the observations of each group, for example TensorDict({'agents': {'observation': stacked}})."
             )
-        for name in self.memories:
-            if tensordict.get((name, "memory"), None) is None:
+        seen = self.normalize(tensordict.select(*self._seen_keys))
+        for group, entry, memory in self.memory_entries():
+            if entry == "memory" and tensordict.pop((group.name, "carried"), None) is None:
                 raise KeyError(
-                    f"the state must have the memory of group {name!r} at ({name!r}, 'memory'); got none. Begin "
-                    "episodes with state = policy.begin(state), go on with state = policy.carry(transition, state)"
+                    f"the state must have the memories that agents of group {group.name!r} have now; got none. Begin "
+                    "episodes with state = policy.begin(state), go on with state = policy.carry(transition, state), or "
+                    "in TorchRL's loops use env = TransformedEnv(env, policy.make_tensordict_primer())."
                 )
-        seen = self.normalize(tensordict.select(*self.in_keys))
-        for name in self.memories:
-            memory = cast(GroupMemory, self.memories[name])
-            after = memory.step(seen.get((name, "observation")), seen.get((name, "memory")))
-            seen.set((name, "actor_memory"), memory.output(after))
-            tensordict.set((name, "memory_after"), after)
+            if entry == "memory":
+                after = memory.step(seen.get(group.observation_key), tensordict.get((group.name, entry)))
+                seen.set((group.name, "actor_memory"), memory.output(after))
+                tensordict.set((group.name, "memory_after"), after)
         for group in self.groups:
             for key, part in group.split_action(self._action(group, tensordict, seen)).items():
                 tensordict.set(key, part)
@@ -155,7 +157,7 @@ class Policy(TensorDictModuleBase):
             return self._direct[group.name](observation, *remembered, *images, mask=mask, noisy=noisy)
         return group.whole_action(self.actors[group.name](seen))
 
-    def _memory_entries(self) -> Iterator[tuple[GroupSpec, str, GroupMemory]]:
+    def memory_entries(self) -> Iterator[tuple[GroupSpec, str, GroupMemory]]:
         """The group, the name of the entry and the network of every memory, also of what acts in place of actors."""
         for group in self.groups:
             if group.name in self.memories:
@@ -168,13 +170,12 @@ class Policy(TensorDictModuleBase):
         """Give the first state of episodes, of batch size ``*B``, empty memories; returns it.
 
         The entries are ``(group, "memory")``, zeros ``[*B, N, S]``, and ``(group, "is_init")``, bool ``[*B, N, 1]``,
-        which is True. Without memories nothing is written.
+        which is True; ``(group, "carried")`` says that both belong to this state. Without memories nothing is written.
         """
-        for group, entry, memory in self._memory_entries():
+        for group, entry, memory in self.memory_entries():
             lead, weight = (*state.batch_size, group.n_agents), memory.from_state.weight
-            state.set((group.name, entry), weight.new_zeros(*lead, memory.state_dim))
-            if entry == "memory":
-                state.set((group.name, "is_init"), torch.ones(*lead, 1, dtype=torch.bool, device=weight.device))
+            begins = torch.ones(*lead, 1, dtype=torch.bool, device=weight.device)
+            _set_memory(state, group, entry, weight.new_zeros(*lead, memory.state_dim), begins)
         return state
 
     def carry(self, transition: TensorDictBase, state: TensorDictBase) -> TensorDictBase:
@@ -187,16 +188,20 @@ class Policy(TensorDictModuleBase):
             transition: the step, as the policy and the environment wrote it, batch size ``*B``.
             state: that follows; where the environment was reset, the first one of the next episode.
         """
-        for group, entry, _ in self._memory_entries():
+        for group, entry, _ in self.memory_entries():
             begins = begins_next(transition, group.name, alive_agents(transition, group).unsqueeze(-1))
-            before = transition.get((group.name, entry))
             after = transition.pop((group.name, f"{entry}_after"), None)
             if after is None:  # the group acted at random in place of its opponent, which has seen nothing
-                after, begins = before, torch.ones_like(begins)
-            state.set((group.name, entry), torch.where(begins, torch.zeros_like(after), after))
-            if entry == "memory":
-                state.set((group.name, "is_init"), begins)
+                after, begins = transition.get((group.name, entry)), torch.ones_like(begins)
+            _set_memory(state, group, entry, torch.where(begins, torch.zeros_like(after), after), begins)
         return state
+
+    def make_tensordict_primer(self) -> CarriedMemories:
+        """The transform with which memories are carried in TorchRL's loops, such as ``env.rollout(steps, policy)``.
+
+        ``env = TransformedEnv(env, policy.make_tensordict_primer())``; :func:`masac.load_env` does so itself.
+        """
+        return CarriedMemories(self)
 
     def begin_episodes(self, which: Tensor | None = None) -> None:
         """Note that environments begin new episodes; see :meth:`Opponent.begin_episodes`."""
@@ -264,6 +269,13 @@ class Policy(TensorDictModuleBase):
                         observation = state.get(group.observation_key)
                         state.set(group.observation_key, self.normalizers[group.name](observation))
         return out
+
+
+def _set_memory(state: TensorDictBase, group: GroupSpec, entry: str, memory: Tensor, begins: Tensor) -> None:
+    state.set((group.name, entry), memory)
+    if entry == "memory":
+        state.set((group.name, "is_init"), begins)
+        state.set((group.name, "carried"), torch.ones_like(begins))
 
 
 def random_action(group: GroupSpec, tensordict: TensorDictBase) -> Tensor:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, TransformedEnv
 
-from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.errors import ConfigError
 from masac.process.working_directory import look_in_working_directory
 from masac.training.checkpointing.resume import read_run_config
-from masac.training.policies.saved_policy import find_policy, read_saved_config
+from masac.training.config import ExperimentConfig
+from masac.training.policies.saved_policy import find_policy, load_policy, read_saved_config
 
 
 def load_env(
@@ -31,20 +31,25 @@ def load_env(
 
     Returns:
         A TorchRL environment with batch size ``[num_envs]``. ``env.rollout(steps, policy)`` stops when the first
-        environment ends; with ``break_when_any_done=False`` an environment that ends begins a new episode.
+        environment ends; with ``break_when_any_done=False`` an environment that ends begins a new episode. With
+        ``model.memory`` it carries the memories of the run's policy from state to state.
 
     Raises:
         ConfigError: if the folder holds no run, or its environment cannot be built here.
     """
     look_in_working_directory()
-    task = _task_of(Path(run_dir))
+    config = _config_of(Path(run_dir))
+    task = config.task
     if num_envs is not None and num_envs < 1:
         raise ConfigError(f"num_envs must be at least 1; got {num_envs}. Pass how many environments step at once.")
-    return make_env(replace(task, num_workers=0), num_envs=num_envs or task.num_envs, seed=seed, device=str(device))
+    env = make_env(replace(task, num_workers=0), num_envs=num_envs or task.num_envs, seed=seed, device=str(device))
+    if config.model.memory == "none":
+        return env
+    return TransformedEnv(env, load_policy(run_dir).make_tensordict_primer())
 
 
-def _task_of(run_dir: Path) -> TaskConfig:
-    """The task of a run, from its config or else from its policy."""
+def _config_of(run_dir: Path) -> ExperimentConfig:
+    """The config of a run, from its file or else from its policy."""
     if (run_dir / "config.yaml").is_file():
-        return read_run_config(run_dir).task
-    return read_saved_config(find_policy(run_dir)).task
+        return read_run_config(run_dir)
+    return read_saved_config(find_policy(run_dir))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchrl.envs import StepCounter, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.envs.registry import make_env
@@ -49,6 +50,20 @@ def test_what_acts_remembers_what_the_losses_unroll(kind, task):
     assert data["memory"].shape[-1] == memory.state_dim
 
 
+@pytest.mark.parametrize("task", [DEATHS, NAVIGATION], ids=["pettingzoo", "vmas"])
+@pytest.mark.parametrize("stops", [True, False])
+def test_rollouts_of_torchrl_carry_the_same_memories(task, stops):
+    policy = remembering(task)
+    (group,) = policy.groups
+    env = TransformedEnv(make_env(task, num_envs=2, seed=0), policy.make_tensordict_primer())
+    data = env.rollout(13, policy, break_when_any_done=stops)[group.name]
+    assert data.shape[1] == (5 if stops else 13)
+    alive = data.get("mask", torch.ones_like(data["is_init"])).reshape(data["is_init"].shape)
+    after = policy.memories[group.name].unroll(data["observation"], data["memory"][:, 0], data["is_init"], alive)
+    torch.testing.assert_close(data["memory"][:, 1:], torch.where(data["is_init"][:, 1:], 0.0, after[:, :-1]))
+    assert data["is_init"][:, :, 1].sum(1).tolist() == [[1], [1]] if stops else [[3], [3]]
+
+
 def memories_seen(policy):
     """The largest number in the memory of every state that a policy acts in, as a list that grows."""
     seen, forward = [], policy.forward
@@ -78,7 +93,13 @@ def test_a_state_without_a_memory_is_an_error():
     state = make_env(NAVIGATION, num_envs=2, seed=0).reset()
     with pytest.raises(KeyError, match=r"policy\.begin"):
         policy(state)
-    assert policy(policy.begin(state))["agents", "action"].shape == (2, 2, 2)
+    env, state = make_env(NAVIGATION, num_envs=2, seed=0), policy.begin(state)
+    for loop in (env.rollout, TransformedEnv(env, StepCounter()).rollout):  # which carry no memories
+        with pytest.raises(KeyError, match="make_tensordict_primer"):
+            loop(3, policy, auto_reset=False, tensordict=state.copy(), break_when_any_done=False)
+    assert policy(state)["agents", "action"].shape == (2, 2, 2)
+    with pytest.raises(KeyError, match=r"policy\.carry"):
+        policy(state)
 
 
 def test_random_actions_of_the_warm_up_are_remembered_too():
