@@ -49,11 +49,11 @@ class CarriedMemories(Transform):
         """Add the memories, and where they begin anew."""
         assert isinstance(observation_spec, Composite)
         for group, entry, memory in self.policy.memory_entries():
-            lead = (*observation_spec.shape, group.n_agents)
-            device = observation_spec.device
-            observation_spec[group.name, entry] = Unbounded((*lead, memory.state_dim), device=device)
-            for flag in ("is_init", "carried") if entry == "memory" else ():
-                observation_spec[group.name, flag] = Binary(shape=(*lead, 1), dtype=torch.bool, device=device)
+            lead, device = (*observation_spec.shape, group.n_agents), observation_spec.device
+            observation_spec[group.name, entry] = Unbounded(torch.Size((*lead, memory.state_dim)), device=device)
+            for name in ("is_init", "carried") if entry == "memory" else ():
+                flag = Binary(shape=torch.Size((*lead, 1)), dtype=torch.bool, device=device)
+                observation_spec[group.name, name] = flag
         return observation_spec
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
