@@ -12,7 +12,7 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from masac.groups import GroupSpec
 from masac.keys import as_path
-from masac.training.replay.priorities import Priorities
+from masac.training.replay.priorities import BYTES_PER_ROW, Priorities
 
 
 class Replay:
@@ -136,8 +136,8 @@ class Replay:
             self.priorities.add(places)
 
     def bytes_per_row(self, example: TensorDictBase) -> int:
-        """The size of a row, given an example of collected rows."""
-        return size_of(self.one_row(example))
+        """The size of a row and its priority, given an example of collected rows."""
+        return size_of(self.one_row(example)) + (0 if self.priorities is None else BYTES_PER_ROW)
 
     def one_row(self, example: TensorDictBase) -> TensorDict:
         """A row as it is stored, ``[1]``, given an example of collected rows."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
+
+BYTES_PER_ROW = 16
+"""What the priority of a row takes, with the memory to draw it."""
 
 SMALLEST = 1e-6
 """Added to every error, so that a row without one is drawn again (ε of Schaul et al., section 3.3)."""
@@ -27,12 +32,20 @@ class Priorities:
     """
 
     def __init__(self, size: int, *, exponent: float, importance_exponent: float, device: str | torch.device) -> None:
+        self.size, self.device = size, device
         self.exponent = exponent
         self.importance_exponent = self._first_importance_exponent = importance_exponent
-        # p^α by place in the buffer; 0: no update had the row yet. In float32 their sums would blur single rows.
-        self._powers = torch.zeros(size, dtype=torch.float64, device=device)
-        self._sums = torch.zeros_like(self._powers)  # new memory for every draw would take longer than all sums
         self._pending: list[tuple[Tensor, Tensor]] = []  # of many updates together they take less time
+
+    @cached_property  # as the rows, they take memory when the first row comes, after the check that it is there
+    def _powers(self) -> Tensor:
+        """p^α by place in the buffer; 0: no update had the row yet. In float32 their sums would blur single rows."""
+        return torch.zeros(self.size, dtype=torch.float64, device=self.device)
+
+    @cached_property
+    def _sums(self) -> Tensor:
+        """Memory of a draw; new memory for each would take longer than the sums."""
+        return torch.zeros_like(self._powers)
 
     def set_progress(self, done: float) -> None:
         """Set β for the completed fraction of the run, in [0, 1]."""

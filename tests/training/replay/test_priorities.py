@@ -100,6 +100,22 @@ def test_a_restored_buffer_has_new_rows_until_their_priorities_are_restored_too(
         restored.priorities.set_state(replay.priorities.state(9), 10)
 
 
+def test_a_sequence_has_one_priority_of_its_largest_error_and_one_weight_for_all_steps():
+    # Errors 1 and 3 of 4 in all: of four equal parts the sequences have 1 and 3. N P is 1/2 and 3/2.
+    priorities = made([], exponent=1.0, importance_exponent=1.0)
+    replay = Replay([GROUP], size=10, batch_size=4, device="cpu", row_shape=(5,), priorities=priorities)
+    replay.extend(make_batch(batch=(2, 1, 5)))
+    errors = torch.zeros(2, 5)
+    errors[0], errors[1, 2] = 1.0, 3.0  # the second has the smaller mean
+    replay.set_errors(torch.arange(2).unsqueeze(-1).expand(2, 5), errors)
+    batch = replay.sample()
+    assert batch.batch_size == (4, 5)
+    assert batch["index"].tolist() == [[0] * 5, *[[1] * 5] * 3]
+    torch.testing.assert_close(batch["priority_weight"][:, 3], torch.tensor([2, 2 / 3, 2 / 3, 2 / 3]))
+    replay.set_errors(batch["index"], torch.full((4, 5), 2.0))
+    assert priorities.state(2).tolist() == pytest.approx([2.0, 2.0], rel=1e-5)
+
+
 @pytest.mark.slow
 def test_a_run_draws_rows_by_the_errors_of_its_updates(tmp_path):
     training = {"priority_exponent": 1.0, "total_frames": 128}
