@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from masac.networks.config import ModelConfig
     from masac.networks.critics import make_critic
     from masac.networks.hybrid_actor import make_hybrid_actor
+    from masac.networks.memory import GroupMemory
     from masac.networks.other_group import OtherGroup
     from masac.networks.own import NetworkSpec
     from masac.signals import align_signal, expand_to_agents, reduce_over_agents
@@ -53,6 +54,7 @@ __all__ = [
     "GroupDiscreteSACLoss",
     "GroupHybridSACLoss",
     "GroupLossOptions",
+    "GroupMemory",
     "GroupSACLoss",
     "LoggingConfig",
     "ModelConfig",
@@ -88,6 +90,7 @@ _HOMES = {
     "GroupDiscreteSACLoss": "masac.losses.discrete_sac",
     "GroupHybridSACLoss": "masac.losses.hybrid_sac",
     "GroupLossOptions": "masac.losses.options",
+    "GroupMemory": "masac.networks.memory",
     "GroupSACLoss": "masac.losses.sac",
     "LoggingConfig": "masac.training.config",
     "ModelConfig": "masac.networks.config",
