@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from tensordict import TensorDictBase
 
 from masac.training.callbacks import Callback, Run
+
+ONE_AT_A_TIME = RLock()
+"""Held while a thread makes or steps environments, as threads share their random numbers."""
+
+_running: set[subprocess.Popen[str]] = set()
 
 UNTRAINED, RANDOM = "first/untrained", "first/random"
 """The columns of ``metrics.csv`` that :class:`FirstReturns` writes."""
@@ -55,10 +62,31 @@ def run_masac(*arguments: str) -> str:
     """
     command = [sys.executable, "-m", "masac", *arguments]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
-    if done.returncode:
-        raise RuntimeError(f"masac {' '.join(arguments)} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return done.stdout
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one_thread)
+    output, errors = wait_for(child)
+    if child.returncode:
+        raise RuntimeError(f"masac {' '.join(arguments)} failed:\n{output[-1000:]}{errors[-2000:]}")
+    return output
+
+
+def wait_for(child: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for the end of a process, which ends early with :func:`end_runs_on_sigterm`; returns what it wrote."""
+    _running.add(child)
+    try:
+        return child.communicate()
+    finally:
+        _running.remove(child)
+
+
+def end_runs_on_sigterm() -> None:
+    """Let SIGTERM end the runs of this process, too: they would go on, and another call could not resume them."""
+
+    def end(number: int, _: object) -> None:
+        for child in tuple(_running):
+            child.terminate()
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def start_or_resume(run_dir: Path, overrides: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.masac_runs import read_rows, run_masac, start_or_resume
+from benchmarks.masac_runs import ONE_AT_A_TIME, end_runs_on_sigterm, read_rows, run_masac, start_or_resume
 from benchmarks.report import print_table, write_json
 
 EPISODES = 100
@@ -81,6 +81,7 @@ def main() -> None:
     unknown = [name for name in arguments.tasks if name not in TASKS]
     if unknown:
         parser.error(f"--tasks must be among {list(TASKS)}; got {unknown}")
+    end_runs_on_sigterm()
     jobs = [(name, seed) for name in arguments.tasks for seed in arguments.seeds]
     runs = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -106,6 +107,8 @@ def _read(name: str, seed: int, run_dir: Path) -> dict[str, Any]:
     summary = json.loads((run_dir / "summary.json").read_text())
     evaluation = json.loads(run_masac("evaluate", str(run_dir), "--episodes", str(EPISODES), "--json"))
     rows = [row for row in read_rows(run_dir) if row["eval/return_mean"]]
+    with ONE_AT_A_TIME:
+        random_returns = _random_returns(run_dir)
     learned = [group for group, numbers in evaluation["groups"].items() if numbers["learned"]]
     return {
         "task": name,
@@ -113,7 +116,7 @@ def _read(name: str, seed: int, run_dir: Path) -> dict[str, Any]:
         "algorithm": evaluation["algorithm"],
         "frames": evaluation["frames"],
         "wall_time_s": summary["wall_time_s"],
-        "random": {group: value for group, value in _random_returns(run_dir).items() if group in learned},
+        "random": {group: value for group, value in random_returns.items() if group in learned},
         "final": {group: evaluation["groups"][group]["return"]["mean"] for group in learned},
         "curve": {
             group: [[int(row["frames"]), float(row[f"{group}/eval/return_mean"])] for row in rows] for group in learned

@@ -124,35 +124,42 @@ def improvement_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     ]
 
 
-def draw_curves(runs: Sequence[Run], out: Path) -> None:
-    """Draw the learning curves: a panel per scenario, a line per contender, from the untrained policy on."""
+def draw_curves(runs: Sequence[Run], out: Path, *, x: str = "frames") -> None:
+    """Draw the learning curves: a panel per scenario, a line per contender, from the untrained policy on.
+
+    Args:
+        runs: at least one.
+        out: the picture.
+        x: frames or time.
+    """
     check_picture(out)
     panels = []
     for task in tasks_of(runs):
         mine = [run for run in runs if run["task"] == task]
         first = not panels  # only there the legend has room
-        random, end = statistics.mean(run["random"] for run in mine), max(run["frames"] for run in mine)
+        curves = {system: [_curve(run, x) for run in mine if run["system"] == system] for system in systems_of(runs)}
+        end = max(float(curve.x[-1]) for of_system in curves.values() for curve in of_system)
         lines = [
             Line(
                 x=np.array([0.0, end]),
-                y=np.array([random, random]),
+                y=np.full(2, statistics.mean(run["random"] for run in mine)),
                 color="0.5",
                 label="random" if first else "",
                 style={"linewidth": 1, "linestyle": "--"},
             )
         ]
-        for index, system in enumerate(systems_of(runs)):
-            curves = [_curve(run) for run in mine if run["system"] == system]
-            for piece in aggregate(curves) if curves else ():
-                label = system if first else ""
+        for index, (system, of_system) in enumerate(curves.items()):
+            for number, piece in enumerate(aggregate(of_system) if of_system else ()):
+                label = system if first and number == 0 else ""
                 lines.append(
                     Line(x=piece.x, y=piece.mean, low=piece.low, high=piece.high, color=f"C{index}", label=label)
                 )
         panels.append(Panel(title=task, lines=lines))
     caption = "evaluation: interquartile mean over seeds; band: its 95% bootstrap interval"
-    save_panels(panels, out, x="frames", y_label="return per agent", caption=caption, panel_size=(2.8, 2.2))
+    save_panels(panels, out, x=x, y_label="return per agent", caption=caption, panel_size=(2.8, 2.2))
 
 
-def _curve(run: Run) -> Curve:
-    points = [{"frames": 0, "return": run["untrained"]}, *run["evaluations"]]
-    return Curve(*(np.array([float(one[name]) for one in points]) for name in ("frames", "return")))
+def _curve(run: Run, x: str) -> Curve:
+    points = [{"frames": 0, "seconds": 0, "return": run["untrained"]}, *run["evaluations"]]
+    columns = ("seconds" if x == "time" else "frames", "return")
+    return Curve(*(np.array([float(one[name]) for one in points]) for name in columns))

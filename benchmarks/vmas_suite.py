@@ -36,7 +36,15 @@ from typing import Any
 
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.jobs import Job, attempt
-from benchmarks.masac_runs import RANDOM, UNTRAINED, read_evaluations, read_rows, seconds_of, start_or_resume
+from benchmarks.masac_runs import (
+    RANDOM,
+    UNTRAINED,
+    end_runs_on_sigterm,
+    read_evaluations,
+    read_rows,
+    seconds_of,
+    start_or_resume,
+)
 from benchmarks.report import print_table, runs_except, write_json
 from benchmarks.vmas_benchmarl import ALGORITHMS, TASKS, benchmarl_jobs
 from benchmarks.vmas_report import (
@@ -67,6 +75,7 @@ KEYS = ("task", "system", "seed")
 def main() -> None:
     """Run what is missing of all scenarios, contenders and seeds, and print the tables."""
     arguments = _arguments()
+    end_runs_on_sigterm()
     jobs = masac_jobs(arguments.tasks, arguments.contenders, arguments.seeds, scale=arguments.frames)
     runs = json.loads(arguments.json.read_text())["runs"] if arguments.add else []
     runs, failed = run_jobs(jobs, runs, arguments)
@@ -79,7 +88,7 @@ def main() -> None:
         print_table("scores over scenarios", SCORE_COLUMNS, score_rows(runs))
         print_table("who ends higher", IMPROVEMENT_COLUMNS, improvement_rows(runs))
         if arguments.plot:
-            draw_curves(runs, arguments.plot)
+            draw_curves(runs, arguments.plot, x=arguments.x)
     if failed:
         sys.exit(f"{failed} of {len(jobs)} runs failed; the same command tries them again")
 
@@ -194,6 +203,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--add", action="store_true", help="keep the other runs in --json")
     parser.add_argument("--plot", type=Path, help="a picture of the learning curves")
+    parser.add_argument("--x", choices=("frames", "time"), default="frames", help="of the picture")
     parser.add_argument(
         "--benchmarl",
         nargs="*",

@@ -7,17 +7,14 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 from benchmarks.benchmarl.actor import read_benchmarl_policy
+from benchmarks.masac_runs import ONE_AT_A_TIME, wait_for
 from masac.groups import read_groups
 from masac.training.config import ExperimentConfig
 from masac.training.evaluator import Evaluator
 from masac.training.policies.policy import Policy
-
-ONE_AT_A_TIME = RLock()
-"""Held while environments are made or used: threads share PyTorch's random numbers."""
 
 _evaluators: dict[str, Evaluator] = {}
 
@@ -88,12 +85,8 @@ def start(command: list[str], log: Path) -> None:
         RuntimeError: if it fails, with the end of its output.
     """
     with log.open("w") as file:
-        done = subprocess.run(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-            check=False,
-        )
-    if done.returncode:
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, text=True, env=environment)
+        wait_for(child)
+    if child.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} failed:\n{log.read_text()[-3000:]}")
