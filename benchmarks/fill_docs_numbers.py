@@ -31,6 +31,8 @@ from benchmarks.report import RESULTS
 from benchmarks.vmas_report import (
     IMPROVEMENT_COLUMNS,
     SCORE_COLUMNS,
+    beside_columns,
+    beside_rows,
     improvement_rows,
     return_columns,
     return_rows,
@@ -130,14 +132,13 @@ def _pettingzoo_learning(results: dict[str, Any]) -> str:
 
 def _vmas_suite(results: dict[str, Any]) -> str:
     runs = results["runs"]
-    return "\n\n".join(
-        _table(columns, rows)
-        for columns, rows in (
-            (SCORE_COLUMNS, score_rows(runs)),
-            (IMPROVEMENT_COLUMNS, improvement_rows(runs)),
-            (return_columns(runs), return_rows(runs)),
-        )
+    tables = (
+        (SCORE_COLUMNS, score_rows(runs)),
+        (IMPROVEMENT_COLUMNS, improvement_rows(runs)),
+        (return_columns(runs), return_rows(runs)),
+        (beside_columns(runs), beside_rows(runs)),
     )
+    return "\n\n".join(_table(columns, rows) for columns, rows in tables if rows)
 
 
 def _inside_benchmarl(results: dict[str, Any]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +45,20 @@ def tasks_of(runs: Sequence[Run]) -> list[str]:
     return [task for task in SCENARIOS if any(run["task"] == task for run in runs)]
 
 
+def is_of_benchmarl(run: Run) -> bool:
+    """Whether it is a run of BenchMARL."""
+    return run["system"].startswith("benchmarl/")
+
+
 def return_columns(runs: Sequence[Run]) -> tuple[str, ...]:
     """The columns of :func:`return_rows`."""
-    return ("scenario", "half", "agents", "frames", "minutes per run", "random", "untrained", *systems_of(runs))
+    about = ("scenario", "half", "agents", "frames", "minutes per run", "random", "untrained")
+    return (*about, *systems_of([run for run in runs if not is_of_benchmarl(run)]))
 
 
 def return_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """For each scenario the final returns: the mean over seeds, and the range."""
-    rows = []
+    """For each scenario the final returns of masac's contenders: the mean over seeds, and the range."""
+    runs, rows = [run for run in runs if not is_of_benchmarl(run)], []
     for task in tasks_of(runs):
         mine, scenario = [run for run in runs if run["task"] == task], SCENARIOS[task]
         finals = {system: [final(run) for run in mine if run["system"] == system] for system in systems_of(runs)}
@@ -75,7 +80,22 @@ def return_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return rows
 
 
-def scores_of(runs: Sequence[Run]) -> dict[str, Scores]:
+def beside_columns(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The columns of :func:`beside_rows`."""
+    return ("contender", *tasks_of([run for run in runs if is_of_benchmarl(run)]))
+
+
+def beside_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """For each contender its mean final returns on the scenarios that BenchMARL was run on; none without BenchMARL."""
+    _, *tasks = beside_columns(runs)
+    rows = []
+    for system in systems_of(runs) if tasks else ():
+        finals = [[final(run) for run in runs if (run["task"], run["system"]) == (task, system)] for task in tasks]
+        rows.append((system, *(f"{statistics.mean(values):.2f}" if values else "-" for values in finals)))
+    return rows
+
+
+def scores_of(runs: Sequence[Run]) -> Mapping[str, Scores]:
     """The scores of all runs, by contender and scenario; the best run of all contenders has 1."""
     found: dict[str, dict[str, Floats]] = {system: {} for system in systems_of(runs)}
     for task in tasks_of(runs):
@@ -84,10 +104,10 @@ def scores_of(runs: Sequence[Run]) -> dict[str, Scores]:
         for system in dict.fromkeys(run["system"] for run in mine):
             finals = np.array([final(run) for run in mine if run["system"] == system])
             found[system][task] = normalized(finals, random=random, best=best)
-    return dict(found)
+    return found
 
 
-def comparisons(scores: dict[str, Scores]) -> Iterator[tuple[str, dict[str, Scores]]]:
+def comparisons(scores: Mapping[str, Scores]) -> Iterator[tuple[str, Mapping[str, Scores]]]:
     """Sets of scenarios, with the scores in them of all contenders that have runs of every scenario of the set.
 
     They are both halves and all scenarios, and those of each contender that has only some.
@@ -116,11 +136,12 @@ def score_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 
 
 def improvement_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """The probability of improvement of each set of scenarios and pair of contenders."""
+    """The probability of improvement in each set of scenarios, of the first contender over each of the others."""
     return [
-        (name, first, second, str(probability_of_improvement(inside[first], inside[second])))
+        (name, first, other, str(probability_of_improvement(inside[first], inside[other])))
         for name, inside in comparisons(scores_of(runs))
-        for first, second in combinations(inside, 2)
+        for first, *others in [list(inside)]
+        for other in others
     ]
 
 

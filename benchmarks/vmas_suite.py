@@ -17,8 +17,8 @@ before its first update. Seconds begin with the first update, and leave out eval
 
 A score is a return on a scale on which random actions have 0 and the best run of all contenders has 1 (0 for all if no
 run ended above random actions). Aggregates are over the runs of all scenarios: the interquartile mean of scores, and
-the probability that a run of one contender ends higher than one of the other, with stratified bootstrap intervals of
-95% (Agarwal et al. 2021, arXiv 2108.13264). They are given for the scenarios on which settings are chosen, for those
+the probability that a run of the first contender ends higher than one of another, with stratified bootstrap intervals
+of 95% (Agarwal et al. 2021, arXiv 2108.13264). They are given for the scenarios on which settings are chosen, for those
 held out, and for all.
 """
 
@@ -50,6 +50,8 @@ from benchmarks.vmas_benchmarl import ALGORITHMS, TASKS, benchmarl_jobs
 from benchmarks.vmas_report import (
     IMPROVEMENT_COLUMNS,
     SCORE_COLUMNS,
+    beside_columns,
+    beside_rows,
     draw_curves,
     final,
     improvement_rows,
@@ -85,6 +87,8 @@ def main() -> None:
         runs, failed = run_jobs(again, runs, arguments)
     if runs:
         print_table("mean return per agent on VMAS", return_columns(runs), return_rows(runs))
+        if beside := beside_rows(runs):
+            print_table("mean return per agent, beside BenchMARL at equal wall time", beside_columns(runs), beside)
         print_table("scores over scenarios", SCORE_COLUMNS, score_rows(runs))
         print_table("who ends higher", IMPROVEMENT_COLUMNS, improvement_rows(runs))
         if arguments.plot:

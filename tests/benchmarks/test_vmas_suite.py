@@ -21,6 +21,8 @@ from benchmarks.vmas_benchmarl import TASKS, benchmarl_jobs, settings_of
 from benchmarks.vmas_report import (
     IMPROVEMENT_COLUMNS,
     SCORE_COLUMNS,
+    beside_columns,
+    beside_rows,
     draw_curves,
     final,
     improvement_rows,
@@ -104,8 +106,14 @@ def test_returns_are_means_with_their_range():
     assert (balance["scenario"], balance["half"], balance["agents"]) == ("balance", CHOOSING, "4")
     assert (balance["random"], balance["untrained"], balance["frames"]) == ("-1.00", "-2.00", "1,000")
     assert balance["isac"] == "2.00 (1.00 to 3.00)"
-    assert balance["benchmarl/mappo"] == "0.83 (0.00 to 1.50)"
-    assert wheel["benchmarl/mappo"] == "-"
+    assert wheel["isac"] == "0.00 (0.00 to 0.00)"
+    assert "benchmarl/mappo" not in wheel
+
+
+def test_benchmarl_has_a_table_with_its_scenarios():
+    assert beside_columns(RUNS) == ("contender", "balance")
+    assert beside_rows(RUNS) == [("isac", "2.00"), ("benchmarl/mappo", "0.83")]
+    assert beside_rows(RUNS[:6]) == []
 
 
 def test_contenders_are_compared_on_the_scenarios_that_both_have():
@@ -125,6 +133,12 @@ def test_contenders_are_compared_on_the_scenarios_that_both_have():
     assert row[-1].startswith(f"{7.5 / 9:.2f} [")
 
 
+def test_the_first_contender_is_compared_with_each_of_the_others():
+    runs = [a_run("wheel", system, 0, value) for system, value in (("isac", 1.0), ("masac", 2.0), ("fast", 0.0))]
+    pairs = [row[1:] for row in improvement_rows(runs) if row[0] == "all (1)"]
+    assert pairs == [("isac", "masac", "0.00"), ("isac", "fast", "1.00")]
+
+
 def test_a_contender_with_some_scenarios_has_a_comparison_of_its_own():
     names = [row[0] for row in score_rows([*RUNS, a_run("transport", "isac", 0, 1.0)])]
     assert "those of benchmarl/mappo (1)" in names
@@ -133,7 +147,7 @@ def test_a_contender_with_some_scenarios_has_a_comparison_of_its_own():
 def test_pages_can_quote_the_tables():
     block = TABLES["vmas_suite"]({"runs": RUNS})
     assert "| balance | choosing | 4 | 1,000 |" in block
-    assert len([line for line in block.splitlines() if line.startswith("| ---")]) == 3
+    assert len([line for line in block.splitlines() if line.startswith("| ---")]) == 4
 
 
 def test_curves_are_drawn(tmp_path: Path):
