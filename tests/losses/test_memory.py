@@ -1,12 +1,24 @@
 """Losses of sequences with memories: as a loop over agents and steps, whoever dies, returns or is cut off."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from torchrl.data import Bounded
 
-from masac import MultiGroupLoss
-from tests.losses.common import GROUP, N, total
+from masac import (
+    GroupHybridSACLoss,
+    GroupMemory,
+    GroupSACLoss,
+    ModelConfig,
+    MultiGroupLoss,
+    make_critic,
+    make_hybrid_actor,
+    make_tanh_normal_actor,
+)
+from tests.losses.common import GROUP, A, F, N, total
+from tests.losses.discrete_common import D
 from tests.losses.memory_common import GIVEN, ROWS, H, T, make_loss, memory, remembered, sequences
 
 TERMS = ("loss_actor", "loss_qvalue", "loss_alpha")
@@ -81,12 +93,44 @@ def test_lambda_returns_are_those_of_a_loop():
     torch.testing.assert_close(loss.target_value(data), other.target_value(remembered(data, loss)))
 
 
-def test_each_term_trains_its_own_memory():
-    loss, data = make_loss(skip_done_states="fill"), sequences()
+def ours(kind, *, hybrid=False, memory_kind="lstm"):
+    """A loss on masac's networks with memories, and weights per agent."""
+    model = ModelConfig(hidden=(8,), memory=memory_kind, memory_size=H)
+    sizes = {"n_agents": N, "observation_dim": F, "share_params": False}
+    networks = {"group": GROUP, "model": model, **sizes}
+    memories = {f"{name}_memory": GroupMemory(memory_kind, size=H, **sizes) for name in ("actor", "critic")}
+    spec = Bounded(-1, 1, (N, A), dtype=torch.float64)
+    options = {"skip_done_states": "fill", "alpha_init": 0.5, **memories}
+    if not hybrid:
+        critic = make_critic(kind, action_dim=A, **networks)
+        return GroupSACLoss(make_tanh_normal_actor(action_spec=spec, **networks), critic, **options)
+    critic = make_critic(kind, action_dim=A + D, n_actions=D, own_action_dim=A, **networks)
+    actor = make_hybrid_actor(action_spec=spec, sizes=[D], **networks)
+    return GroupHybridSACLoss(actor, critic, num_actions=[D], action_spec=spec, **options)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(make_loss, skip_done_states="fill"),
+        partial(make_loss, skip_done_states="fill", centralized=True),
+        partial(make_loss, skip_done_states="fill", discrete=True),
+        partial(ours, "independent"),
+        partial(ours, "centralized"),
+        partial(ours, "pooled", memory_kind="gru"),
+        partial(ours, "centralized", hybrid=True),
+    ],
+)
+def test_each_term_trains_its_own_memory_with_finite_gradients(make):
+    loss = make()
+    data = sequences(discrete=make.keywords.get("discrete", False), stored=False)
+    data[GROUP, "discrete_action"] = torch.randint(D, (ROWS, T, N, 1))
     for term, trained in (("loss_actor", "actor_"), ("loss_qvalue", "critic_"), ("loss_alpha", None)):
         loss.zero_grad()
         loss(data.copy())[term].backward()
-        memories = {name for name, grad in gradients_of(loss).items() if "_memory_" in name and grad.any()}
+        gradients = gradients_of(loss)
+        assert all(gradient.isfinite().all() for gradient in gradients.values())
+        memories = {name for name, grad in gradients.items() if "_memory_" in name and grad.any()}
         assert all(name.startswith(str(trained)) for name in memories)
         assert len(memories) == (4 if trained else 0)
 
