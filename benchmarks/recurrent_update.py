@@ -129,7 +129,7 @@ def torchrl_loss(device: str) -> SACLoss:
         out_keys=[(GROUP, "state_action_value")],
     )
     loss = SACLoss(
-        actor.to(device),
+        actor.to(device),  # pyright: ignore[reportArgumentType]
         critic.to(device),
         action_spec=action_spec(N_AGENTS, ACTION, device),
         deactivate_vmap=True,
