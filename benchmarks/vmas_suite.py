@@ -9,11 +9,12 @@ With ``--benchmarl`` BenchMARL's algorithms are contenders as well, on nine of t
 environment (--venv; created if needed), at masac's wall time: see ``vmas_benchmarl.py``.
 
 The run folders stay in ``--folder``: the same command continues an interrupted table, and resumes a run that was cut.
-With ``--add`` the runs of other contenders in ``--json`` are kept, and compared with.
+A run that has ended keeps its policy and metrics, not its checkpoints. With ``--add`` the runs of other contenders in
+``--json`` are kept, and compared with.
 
 A return is the mean per agent that learns and episode. A policy is evaluated without noise, always on the same 100
 episodes; its last evaluation counts. "random" acts uniformly at random in these episodes, and "untrained" is the policy
-before its first update. Seconds begin with the first update, and leave out evaluations.
+before its first update. Seconds begin after the first rollout, and leave out evaluations.
 
 A score is a return on a scale on which random actions have 0 and the best run of all contenders has 1 (0 for all if no
 run ended above random actions). Aggregates are over the runs of all scenarios: the interquartile mean of scores, and
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -61,6 +63,7 @@ from benchmarks.vmas_report import (
 )
 from benchmarks.vmas_scenarios import CHOOSING, HELD_OUT, SCENARIOS
 from masac.cli.presets import presets
+from masac.training.checkpointing.checkpoints import FOLDER
 
 PRESET = "task=preset"
 
@@ -158,7 +161,7 @@ def masac_jobs(
 def _run(overrides: Sequence[str], run_dir: Path) -> dict[str, Any]:
     start_or_resume(run_dir, overrides)
     summary, rows = json.loads((run_dir / "summary.json").read_text()), read_rows(run_dir)
-    return {
+    found = {
         "frames": summary["frames"],
         "updates": summary["updates"],
         "seconds": seconds_of(rows)[-1],
@@ -166,6 +169,8 @@ def _run(overrides: Sequence[str], run_dir: Path) -> dict[str, Any]:
         "untrained": float(rows[0][UNTRAINED]),
         "evaluations": read_evaluations(rows),
     }
+    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)  # replay buffers: gigabytes over all runs; policy.pt stays
+    return found
 
 
 def _benchmarl_jobs(arguments: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> list[Job]:

@@ -267,5 +267,7 @@ def test_a_small_run_is_recorded_and_not_repeated(tmp_path: Path, monkeypatch: p
     assert run["updates"] > 0
     assert run["seconds"] > 0
     assert len({run["random"], run["untrained"], run["evaluations"][-1]["return"]}) == 3
+    assert (tmp_path / job.name / "policy.pt").exists()
+    assert not (tmp_path / job.name / "checkpoints").exists()
     monkeypatch.setattr(vmas_suite, "start_or_resume", None)
     assert result(job, tmp_path) == run
