@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -22,10 +22,17 @@ from torchrl.data import Bounded
 from masac import __version__
 from masac.envs.space_meanings import GroupSpaces, ObservationPart
 from masac.errors import ConfigError
-from masac.exporting.plain_policy import PlainImagePolicy, PlainPolicy, acts_alike, input_names, make_plain_policy
+from masac.exporting.plain_policy import (
+    AnyPlainPolicy,
+    PlainImagePolicy,
+    acts_alike,
+    input_names,
+    make_plain_policy,
+)
 from masac.files.atomic_write import write_atomically
 from masac.groups import GroupSpec, action_bounds
 from masac.keys import as_path
+from masac.training.policies.opponents import memory_of
 from masac.training.policies.policy import Policy
 from masac.training.policies.saved_policy import SavedPolicy
 
@@ -53,7 +60,9 @@ def export_policy(
 
     Inputs are ``observation``, float32 ``[batch, N, F]``, then the images ``[batch, N, *shape]``, and for groups with
     an action mask ``action_mask``, bool ``[batch, N, D]``. The output is ``action``, in the environment's own form and
-    units; groups with hybrid actions have another one, ``discrete_action``, ``[batch, N, K]``. Any batch size works.
+    units; groups with hybrid actions have another one, ``discrete_action``, ``[batch, N, K]``. With ``model.memory``
+    there are an input ``memory`` after the observation and an output ``memory_after``, float32 ``[batch, N, S]``: zeros
+    go in where an agent begins, and what came out in its next step. Any batch size works.
     A ``FILE.json`` beside every FILE says what the numbers mean (see :func:`describe`).
 
     Args:
@@ -71,11 +80,6 @@ def export_policy(
             written.
     """
     check_export_file(path)
-    if saved.policy.memories:
-        raise ConfigError(
-            f"an exported policy must have no memory; {saved.file} has one (model.memory={saved.config.model.memory}). "
-            "Use it in Python with masac.load_policy"
-        )
     exports = [
         export
         for group in saved.groups
@@ -107,6 +111,7 @@ class Export:
         spaces: of the group.
         agent: the index in the group of the single agent; None for the whole group.
         agents: the names of the agents that it is for.
+        state_dim: numbers of an agent's memory; 0 without one.
     """
 
     name: str
@@ -114,6 +119,18 @@ class Export:
     spaces: GroupSpaces
     agent: int | None
     agents: tuple[str, ...]
+    state_dim: int
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the inputs, in order."""
+        return input_names(self.group, remembers=self.state_dim > 0)
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the outputs, in order."""
+        actions = [as_path(key)[-1] for key in self.group.action_keys]
+        return [*actions, "memory_after"] if self.state_dim else actions
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -122,13 +139,18 @@ class Export:
 
 
 def _exports_of(policy: Policy, group: GroupSpec, spaces: GroupSpaces, per_agent: bool) -> list[Export]:
+    memory = memory_of(policy, group.name)
+    export = Export(
+        name=group.name,
+        group=group,
+        spaces=spaces,
+        agent=0 if per_agent else None,
+        agents=spaces.agents,
+        state_dim=0 if memory is None else memory.state_dim,
+    )
     if not per_agent or acts_alike(policy, group):
-        agent = 0 if per_agent else None
-        return [Export(name=group.name, group=group, spaces=spaces, agent=agent, agents=spaces.agents)]
-    return [
-        Export(name=agent, group=group, spaces=spaces, agent=index, agents=(agent,))
-        for index, agent in enumerate(spaces.agents)
-    ]
+        return [export]
+    return [replace(export, name=agent, agent=index, agents=(agent,)) for index, agent in enumerate(spaces.agents)]
 
 
 def _files(path: Path, names: Sequence[str]) -> list[Path]:
@@ -157,7 +179,11 @@ def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
         observation["names"] = list(export.spaces.feature_names)
     observation["parts"] = [_describe_part(part) for part in export.spaces.parts]
     inputs = {**({"observation": observation} if group.observation_dim else {}), **images}
-    if "action_mask" in input_names(group):
+    outputs = list(_describe_actions(export))
+    if export.state_dim:
+        inputs["memory"] = {"shape": [*lead, export.state_dim], "dtype": "float32", "first": 0.0}
+        outputs.append({"kind": "memory", "shape": [*lead, export.state_dim], "dtype": "float32"})
+    if "action_mask" in export.input_names:
         inputs["action_mask"] = {
             "shape": [*lead, group.action_features - group.continuous_dim],
             "dtype": "bool",
@@ -168,7 +194,7 @@ def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
         "group": group.name,
         "agents": list(export.agents),
         "inputs": inputs,
-        "outputs": dict(zip(_output_names(export), _describe_actions(export), strict=True)),
+        "outputs": dict(zip(export.output_names, outputs, strict=True)),
         "normalizes_observations": group.name in saved.policy.normalizers,
         "task": {"suite": task.suite, "scenario": task.scenario, "factory": task.factory, "kwargs": dict(task.kwargs)},
         "frames": saved.frames,
@@ -196,10 +222,6 @@ def _describe_part(part: ObservationPart) -> dict[str, Any]:
     if part.divide_by == 1:
         del fields["divide_by"]
     return fields
-
-
-def _output_names(export: Export) -> list[str]:
-    return [as_path(key)[-1] for key in export.group.action_keys]
 
 
 def _describe_actions(export: Export) -> Iterator[dict[str, Any]]:
@@ -237,16 +259,17 @@ def _example(export: Export) -> tuple[Tensor, ...]:
     batch, group = 2, export.group  # PyTorch would treat batches of 0 and 1 as constant sizes
     kinds: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "observation": ((group.observation_dim,), torch.float32),
+        "memory": ((export.state_dim,), torch.float32),
         "action_mask": ((group.action_features - group.continuous_dim,), torch.bool),
         **{name: (shape, getattr(torch, dtype)) for name, shape, dtype in _images(export)},
     }
     return tuple(
         torch.ones(batch, *export.lead, *shape, dtype=dtype)
-        for shape, dtype in (kinds[name] for name in input_names(group))
+        for shape, dtype in (kinds[name] for name in export.input_names)
     )
 
 
-def _trace(plain: PlainPolicy | PlainImagePolicy, export: Export) -> torch.export.ExportedProgram:
+def _trace(plain: AnyPlainPolicy, export: Export) -> torch.export.ExportedProgram:
     shapes: Any = _any_batch(export)
     if isinstance(plain, PlainImagePolicy):
         shapes = (shapes,)  # of the one parameter *inputs
@@ -259,22 +282,21 @@ def _any_batch(export: Export) -> tuple[dict[int, Any], ...]:
     return tuple({0: torch.export.Dim("batch", min=1)} for _ in _example(export))
 
 
-def _as_program(plain: PlainPolicy | PlainImagePolicy, export: Export) -> bytes:
+def _as_program(plain: AnyPlainPolicy, export: Export) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(_trace(plain, export), buffer)
     return buffer.getvalue()
 
 
-def _as_onnx(plain: PlainPolicy | PlainImagePolicy, export: Export) -> bytes:
+def _as_onnx(plain: AnyPlainPolicy, export: Export) -> bytes:
     example = _example(export)
-    names = input_names(export.group)
     traced = _trace(plain, export)
     with _quiet_onnx_exporter():
         program = torch.onnx.export(
             traced,
             example,
-            input_names=names,
-            output_names=_output_names(export),
+            input_names=export.input_names,
+            output_names=export.output_names,
             # Given again for its name; the exporter warns if a second input has the same.
             dynamic_shapes=(*_any_batch(export)[:1], *(None for _ in example[1:])),
             dynamo=True,

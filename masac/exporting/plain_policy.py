@@ -18,6 +18,7 @@ from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork
 from masac.networks.hybrid_actor import HybridNetwork
 from masac.networks.images import CNN
+from masac.networks.memory import GroupMemory
 from masac.training.policies.direct_actions import read_network, squash
 from masac.training.policies.policy import Policy
 
@@ -123,16 +124,46 @@ class PlainImagePolicy(nn.Module):
         return self.plain.act(vector, images, mask)
 
 
-def input_names(group: GroupSpec) -> list[str]:
-    """The inputs of a plain policy, in order: ``observation`` where there is a vector, images, ``action_mask``."""
+class PlainMemoryPolicy(nn.Module):
+    """A plain policy that remembers: it takes and returns the memory.
+
+    Args:
+        plain: of the group.
+        memory: of its actor.
+    """
+
+    def __init__(self, plain: PlainPolicy, memory: GroupMemory) -> None:
+        super().__init__()
+        self.plain, self.memory = plain, memory
+
+    def forward(self, observation: Tensor, memory: Tensor, action_mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Act, as :class:`PlainPolicy` does; returns the memory ``[B, N, S]`` (of one agent ``[B, S]``) after it, too.
+
+        Args:
+            observation: ``[B, N, F]``; of one agent ``[B, F]``.
+            memory: before it, zeros in the first step.
+            action_mask: see :class:`PlainPolicy`.
+        """
+        normalizer = self.plain.normalizer
+        after = self.memory.step(observation if normalizer is None else normalizer(observation), memory)
+        actions = self.plain.act(observation, (self.memory.output(after),), action_mask)
+        return (*(actions if isinstance(actions, tuple) else (actions,)), after)
+
+
+AnyPlainPolicy = PlainPolicy | PlainImagePolicy | PlainMemoryPolicy
+
+
+def input_names(group: GroupSpec, *, remembers: bool) -> list[str]:
+    """The inputs in order: ``observation`` where there is a vector, ``memory``, images, ``action_mask``."""
     vector = ["observation"] if group.observation_dim else []
+    memory = ["memory"] if remembers else []
     masks = ["action_mask"] if group.choices is not None and group.has_action_mask else []
-    return [*vector, *(image.name for image in group.images), *masks]
+    return [*vector, *memory, *(image.name for image in group.images), *masks]
 
 
 def make_plain_policy(
     policy: Policy, group: GroupSpec, spaces: GroupSpaces, *, agent: int | None = None
-) -> PlainPolicy | PlainImagePolicy:
+) -> AnyPlainPolicy:
     """The plain policy of a group or of one of its agents, with copies of the weights without gradients.
 
     Args:
@@ -149,8 +180,13 @@ def make_plain_policy(
     if agent is not None:
         network = network.of_agent(agent)
         bounds = None if bounds is None else (bounds[0][agent].clone(), bounds[1][agent].clone())
-    plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.choices, spaces=spaces)
-    whole = PlainImagePolicy(plain, input_names(group)) if group.images else plain
+    whole: AnyPlainPolicy
+    whole = plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.choices, spaces=spaces)
+    if group.name in policy.memories:
+        memory = cast(GroupMemory, policy.memories[group.name])
+        whole = PlainMemoryPolicy(plain, memory if agent is None else memory.of_agent(agent))
+    elif group.images:
+        whole = PlainImagePolicy(plain, input_names(group, remembers=False))
     return copy.deepcopy(whole).eval().requires_grad_(False)
 
 

@@ -7,6 +7,7 @@ Shape legend: ``*B`` batch, ``T`` time, ``N`` agents, ``F`` features, ``S`` numb
 
 from __future__ import annotations
 
+import copy
 from typing import Literal, get_args
 
 import torch
@@ -60,6 +61,15 @@ class GroupMemory(GroupNetwork):
     def output(self, state: Tensor) -> Tensor:
         """What actors and critics read of a state ``[..., S]``, ``[..., H]``."""
         return state[..., : self.size]
+
+    def of_agent(self, index: int) -> GroupMemory:
+        """A copy for one agent alone."""
+        alone = copy.deepcopy(self)
+        if not self.share_params:
+            for parameter in alone.parameters():
+                parameter.data = parameter[index].clone()
+        alone.share_params, alone.n_agents = True, 1
+        return alone
 
     def step(self, observation: Tensor, state: Tensor) -> Tensor:
         """The state after an observation.

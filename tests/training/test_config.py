@@ -8,6 +8,10 @@ from masac.networks.config import ModelConfig
 from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingConfig, TrainingConfig
 
 
+def remembering(*, training=None, **model):
+    return ExperimentConfig(training=training or TrainingConfig(), model=ModelConfig(memory="gru", **model))
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
@@ -29,6 +33,12 @@ from masac.training.config import EvaluationConfig, ExperimentConfig, LoggingCon
         (lambda: AlgorithmConfig(critic="team", terminated_reduction="all"), "algorithm.reward_reduction"),
         (lambda: ModelConfig(hidden=(0,)), "model.hidden"),
         (lambda: ExperimentConfig(seed=-1), "seed"),
+        (lambda: ModelConfig(memory="rnn"), "model.memory"),
+        (lambda: ExperimentConfig(training=TrainingConfig(burn_in=2)), "training.burn_in"),
+        (lambda: remembering(training=TrainingConfig(n_step=3)), "training.n_step"),
+        (lambda: remembering(training=TrainingConfig(buffer_size=256 * 15)), "training.buffer_size"),
+        (lambda: remembering(actor="mine:actor"), "model.actor"),
+        (lambda: remembering(critics={"wolves": "mine:critic"}), "model.critics.wolves"),
     ],
 )
 def test_a_bad_value_names_the_override_to_change(make, name):
