@@ -52,7 +52,8 @@ def load_policy(run_dir: str | Path, *, checkpoint: str | Path = "last") -> Poli
 
     It acts without noise, except under ``torchrl.envs.utils.set_exploration_type(ExplorationType.RANDOM)``. Its
     parameters do not require gradients, so rollouts have none; ``policy.requires_grad_()`` enables them. Your own
-    environment is also searched for in the working directory.
+    environment is also searched for in the working directory. With ``model.memory`` states must have memories: the
+    environments of :func:`masac.load_env` carry them, and so do ``policy.begin`` and ``policy.carry`` in other loops.
 
     Args:
         run_dir: the run's folder.
