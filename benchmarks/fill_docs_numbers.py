@@ -130,6 +130,17 @@ def _pettingzoo_learning(results: dict[str, Any]) -> str:
     return _table(LEARNING_COLUMNS, learning_rows(results["runs"]))
 
 
+def _simple_tag_crossplay(results: dict[str, Any]) -> str:
+    returns = {
+        (match["row"], match["column"]): f"{match['mean']:.1f} [{match['low']:.1f}, {match['high']:.1f}]"
+        for match in results["returns_per_agent"]
+        if match["group"] == "adversary"
+    }
+    players = list(dict.fromkeys(row for row, _ in returns))
+    rows = [(row, *(returns[row, column] for column in players)) for row in players]
+    return _table(("adversaries of", *(f"prey of {player}" for player in players)), rows)
+
+
 def _vmas_suite(results: dict[str, Any]) -> str:
     runs = results["runs"]
     tables = (
@@ -278,6 +289,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "threads": _threads,
     "done_signals": _done_signals,
     "pettingzoo_learning": _pettingzoo_learning,
+    "simple_tag_crossplay": _simple_tag_crossplay,
     "vmas_suite": _vmas_suite,
     "pettingzoo_collection": _pettingzoo_collection,
 }
