@@ -252,18 +252,26 @@ def _no_update(trainer: Trainer) -> str:
             f"warning: the run ends before its next update: {trainer.total_frames - trainer.frames:,} frames are left, "
             f"and training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames"
         )
+    schedule, what, key = trainer.schedule, "the warm-up takes", "training.warmup_frames"
+    if schedule.first_update_frames > schedule.warmup_frames:
+        what = "the steps before the first row of the replay buffer are"
+        key = "training.sequence_length" if trainer.config.row_shape else "training.n_step"
     return (
         f"warning: the run ends before its first update: it has {trainer.total_frames:,} frames "
-        f"(training.total_frames), the warm-up takes {trainer.schedule.learns_from:,} (training.warmup_frames), and "
-        f"training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames, or lower "
-        "training.warmup_frames"
+        f"(training.total_frames), {what} {schedule.first_update_frames:,} ({key}), and "
+        f"training.updates_per_frame={training.updates_per_frame:g}. Raise training.total_frames, or lower {key}"
     )
 
 
 def _few_updates(config: ExperimentConfig, updates: int) -> str:
     training = config.training
     if not updates:
-        keys = ("total_frames", "warmup_frames", "updates_per_frame")
+        keys = [
+            "total_frames",
+            "warmup_frames",
+            "updates_per_frame",
+            *(["sequence_length"] if config.row_shape else []),
+        ]
         values = ", ".join(f"training.{key}={getattr(training, key):g}" for key in keys)
         return f"note: there was no update, so nothing was learned: {values}"
     return (

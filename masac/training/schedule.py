@@ -18,6 +18,8 @@ class Schedule:
         warmup_frames: frames with random actions, rounded up to whole iterations.
         total_frames: frames of the run, rounded up to whole iterations.
         updates_per_frame: updates for each frame after the warm-up.
+        first_update_frames: the warm-up, or the frames before the first row of the replay buffer, where rows of several
+            steps take longer; updates are counted from here.
         learns_from: frames from which on updates are due.
         dropped_updates: updates of frames that filled an empty replay buffer, which are never taken.
         refill_frames: frames that a run resumed with an empty replay buffer collects before its next update; else 0.
@@ -29,7 +31,9 @@ class Schedule:
         self.warmup_frames = self.whole_iterations(training.warmup_frames)
         self.total_frames = self.whole_iterations(training.total_frames)
         self.updates_per_frame = training.updates_per_frame
-        self.learns_from = self.warmup_frames
+        row_steps = config.row_shape[0] if config.row_shape else training.n_step
+        before_rows = self.whole_iterations(config.task.num_envs * (row_steps - 1))
+        self.first_update_frames = self.learns_from = max(self.warmup_frames, before_rows)
         self.refill_frames = 0
         self.evaluate_every = config.evaluation.every_frames
         self.video_every = config.evaluation.video_every
@@ -46,7 +50,7 @@ class Schedule:
 
     def updates_by(self, frames: int) -> int:
         """The updates of a run with this number of frames."""
-        return int(max(frames - self.warmup_frames, 0) * self.updates_per_frame)
+        return int(max(frames - self.first_update_frames, 0) * self.updates_per_frame)
 
     def updates_due(self, frames: int, taken: int) -> int:
         """The updates that are due.
@@ -74,7 +78,7 @@ class Schedule:
         return every > 0 and frames // every > (frames - self.frames_per_iteration) // every
 
     def fill_buffer_first(self, frames: int, taken: int) -> None:
-        """Collect as many frames as a warm-up into an empty replay buffer before the next update.
+        """Collect as many frames as before the first update into an empty replay buffer, before the next update.
 
         The updates of these frames are dropped, as they would all be taken on few rows. Near its end a run still learns
         in its last iteration.
@@ -84,7 +88,7 @@ class Schedule:
             taken: updates so far.
         """
         last = self.total_frames - self.frames_per_iteration
-        self.learns_from = max(min(frames + self.warmup_frames, last), frames)
+        self.learns_from = max(min(frames + self.first_update_frames, last), frames)
         self.dropped_updates = self.updates_by(self.learns_from) - taken
         self.refill_frames = self.learns_from - frames
 
@@ -96,6 +100,6 @@ class Schedule:
             learns_from: of the run that is resumed.
             dropped_updates: of the run that is resumed.
         """
-        self.learns_from = max(self.warmup_frames, learns_from)
+        self.learns_from = max(self.first_update_frames, learns_from)
         self.dropped_updates = dropped_updates
         self.refill_frames = max(learns_from - frames, 0)

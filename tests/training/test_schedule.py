@@ -1,6 +1,7 @@
-"""The frames at which a run evaluates."""
+"""The frames at which a run learns and evaluates."""
 
 from masac.envs.config import TaskConfig
+from masac.networks.config import ModelConfig
 from masac.training.config import EvaluationConfig, ExperimentConfig, TrainingConfig
 from masac.training.schedule import Schedule
 
@@ -39,3 +40,22 @@ def test_dropped_updates_stay_dropped_when_a_run_resumes_twice():
         again.continue_after_refill(stopped_at, first.learns_from, first.dropped_updates)
         assert again.updates_due(stopped_at, taken) == due
         assert again.updates_due(512, 28) == 4
+
+
+def test_updates_that_would_be_due_before_the_first_rows_are_dropped():
+    def due(model=None, **training):
+        config = ExperimentConfig(
+            task=TaskConfig(num_envs=8),
+            model=model or ModelConfig(),
+            training=TrainingConfig(
+                warmup_frames=64, steps_per_iteration=4, updates_per_frame=1 / 8, total_frames=640, **training
+            ),
+        )
+        schedule = Schedule(config)
+        return [schedule.updates_due(frames, 0) for frames in (64, 96, 128, 160, 192)]
+
+    assert due() == [0, 4, 8, 12, 16]
+    assert due(n_step=9) == [0, 4, 8, 12, 16]  # 8 environments have taken 8 steps after 64 frames
+    assert due(n_step=10) == [0, 0, 4, 8, 12]  # 72 frames, so whole iterations of 96
+    sequences = {"sequence_length": 12, "burn_in": 4, "batch_size": 8}
+    assert due(ModelConfig(memory="gru"), **sequences) == [0, 0, 0, 4, 8]  # 120 frames: 128

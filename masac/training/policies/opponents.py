@@ -37,14 +37,18 @@ class FrozenOpponent(Opponent):
     ) -> None:
         self.group, self.plays, self.described, self.file = group, plays, described, file
         self.policy = policy.of_group(plays)
-        self.memory = memory_of(self.policy, plays)
+        self._opponent = self.policy.opponents.get(plays)  # that acts for the group in the other policy, too
+        self.memory = memory_of(self.policy, plays) if self._opponent is None else self._opponent.memory
 
     def __call__(self, state: TensorDictBase) -> Tensor:
         """The actions of the other policy."""
-        seen = seen_as(self.plays, self.group, state)
-        action = self.policy.groups[0].whole_action(self.policy(seen))
+        seen, entry = seen_as(self.plays, self.group, state), "memory"
+        if self._opponent is None:
+            action = self.policy.groups[0].whole_action(self.policy(seen))
+        else:
+            action, entry = self._opponent(seen), "opponent_memory"
         if self.memory is not None:
-            state.set((self.group.name, "opponent_memory_after"), seen.get((self.plays, "memory_after")))
+            state.set((self.group.name, "opponent_memory_after"), seen.get((self.plays, f"{entry}_after")))
         return action
 
     def to(self, device: str) -> None:
@@ -134,7 +138,13 @@ def seen_as(plays: str, group: GroupSpec, state: TensorDictBase) -> TensorDict:
     """The state of a group under the name of another one, with the memory of the opponent that acts for it."""
     entries = {entry: state.get((group.name, entry)) for entry in group.seen}
     if (memory := state.get((group.name, "opponent_memory"), None)) is not None:
-        entries |= {"memory": memory, "carried": torch.ones_like(memory[..., :1], dtype=torch.bool)}
+        # That of an actor there, which must be told that it belongs to this state, or of an opponent there.
+        carried = torch.ones_like(memory[..., :1], dtype=torch.bool)
+        entries |= {
+            "memory": memory,
+            "carried": carried,
+            "opponent_memory": memory,
+        }
     return TensorDict({plays: entries}, state.batch_size)
 
 

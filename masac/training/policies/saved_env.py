@@ -43,9 +43,11 @@ def load_env(
     if num_envs is not None and num_envs < 1:
         raise ConfigError(f"num_envs must be at least 1; got {num_envs}. Pass how many environments step at once.")
     env = make_env(replace(task, num_workers=0), num_envs=num_envs or task.num_envs, seed=seed, device=str(device))
-    if config.model.memory == "none":
+    if config.model.memory == "none" and not config.training.opponents:
         return env
-    return TransformedEnv(env, load_policy(run_dir).make_tensordict_primer())
+    policy = load_policy(run_dir)
+    remembers = any(True for _ in policy.memory_entries())  # opponents may, where the run's own agents do not
+    return TransformedEnv(env, policy.make_tensordict_primer()) if remembers else env
 
 
 def _config_of(run_dir: Path) -> ExperimentConfig:

@@ -10,6 +10,7 @@ from masac.networks.config import ModelConfig
 from masac.rendering.drawing import make_drawn_env
 from masac.rendering.playback import Playback
 from masac.training.collectors.local import LocalCollector
+from masac.training.crossplay import cross_play
 from masac.training.evaluator import evaluate
 from masac.training.policies.opponents import FrozenOpponent
 from masac.training.policies.self_play import pools
@@ -116,6 +117,25 @@ def test_a_frozen_opponent_remembers_as_it_did_in_training():
     data = collected(policy, TUG, steps=6)
     torch.testing.assert_close(data["blue", "opponent_memory"], data["blue", "memory"])
     assert (data["blue", "memory"][:, 1] != 0).all()
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_the_opponent_inside_a_frozen_policy_remembers(kind):
+    acts, between, policy = remembering(TUG, kind), remembering(TUG), remembering(TUG)
+    between.opponents["blue"] = FrozenOpponent(between.groups[1], acts, "blue")
+    policy.opponents["blue"] = FrozenOpponent(policy.groups[1], between, "blue")
+    data = collected(policy, TUG, steps=6)["blue"]
+    after = acts.memories["blue"].unroll(data["observation"], data["opponent_memory"][:, 0], data["is_init"])
+    expected = torch.where(data["is_init"][:, 1:], 0.0, after[:, :-1])
+    torch.testing.assert_close(data["opponent_memory"][:, 1:], expected)
+
+
+def test_runs_of_self_play_that_remember_play_against_each_other():
+    policy = remembering(TUG, opponents={"blue": "self-play"}, self_play_newest=0.0)
+    pools(policy)["blue"].add(10)
+    env = make_env(TUG, num_envs=2, seed=0, one_episode=True)
+    matches = list(cross_play({"mine": policy}, policy.groups, env, group="red", seed=0, max_steps=5))
+    assert len(matches) == 4
 
 
 def test_a_snapshot_remembers_by_its_own_weights():
