@@ -23,7 +23,7 @@ class Replay:
         size: rows that it holds; new rows replace the oldest.
         batch_size: rows per batch.
         device: of the rows.
-        row_shape: the batch size of a row: none, or the steps of a sequence.
+        row_shape: the batch size of a sampled row: none, or the steps of a sequence.
         priorities: by which rows are sampled; None for uniformly.
 
     Attributes:
@@ -75,9 +75,9 @@ class Replay:
         importance weights, ``priority_weight``.
         """
         if self.priorities is None:
-            return self.buffer.sample(batches * self.batch_size)
+            return self._sampled(self.buffer.sample(batches * self.batch_size))
         index, weight = self.priorities.draw(len(self), batches=batches, batch_size=self.batch_size)
-        rows: TensorDict = self.buffer.storage.get(index)  # pyright: ignore[reportArgumentType, reportAssignmentType]
+        rows = self._sampled(self.buffer.storage.get(index))  # pyright: ignore[reportArgumentType]
         for name, value in (("index", index), ("priority_weight", weight)):
             rows.set(name, value.reshape(-1, *(1,) * len(self.row_shape)).expand(rows.batch_size))  # for all its steps
         return rows
@@ -99,8 +99,7 @@ class Replay:
 
     def rows_from(self, tensors: Mapping[str, Tensor]) -> TensorDict:
         """Rows from the tensors of :meth:`rows`, ``"next/agents/reward"`` and so on."""
-        batch = [next(iter(tensors.values())).shape[0], *self.row_shape]
-        out = self._empty(batch)
+        out = self._stored([next(iter(tensors.values())).shape[0]])
         for name, value in tensors.items():
             out.set(tuple(name.split("/")), value)
         return out
@@ -148,19 +147,38 @@ class Replay:
         lead = collected.batch_size[: collected.ndim - len(self.row_shape)]
         return collected.reshape(lead.numel(), *self.row_shape)  # -1 is ambiguous where there are no rows
 
-    def _empty(self, batch: Sequence[int]) -> TensorDict:
+    def _sampled(self, stored: TensorDictBase) -> TensorDictBase:
+        """Stored rows as losses read them: the steps of sequences in the batch size, and memories at every step."""
+        if not self.row_shape:
+            return stored
+        batch = [len(stored), *self.row_shape]
+        out = self._empty(batch, batch)
+        for key, value in stored.items(True, True):
+            if as_path(key)[-1] == "memory":
+                value = value.unsqueeze(1).expand(*batch, *value.shape[1:])
+            out.set(key, value)
+        return out
+
+    def _stored(self, batch: Sequence[int]) -> TensorDict:
+        """Empty rows as they are stored. Those of sequences have all steps in each entry, and one memory per agent."""
+        return self._empty(batch, None if self.row_shape else batch)
+
+    def _empty(self, batch: Sequence[int], agents_of: Sequence[int] | None) -> TensorDict:
+        """Empty rows, whose groups have the batch size ``[*agents_of, N]``, or that of the rows."""
         out = TensorDict({"next": TensorDict({}, batch)}, batch)
         for group in self.groups:
-            out.set(group.name, TensorDict({}, [*batch, group.n_agents]))
-            out.set(("next", group.name), TensorDict({}, [*batch, group.n_agents]))
+            own = batch if agents_of is None else [*agents_of, group.n_agents]
+            out.set(group.name, TensorDict({}, own))
+            out.set(("next", group.name), TensorDict({}, own))
         return out
 
     def transitions(self, rows: TensorDictBase) -> TensorDict:
         """Observations, actions and masks, and the next rewards, terminated flags and observations; nothing else.
 
-        With memories also the stored ones, and where they begin anew. n-step rows have the number of steps too.
+        With memories also where they begin anew, and what they were before the first step of a sequence: losses compute
+        the rest. n-step rows have the number of steps too.
         """
-        out = self._empty(rows.batch_size)
+        out = self._stored(rows.batch_size[: rows.ndim - len(self.row_shape)])
         if (steps := rows.get("steps_to_next_obs", None)) is not None:
             out.set("steps_to_next_obs", steps)
         for group in self.groups:
@@ -176,7 +194,8 @@ class Replay:
             for key in kept:
                 value = rows.get(key, None)
                 if value is not None:
-                    out.set(key, value)
+                    first_only = self.row_shape and key[-1] == "memory"
+                    out.set(key, value.select(len(out.batch_size), 0) if first_only else value)
         return out
 
 

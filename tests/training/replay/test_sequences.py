@@ -63,9 +63,9 @@ def test_a_buffer_gives_back_whole_sequences_of_living_agents_in_their_places():
         replay.extend(maker.rows(part))
     assert (len(replay), replay.written) == (10, 4 * E - 1)
     newest = replay.rows(replay.written - 1, replay.written)
-    assert newest.shape == (1, 4)
-    for key in (("agents", "memory"), ("agents", "is_init"), ("agents", "mask"), ("next", "agents", "reward")):
+    for key in (("agents", "is_init"), ("agents", "mask"), ("next", "agents", "reward")):
         assert torch.equal(newest[key][0], data[key][-1, 9:])
+    assert torch.equal(newest["agents", "memory"][0], data["agents", "memory"][-1, 9])  # of the first step alone
     there = replay.rows(1, 11)
     other = Replay([GROUP], size=10, batch_size=4, device="cpu", row_shape=(4,))
     other.restore(
@@ -85,3 +85,5 @@ def test_batches_are_sequences():
     batches = list(Batches(replay, policy, scaling).sample(35))
     assert [batch.shape for batch in batches] == [(4, 3)] * 35
     assert batches[0]["next", "agents", "reward"].shape == (4, 3, N, 1)
+    assert batches[0]["agents", "memory"].shape == (4, 3, N, 5)
+    assert batches[0]["agents"].batch_size == (4, 3, N)
