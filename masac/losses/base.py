@@ -148,7 +148,7 @@ class GroupLoss(GroupLossModule):
         signals = self._read_signals(tensordict)
         terms = self._terms(tensordict, signals, None, self._act_next(tensordict, signals), NO_OTHER_GROUPS)
         loss = self._reduced_losses(tensordict, signals, terms)["loss_qvalue"]
-        return loss, {"td_error": self._of_all_steps(_td_error(terms, signals), signals)}
+        return loss, {"td_error": self._of_all_steps(_td_error(terms, signals), signals.batch_size)}
 
     def _target_value(
         self, tensordict: TensorDictBase, signals: GroupSignals, next_policy: PolicyOutput, others: OtherGroups
@@ -156,7 +156,7 @@ class GroupLoss(GroupLossModule):
         with torch.no_grad():
             target = self._terms(tensordict, signals, None, next_policy, others).target
         assert target is not None
-        return self._of_all_steps(target, signals)
+        return self._of_all_steps(target, signals.batch_size)
 
     def _losses(
         self,
@@ -169,7 +169,7 @@ class GroupLoss(GroupLossModule):
         """The returned TensorDict and the priority ``[*B]``, given the outputs of the policies in both states."""
         terms = self._terms(tensordict, signals, policy, next_policy, others)
         losses, td_error = self._reduced_losses(tensordict, signals, terms), _td_error(terms, signals)
-        priority = self._of_all_steps(td_error, signals)
+        priority = self._of_all_steps(td_error, signals.batch_size)
         assert terms.log_prob is not None
         entropy = -terms.log_prob.detach()
         if self.reduction == "none":
@@ -178,7 +178,8 @@ class GroupLoss(GroupLossModule):
 
     def _reduced_losses(self, tensordict: TensorDictBase, signals: GroupSignals, terms: Terms) -> dict[str, Tensor]:
         """The terms reduced: the critic loss over trained values, the others over living agents."""
-        weights, losses = self._weights(tensordict), {}
+        weights = self._without_burn_in(self._weights(tensordict), signals.batch_size)
+        losses: dict[str, Tensor] = {}
         for name, values in (
             ("loss_actor", terms.actor_loss),
             ("loss_qvalue", terms.critic_loss),
@@ -207,7 +208,7 @@ class GroupLoss(GroupLossModule):
         }
 
     def _unreduced(self, losses: dict[str, Tensor], entropy: Tensor, signals: GroupSignals) -> TensorDict:
-        losses = {name: self._of_all_steps(values, signals) for name, values in losses.items()}
+        losses = {name: self._of_all_steps(values, signals.batch_size) for name, values in losses.items()}
         out = TensorDict(losses, batch_size=losses["loss_qvalue"].shape[: len(signals.batch_size)])
         if self.scalar_output_mode == "non_tensor":
             out.set_non_tensor("alpha", self.alpha)

@@ -16,7 +16,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from masac.compat import parameters_in
-from masac.group_signals import GroupSignals, begins_next, read_alive
+from masac.group_signals import begins_next, read_alive
 from masac.keys import as_path, get_entry, in_group
 from masac.losses.loss_keys import GroupKeys
 from masac.networks.memory import GroupMemory
@@ -109,8 +109,19 @@ class RecurrentLoss(GroupKeys):
         """The key of what memories see."""
         return (*as_path(self.group), "observation")
 
+    @property
+    def _has_memories(self) -> bool:
+        return self.actor_memory is not None or self.critic_memory is not None
+
+    @property
+    def _runs_over_burn_in(self) -> bool:
+        """Whether a network has a memory of its own, as those that read ``is_init`` do, and must see burn-in, too."""
+        networks = (self.actor_network, self.qvalue_network)
+        recurrent = any(as_path(key)[-1] == "is_init" for network in networks for key in network.in_keys)
+        return bool(self.burn_in) and recurrent and not self._has_memories
+
     def _state_keys(self) -> list[tuple[str, ...]]:
-        if self.actor_memory is None and self.critic_memory is None:
+        if not self._has_memories:
             return super()._state_keys()
         computed = {self._computed("actor_memory"), self._computed("critic_memory")}
         return list(dict.fromkeys([*(key for key in super()._state_keys() if key not in computed), self._observation]))
@@ -118,7 +129,7 @@ class RecurrentLoss(GroupKeys):
     @property
     def optional_in_keys(self) -> list[NestedKey]:
         """The entries that ``forward`` reads where present: keep them too when selecting data for the loss."""
-        if self.actor_memory is None and self.critic_memory is None:
+        if not self._has_memories:
             return super().optional_in_keys
         begins = as_path(self.tensor_keys.is_init)
         flags = [("next", *path, name) for path in (as_path(self.group), ()) for name in ("done", "truncated")]
@@ -131,10 +142,14 @@ class RecurrentLoss(GroupKeys):
         more step, from the state before; so a step after which the episode ended, in the middle of a sequence, also
         bootstraps from a memory of the same episode. Target critics have their own memory, unrolled from the start.
         """
-        if self.actor_memory is None and self.critic_memory is None and not self.burn_in:
+        if not self.burn_in and not self._has_memories:
             return tensordict
         self._check_sequences(tensordict)
+        if self._runs_over_burn_in:
+            return tensordict
         data: Any = tensordict[..., self.burn_in :] if self.burn_in else tensordict.copy()
+        if not self._has_memories:
+            return data
         seen = self._seen(tensordict)
         if self.actor_memory is not None:
             assert self.actor_memory_params is not None
@@ -211,10 +226,11 @@ class RecurrentLoss(GroupKeys):
         batch = tensordict.batch_size
         if len(batch) < 2 or batch[-1] <= self.burn_in:
             raise ValueError(
-                "a loss with memories must be given sequences, batch size [..., T] with T greater than burn_in="
-                f"{self.burn_in}; got {list(batch)}. Sample slices of consecutive steps and reshape them to [B, T]."
+                "a loss with memories or burn_in must be given sequences, batch size [..., T] with T greater than "
+                f"burn_in={self.burn_in}; got {list(batch)}. Sample slices of consecutive steps and reshape them to "
+                "[B, T]."
             )
-        if tensordict.get(as_path(self.tensor_keys.steps_to_next_obs), None) is not None:
+        if self._has_memories and tensordict.get(as_path(self.tensor_keys.steps_to_next_obs), None) is not None:
             raise ValueError(
                 "a loss with memories must be given data of single steps, since a memory sees every observation; got "
                 f"the entry {self.tensor_keys.steps_to_next_obs!r} of n-step data. Leave out the n-step transform, or "
@@ -228,11 +244,25 @@ class RecurrentLoss(GroupKeys):
             inputs.set(key, inputs.get(key).detach())
         return inputs
 
-    def _of_all_steps(self, values: Tensor, signals: GroupSignals) -> Tensor:
-        """Values of the trained steps, ``[*B, T - burn_in, ...]``, after zeros for the steps of burn-in."""
+    def _without_burn_in(self, weights: Tensor | None, batch: torch.Size) -> Tensor | None:
+        """Importance weights ``[*B, T]``, 0 in burn-in if the networks run over it."""
+        if not self._runs_over_burn_in:
+            return weights
+        ones = torch.ones(batch, device=self.log_alpha.device)
+        return self._of_all_steps(ones if weights is None else weights.reshape(batch), batch)
+
+    def _of_all_steps(self, values: Tensor, batch: torch.Size) -> Tensor:
+        """Values of the trained steps, after zeros for the steps of burn-in, ``[*B, T, ...]``.
+
+        Args:
+            values: of the trained steps; of all steps if the networks run over burn-in.
+            batch: ``[*B, ...]``, the batch size of the data, with the time last.
+        """
         if not self.burn_in:
             return values
-        time_dim = len(signals.batch_size) - 1
+        time_dim = len(batch) - 1
+        if self._runs_over_burn_in:
+            values = values.narrow(time_dim, self.burn_in, values.shape[time_dim] - self.burn_in)
         before = torch.zeros_like(values.narrow(time_dim, 0, 1)).expand(
             *values.shape[:time_dim], self.burn_in, *values.shape[time_dim + 1 :]
         )

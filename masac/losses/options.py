@@ -85,7 +85,8 @@ class GroupLossOptions(TorchRLOptions, total=False):
         critic_memory: likewise of the critics, one for all of them, with a target: they read
             ``(group, "critic_memory")``. Default: None.
         burn_in: the first steps of every sequence, on which memories are unrolled without gradient; no term sees them.
-            Default: 0.
+            Networks with a memory of their own, which read ``is_init`` (such as TorchRL's ``GRUModule``), run over them
+            with a gradient; their weight in every term is 0. Default: 0.
     """
 
     group: NestedKey

@@ -128,6 +128,14 @@ def test_sequences_cannot_be_dropped_in_part(tmp_path):
         experiment(changed(GroupIsacConfig, skip_done_states="drop"), settings(tmp_path), model="gru")
 
 
+@pytest.mark.parametrize(("model", "burn_in", "steps"), [("gru", 10, 10), ("gru", -1, 10), ("mlp", 1, 1)])
+def test_burn_in_is_shorter_than_a_sequence(model, burn_in, steps, tmp_path):
+    with pytest.raises(
+        ValueError, match=f"burn_in must be .* less than the steps of a sequence, {steps} .* got {burn_in}"
+    ):
+        experiment(changed(GroupIsacConfig, burn_in=burn_in), settings(tmp_path), model=model)
+
+
 def test_a_team_has_no_value_of_discrete_actions(tmp_path):
     with pytest.raises(ValueError, match="must be 'agent' for discrete actions"):
         experiment(changed(GroupMasacConfig, **TEAM), settings(tmp_path, continuous=False))
@@ -163,6 +171,7 @@ def test_experiments_run(config, continuous, task, tmp_path):
         ("gnn", "gnn", {"actor_gradient": "joint"}, True),
         ("gnn", "gnn", {}, False),
         ("gru", "gru", {}, True),
+        ("gru", "gru", {"burn_in": 4}, True),
         ("gru", "mlp", {}, False),
     ],
 )
@@ -244,6 +253,25 @@ def test_a_terminal_observation_that_is_nan_poisons_nothing(config, continuous, 
     assert all(torch.isfinite(value).all() for value in losses.values())
     assert all(torch.isfinite(p.grad).all() for p in loss.parameters() if p.grad is not None)
     torch.testing.assert_close(loss.target_value(data)[0], data["next", "agents", "reward"][0])
+
+
+def test_benchmarls_memories_run_over_burn_in_which_trains_nothing(tmp_path):
+    ran = experiment(changed(GroupMasacConfig, burn_in=4), settings(tmp_path), model="gru", critic="gru")
+    ran.run()
+    data, loss = ran.replay_buffers["agents"].sample(), ran.losses["agents"]
+    assert data.shape == (1, 10)
+    seen = data["agents", "observation"].requires_grad_()
+    losses = loss(data)
+    assert not data["td_error"][:, :4].any()
+    (gradient,) = torch.autograd.grad(losses["loss_qvalue"], seen)
+    assert gradient[:, :4].any()
+    of_two_rewards = []
+    for more in (0.0, 1.0):
+        unlike = data.detach().clone()
+        unlike["next", "agents", "reward"][:, :4] += more
+        torch.manual_seed(0)
+        of_two_rewards.append(loss(unlike)["loss_qvalue"])
+    assert of_two_rewards[0] == of_two_rewards[1]
 
 
 @BOTH

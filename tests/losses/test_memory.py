@@ -5,6 +5,8 @@ from functools import partial
 
 import pytest
 import torch
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, TensorDictSequential
+from torch import nn
 from torchrl.data import Bounded
 
 from masac import (
@@ -17,9 +19,20 @@ from masac import (
     make_hybrid_actor,
     make_tanh_normal_actor,
 )
-from tests.losses.common import GROUP, A, F, N, total
+from tests.losses.common import GROUP, A, F, N, make_batch, total
 from tests.losses.discrete_common import D
-from tests.losses.memory_common import GIVEN, ROWS, H, T, make_loss, memory, remembered, sequences
+from tests.losses.memory_common import (
+    GIVEN,
+    ROWS,
+    H,
+    T,
+    actor_that_reads,
+    critic_that_reads,
+    make_loss,
+    memory,
+    remembered,
+    sequences,
+)
 
 TERMS = ("loss_actor", "loss_qvalue", "loss_alpha")
 
@@ -257,3 +270,50 @@ def test_data_that_are_no_sequences_are_errors():
     data["steps_to_next_obs"] = torch.ones(ROWS, T, 1)
     with pytest.raises(ValueError, match="must be given data of single steps"):
         make_loss()(data)
+
+
+class Cumulated(nn.Module):
+    """The sum of what an agent has seen since its episode began: a memory that a network has of its own."""
+
+    def forward(self, observation, is_init):
+        total, sums = torch.zeros_like(observation[:, 0]), []
+        for seen, begins in zip(observation.unbind(1), is_init.unbind(1), strict=True):
+            total = torch.where(begins.unsqueeze(-1), 0.0, total) + seen
+            sums.append(total)
+        return torch.stack(sums, 1)[..., :H]
+
+
+def with_own_memory(network, entry):
+    """The network after a memory of its own, which writes the entry that the network reads."""
+    own = TensorDictModule(Cumulated(), [(GROUP, "observation"), "is_init"], [(GROUP, entry)])
+    modules = network if isinstance(network, ProbabilisticTensorDictSequential) else [network]
+    kind = ProbabilisticTensorDictSequential if len(list(modules)) > 1 else TensorDictSequential
+    return kind(own, *modules)
+
+
+def test_networks_with_a_memory_of_their_own_run_over_burn_in_which_has_no_weight():
+    networks = (
+        with_own_memory(actor_that_reads(GIVEN[0]), GIVEN[0]),
+        with_own_memory(critic_that_reads(GIVEN[1]), GIVEN[1]),
+    )
+    options = {"group": GROUP, "gamma": 0.9, "target_entropy": -2.0, "actor_layout": "per_agent"}
+    whole, burned = (GroupSACLoss(*networks, burn_in=steps, **options) for steps in (0, 2))
+    burned.load_state_dict(whole.state_dict())
+    data = make_batch(batch=(ROWS, T), seed=0)
+    data["is_init"] = data["next", "is_init"] = torch.zeros(ROWS, T, 1, dtype=torch.bool)
+    weighted = data.clone()
+    weighted["priority_weight"] = (torch.arange(T) >= 2).double().expand(ROWS, T)
+    got, expected = results(burned, data.copy()), results(whole, weighted)
+    assert got[0]["loss_qvalue"] != results(whole, data.copy())[0]["loss_qvalue"]
+    torch.testing.assert_close(got[0], expected[0], rtol=0, atol=0)
+    torch.testing.assert_close(got[1], expected[1], rtol=0, atol=0)
+    burned(data)
+    assert data["td_error"].shape == (ROWS, T)
+    assert not data["td_error"][:, :2].any()
+    assert data["td_error"][:, 2:].all()
+    changed = data.clone()
+    changed[GROUP, "observation"][:, 0] += 1.0
+    assert results(burned, changed)[0]["loss_actor"] != got[0]["loss_actor"]  # it was seen
+    changed = data.clone()
+    changed["next", GROUP, "reward"][:, :2] = 99.0
+    assert results(burned, changed)[0]["loss_qvalue"] == got[0]["loss_qvalue"]

@@ -54,6 +54,17 @@ class GroupAlgorithm(Algorithm):
                 "skip_done_states must be False or 'fill' with recurrent models, which read whole sequences; "
                 "got 'drop'."
             )
+        self._check_burn_in()
+
+    def _check_burn_in(self) -> None:
+        experiment = self.experiment_config
+        frames, envs = experiment.collected_frames_per_batch(False), experiment.n_envs_per_worker(False)
+        steps = -(-frames // envs) if self.has_rnn else 1
+        if not 0 <= self.options.burn_in < steps:
+            raise ValueError(
+                f"burn_in must be at least 0 and less than the steps of a sequence, {steps} (the frames of a batch "
+                f"over the environments; 1 without a recurrent model); got {self.options.burn_in}."
+            )
 
     def get_replay_buffer(self, group: str, transforms: list[Transform] | None = None) -> ReplayBuffer:
         """BenchMARL's replay buffer, reading priorities where masac's losses write them."""

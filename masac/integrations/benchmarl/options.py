@@ -32,6 +32,7 @@ class GroupOptions:
     reward_reduction: str | None
     posthumous: bool
     agent_mask_key: str
+    burn_in: int
 
     def __post_init__(self) -> None:
         """Raise ValueError for values that no loss takes."""
