@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.masac_runs import ONE_AT_A_TIME, end_runs_on_sigterm, read_rows, run_masac, start_or_resume
-from benchmarks.report import print_table, write_json
+from benchmarks.report import mean_with_interval, print_table, write_json
 
 EPISODES = 100
 
@@ -63,9 +63,6 @@ TASKS: dict[str, Task] = {
     "pursuit": Task(["task=pettingzoo/pursuit"], "ApeX-DQN 564, PPO 115 (78M)", SHARED),
     "knights_archers_zombies": Task(["task=pettingzoo/knights_archers_zombies"]),
 }
-
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Student's t, two-sided 95%, by the number of seeds."""
 
 
 def main() -> None:
@@ -165,15 +162,6 @@ def learning_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
                 )
             )
     return rows
-
-
-def mean_with_interval(values: Sequence[float]) -> str:
-    """A mean with the 95% interval of Student's t: ``1.20 [1.00, 1.40]``."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.2f}"
-    half = T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
 
 
 if __name__ == "__main__":

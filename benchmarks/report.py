@@ -24,6 +24,19 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Student's t, two-sided 95%, by the number of runs."""
+
+
+def mean_with_interval(values: Sequence[float], *, digits: int = 2, unit: str = "") -> str:
+    """The mean of 1 to 10 runs, with the interval of the mean (95%, Student's t) from two on: ``3.1 [2.9, 3.3]``."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.{digits}f}{unit}"
+    half = T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.{digits}f}{unit} [{mean - half:.{digits}f}, {mean + half:.{digits}f}]"
+
+
 def spread(found: Mapping[str, float], digits: int = 1) -> str:
     """A summary as text: ``3.1 (2.9 to 3.3)``."""
     median, least, most = (f"{found[name]:,.{digits}f}" for name in ("median", "min", "max"))
