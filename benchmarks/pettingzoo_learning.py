@@ -50,7 +50,9 @@ TASKS: dict[str, Task] = {
         ["task=pettingzoo/simple_spread", "training.total_frames=500000"], "HATD3, MATD3 -8.5 (5M)", HARL
     ),
     "simple_spread, discrete": Task(
-        ["task=pettingzoo/simple_spread", "task.kwargs.continuous_actions=false"], "MAPPO -6.5 (10M)", HARL
+        ["task=pettingzoo/simple_spread", "task.kwargs.continuous_actions=false", "training.total_frames=300000"],
+        "MAPPO -6.5 (10M)",
+        HARL,
     ),
     "simple_speaker_listener": Task(
         ["task=pettingzoo/simple_speaker_listener"], "MATD3, MADDPG, HATD3 -5 (0.3M to 5M)", HARL

@@ -20,6 +20,9 @@ class ModelConfig:
         cnn: channels of the 3x3 convolutions over each image in an observation. They halve its sides until both are at
             most 8; the last one is repeated for larger images.
         agent_ids: give a shared actor the agent's id (one-hot) beside its observation.
+        choices_as: how critics value discrete actions. input: the agent's own action is an input of the critic, which
+            runs once for each choice, and learns from fewer frames. output: the critic has an output for each choice,
+            which is faster where there are many.
         memory: none, or gru or lstm: recurrent networks over what each agent has observed so far, one for actors and
             one for critics, which see its output beside the observation. For tasks in which one observation does not
             tell all, such as a hidden velocity or a cue that is over.
@@ -38,6 +41,7 @@ class ModelConfig:
     layer_norm: bool = False
     cnn: tuple[int, ...] = setting((16, 32, 32), unit="channels")
     agent_ids: bool = False
+    choices_as: str = setting("input", choices=("input", "output"))
     memory: str = setting("none", choices=("none", "gru", "lstm"))
     memory_size: int = setting(64, low=1, unit="numbers per agent")
     log_std_min: float = setting(-5.0, unit="log of action units")

@@ -17,7 +17,7 @@ from masac.keys import as_path
 from masac.layouts import GroupNetwork, StackedCritic
 from masac.networks.config import ModelConfig
 from masac.networks.images import ImageEncoder
-from masac.networks.layers import StackedMLP, flat_rows, side_by_side
+from masac.networks.layers import flat_rows, side_by_side, value_mlp
 from masac.networks.other_group import OtherGroup
 from masac.networks.pooled import PooledCriticNetwork
 
@@ -89,14 +89,7 @@ class CriticNetwork(GroupNetwork):
             "centralized": own + 1 + (n_agents - 1) * mate + context_dim,
             "team": n_agents * mate + context_dim,
         }[kind]
-        self.mlp = StackedMLP(
-            inputs,
-            1 if n_actions is None else n_actions,
-            hidden=model.hidden,
-            activation=model.activation,
-            layer_norm=model.layer_norm,
-            stack=() if share_params or kind == "team" else (n_agents,),
-        )
+        self.mlp = value_mlp(inputs, n_actions, model, () if share_params or kind == "team" else (n_agents,))
 
     def forward(
         self,

@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from masac.networks.config import ModelConfig
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -36,14 +39,25 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[*S, M, in]`` (repeated along missing dimensions of the stack) to ``[*S, M, out]``."""
-        stack = self.weight.shape[:-2]
-        if not stack:
-            return torch.addmm(self.bias, x, self.weight)
-        if self.weight.shape[-1] == 1:  # a sum: batched products of one column are several times slower on CPUs
-            return (x * self.weight.transpose(-1, -2)).sum(-1, keepdim=True) + self.bias
-        x = x.expand(*stack, *x.shape[-2:])
-        out = torch.baddbmm(self.bias.flatten(0, -3), x.flatten(0, -3), self.weight.flatten(0, -3))
-        return out.view(*stack, *out.shape[-2:])
+        return stacked_linear(x, self.weight, self.bias)
+
+
+def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``[*S, M, in]`` (repeated along missing dimensions of the stack) to ``[*S, M, out]``.
+
+    Args:
+        x: the input.
+        weight: ``[*S, in, out]``.
+        bias: ``[*S, 1, out]``.
+    """
+    stack = weight.shape[:-2]
+    if not stack:
+        return torch.addmm(bias, x, weight)
+    if weight.shape[-1] == 1:  # a sum: batched products of one column are several times slower on CPUs
+        return (x * weight.transpose(-1, -2)).sum(-1, keepdim=True) + bias
+    x = x.expand(*stack, *x.shape[-2:])
+    out = torch.baddbmm(bias.flatten(0, -3), x.flatten(0, -3), weight.flatten(0, -3))
+    return out.view(*stack, *out.shape[-2:])
 
 
 class StackedLayerNorm(nn.Module):
@@ -100,11 +114,58 @@ class StackedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[*S, M, in]`` to ``[*S, M, out]``."""
-        activate = ACTIVATIONS[self.activation]
+        return self._rest(0, x)
+
+    def _rest(self, first: int, x: Tensor) -> Tensor:
+        """The output, given the input of a layer."""
         for index, linear in enumerate(self.hidden):
-            x = linear(x)
-            x = activate(x if self.norms is None else self.norms[index](x))
+            if index >= first:
+                x = self._activate(index, linear(x))
         return x if self.output is None else self.output(x)
+
+    def _activate(self, index: int, x: Tensor) -> Tensor:
+        """What follows the linear map of a hidden layer."""
+        return ACTIVATIONS[self.activation](x if self.norms is None else self.norms[index](x))
+
+
+class ChoiceMLP(StackedMLP):
+    """A value for every choice: an MLP with a choice (one-hot) among its inputs, which runs once per choice.
+
+    The product of the other inputs and the first layer is that of all choices, and computed once.
+
+    Args:
+        in_features: the other input features F.
+        choices: D.
+        hidden: features of the hidden layers; at least one, or the choice would only shift the value.
+        **kinds: see :class:`StackedMLP`.
+    """
+
+    def __init__(self, in_features: int, choices: int, *, hidden: Sequence[int], **kinds: Any) -> None:
+        super().__init__(in_features + choices, 1, hidden=hidden, **kinds)
+        self.choices = choices
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[*S, M, F]`` to ``[*S, M, D]``."""
+        weight, of_choices = self.first.weight.split([x.shape[-1], self.choices], dim=-2)
+        common = stacked_linear(x, weight, self.first.bias)
+        every = common.unsqueeze(-2) + of_choices.unsqueeze(-3)  # [*S, M, D, H]
+        values = self._rest(1, self._activate(0, every.flatten(-3, -2)))
+        return values.unflatten(-2, (-1, self.choices)).squeeze(-1)
+
+
+def value_mlp(in_features: int, n_actions: int | None, model: ModelConfig, stack: Sequence[int]) -> StackedMLP:
+    """The last part of a critic: one value, or one for each of an agent's discrete actions.
+
+    Args:
+        in_features: without the agent's own discrete action.
+        n_actions: D; None for one value.
+        model: sizes and kinds of layers, and how discrete actions are valued.
+        stack: ``*S``, the stack of the weights.
+    """
+    kinds: dict[str, Any] = {"activation": model.activation, "layer_norm": model.layer_norm, "stack": stack}
+    if n_actions is not None and model.choices_as == "input" and model.hidden:
+        return ChoiceMLP(in_features, n_actions, hidden=model.hidden, **kinds)
+    return StackedMLP(in_features, 1 if n_actions is None else n_actions, hidden=model.hidden, **kinds)
 
 
 def flat_rows(entries: Tensor, batch: Sequence[int], *, trailing: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from masac.layouts import GroupNetwork
 from masac.networks.config import ModelConfig
-from masac.networks.layers import StackedMLP, flat_rows, side_by_side
+from masac.networks.layers import StackedMLP, flat_rows, side_by_side, value_mlp
 from masac.networks.other_group import OtherGroup
 
 
@@ -61,14 +61,8 @@ class PooledCriticNetwork(GroupNetwork):
         encoders = [_encoder(other.observation_dim + other.action_dim, model, ()) for other in self.others]
         self.other_encoders = nn.ModuleList(encoders)
         own = observation_dim + self.own_action_dim + 1
-        self.mlp = StackedMLP(
-            own + sum(encoder.out_features + 1 for encoder in (self.encoder, *encoders)),
-            1 if n_actions is None else n_actions,
-            hidden=model.hidden,
-            activation=model.activation,
-            layer_norm=model.layer_norm,
-            stack=stack,
-        )
+        pooled = sum(encoder.out_features + 1 for encoder in (self.encoder, *encoders))
+        self.mlp = value_mlp(own + pooled, n_actions, model, stack)
 
     def forward(
         self,

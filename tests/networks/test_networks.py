@@ -14,10 +14,11 @@ from masac import GroupSACLoss, ModelConfig, make_tanh_normal_actor
 from masac.algorithm import AlgorithmConfig
 from masac.compat import parameters_in
 from masac.errors import ConfigError
-from masac.networks.critics import CRITICS
-from masac.networks.layers import StackedLinear, StackedMLP
+from masac.networks.critics import CRITICS, CriticNetwork
+from masac.networks.layers import ChoiceMLP, StackedLinear, StackedMLP
 from tests.losses.common import GROUP, A, B, F, N, our_actor, our_critic
 
+SIZES = {"n_agents": N, "observation_dim": F, "action_dim": A}
 MODELS = [
     ModelConfig(hidden=(8, 8)),
     ModelConfig(hidden=(8,), layer_norm=True, activation="silu"),
@@ -36,6 +37,35 @@ def test_a_stack_of_weights_equals_a_loop_over_it(stack, layer_norm):
         one = StackedMLP(5, 2, hidden=(7, 6), activation="tanh", layer_norm=layer_norm)
         one.load_state_dict({name: value[tuple(index)] for name, value in mlp.state_dict().items()})
         torch.testing.assert_close(out[tuple(index)], one(x[tuple(index)]))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("stack", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_the_value_of_a_choice_is_that_of_an_mlp_that_sees_it(stack, layer_norm):
+    kinds = {"hidden": (7, 6), "activation": "tanh", "layer_norm": layer_norm, "stack": stack}
+    mlp, one = ChoiceMLP(5, 4, **kinds), StackedMLP(5 + 4, 1, **kinds)
+    one.load_state_dict(mlp.state_dict())
+    x = torch.randn(*stack, 3, 5)
+    values = mlp(x)
+    assert values.shape == (*stack, 3, 4)
+    for choice in range(4):
+        seen = torch.nn.functional.one_hot(torch.tensor(choice), 4).to(x.dtype).expand(*stack, 3, 4)
+        torch.testing.assert_close(values[..., choice, None], one(torch.cat([x, seen], -1)))
+
+
+def test_critics_value_choices_as_inputs_or_as_outputs():
+    networks = {
+        way: CriticNetwork(
+            "centralized", **SIZES, share_params=True, model=ModelConfig(choices_as=way), n_actions=A
+        ).mlp
+        for way in ("input", "output")
+    }
+    assert isinstance(networks["input"], ChoiceMLP)
+    assert not isinstance(networks["output"], ChoiceMLP)
+    assert networks["output"].output.weight.shape[-1] == A
+    no_layers = CriticNetwork("centralized", **SIZES, share_params=True, model=ModelConfig(hidden=()), n_actions=A).mlp
+    assert not isinstance(no_layers, ChoiceMLP)  # a choice could only shift the value of every state alike
 
 
 def test_a_linear_layer_is_torchs_linear():
