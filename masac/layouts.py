@@ -10,6 +10,8 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.modules import MultiAgentMLP
 
+from masac.functional import expectation
+
 ActorLayout = Literal["shared", "per_agent"]
 
 
@@ -63,6 +65,19 @@ class StackedCritic(TensorDictModule, abc.ABC):
         Returns:
             ``[K, *B, N, V]``, or ``[K, *B, 1]`` for a team.
         """
+
+    def chosen_values(self, inputs: TensorDictBase, params: TensorDictBase, chosen: Tensor) -> Tensor:
+        """The values that K critics give to one of an agent's discrete actions each.
+
+        Args:
+            inputs: the entries ``in_keys``, batch size ``*B``.
+            params: parameters with a leading K.
+            chosen: the actions, one-hot, ``[*B, N, V]``.
+
+        Returns:
+            ``[K, *B, N, 1]``.
+        """
+        return expectation(chosen, self.stacked_values(inputs, params))
 
 
 def resolve_actor_layout(actor: nn.Module, layout: str) -> ActorLayout:

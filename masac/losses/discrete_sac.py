@@ -22,7 +22,7 @@ from masac.group_signals import GroupSignals
 from masac.keys import as_path
 from masac.layouts import StackedCritic
 from masac.losses.base import GroupLoss, PolicyOutput, Terms
-from masac.losses.network_inputs import OtherGroups
+from masac.losses.network_inputs import GroupActions, OtherGroups
 from masac.losses.options import GroupLossOptions
 
 if TYPE_CHECKING:
@@ -117,9 +117,8 @@ class GroupDiscreteSACLoss(GroupLoss):
                 next_value = torch.where(signals.alive_next, next_value, of_the_dead)
             terms.target = self._critic_target(tensordict, signals, next_value)
             executed = self._executed(tensordict, signals)
-            q_values = self._critics(tensordict, signals, executed, others.executed)
             assert executed.action is not None
-            terms.q_values = functional.expectation(executed.action.to(q_values.dtype), q_values)
+            terms.q_values = self._chosen_values(tensordict, signals, executed, others, executed.action)
             terms.critic_loss = functional.critic_loss(terms.q_values, terms.target, self.loss_function)
         if policy is not None:
             # Actor: Σ_a π(a|s) (α log π(a|s) - min_k Q_k(s, a)).
@@ -170,6 +169,23 @@ class GroupDiscreteSACLoss(GroupLoss):
             everything = torch.ones(sum(self.actions.sizes), dtype=torch.bool)
             target_entropy = target_entropy_weight * functional.max_entropy(everything, self.actions.sizes).item()
         self.register_buffer("target_entropy", torch.tensor(float(target_entropy), device=self.log_alpha.device))
+
+    def _chosen_values(
+        self,
+        tensordict: TensorDictBase,
+        signals: GroupSignals,
+        executed: GroupActions,
+        others: OtherGroups,
+        chosen: Tensor,
+    ) -> Tensor:
+        """The values of the executed actions, ``[K, *B, N, 1]``; ``chosen`` is ``[*B, N, V]``, 0 without an action."""
+        critic = self.qvalue_network
+        if len(self._sizes) > 1 or not isinstance(critic, StackedCritic) or self.deactivate_vmap:
+            q_values = self._critics(tensordict, signals, executed, others.executed)
+            return functional.expectation(chosen.to(q_values.dtype), q_values)
+        inputs = self._critic_inputs(tensordict, tensordict, signals, executed, others.executed)
+        values = critic.chosen_values(inputs, self.qvalue_network_params, chosen)
+        return torch.where(chosen.any(-1, keepdim=True), values, torch.zeros_like(values))
 
     @property
     def action_space(self) -> str:

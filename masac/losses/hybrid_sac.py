@@ -126,10 +126,9 @@ class GroupHybridSACLoss(GroupDiscreteSACLoss):
                 next_value = torch.where(signals.alive_next, next_value, next_q_values[..., :1])
             terms.target = self._critic_target(tensordict, signals, next_value)
             executed = self._executed(tensordict, signals)
-            q_values = self._critics(tensordict, signals, executed, others.executed)
             assert executed.action is not None
             chosen = functional.combinations(executed.action[..., -sum(self._sizes) :], self._sizes)
-            terms.q_values = functional.expectation(chosen.to(q_values.dtype), q_values)
+            terms.q_values = self._chosen_values(tensordict, signals, executed, others, chosen)
             terms.critic_loss = functional.critic_loss(terms.q_values, terms.target, self.loss_function)
         if policy is not None:
             # Actor: α_c log π(c|s) + Σ_d π(d|s) (α_d log π(d|s) - min_k Q_k(s, c)[d]).

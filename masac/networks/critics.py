@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -17,7 +17,7 @@ from masac.keys import as_path
 from masac.layouts import GroupNetwork, StackedCritic
 from masac.networks.config import ModelConfig
 from masac.networks.images import ImageEncoder
-from masac.networks.layers import flat_rows, side_by_side, value_mlp
+from masac.networks.layers import ChoiceMLP, flat_rows, side_by_side, value_mlp
 from masac.networks.other_group import OtherGroup
 from masac.networks.pooled import PooledCriticNetwork
 
@@ -100,6 +100,7 @@ class CriticNetwork(GroupNetwork):
         encoded: Tensor | None = None,
         *,
         own_gradient: bool = False,
+        chosen: Tensor | None = None,
     ) -> Tensor:
         """The Q-values; of K critics at once if the parameters have a leading K.
 
@@ -110,6 +111,7 @@ class CriticNetwork(GroupNetwork):
             context: ``[*B, C]``, the other groups; with a leading K where their images were encoded.
             encoded: the features of the images, ``[*B, N, E]``, or with a leading K; None without images.
             own_gradient: let the gradient of Q_i reach the action of agent i only (of a team's value: all actions).
+            chosen: with a :class:`ChoiceMLP`, the only discrete actions to value, one-hot ``[*B, N, D]``.
 
         Returns:
             ``[*B, N, V]`` (V is 1, or D), or ``[*B, 1]`` for a team; with a leading K if the parameters have one.
@@ -131,10 +133,11 @@ class CriticNetwork(GroupNetwork):
         if self.kind == "centralized":
             around = None if context is None else flat_rows(context, batch, trailing=1)
             own = _ego_first(own, features.detach() if own_gradient else features, around)
+        only = [] if chosen is None else [flat_rows(chosen.to(own.dtype), batch, trailing=2)]
         if self.share_params:
-            values = self.mlp(own.flatten(-3, -2))
+            values = self.mlp(*(rows.flatten(-3, -2) for rows in (own, *only)))
             return values.reshape(*values.shape[:-2], *batch, n_agents, values.shape[-1])
-        values = self.mlp(own.transpose(-3, -2)).transpose(-3, -2)
+        values = self.mlp(*(rows.transpose(-3, -2) for rows in (own, *only))).transpose(-3, -2)
         return values.reshape(*values.shape[:-3], *batch, n_agents, values.shape[-1])
 
 
@@ -188,14 +191,21 @@ class GroupCritic(StackedCritic):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Write the values of one critic into ``tensordict``."""
-        return tensordict.set(self.out_keys[0], self._values(tensordict, own_gradient=False))
+        return tensordict.set(self.out_keys[0], self._values(tensordict))
 
     def stacked_values(self, inputs: TensorDictBase, params: TensorDictBase, *, own_gradient: bool = False) -> Tensor:
         """See :class:`masac.layouts.StackedCritic`."""
         with parameters_in(self, params):
             return self._values(inputs, own_gradient=own_gradient)
 
-    def _values(self, inputs: TensorDictBase, *, own_gradient: bool) -> Tensor:
+    def chosen_values(self, inputs: TensorDictBase, params: TensorDictBase, chosen: Tensor) -> Tensor:
+        """See :class:`masac.layouts.StackedCritic`."""
+        if not isinstance(self.module.mlp, ChoiceMLP):
+            return super().chosen_values(inputs, params, chosen)
+        with parameters_in(self, params):
+            return self._values(inputs, chosen=chosen)
+
+    def _values(self, inputs: TensorDictBase, **options: Any) -> Tensor:
         entries = [[inputs.get(key) for key in keys] for keys, _ in self._seen]
         encoded = [
             encoder([inputs.get(key) for key in images]) if images else None
@@ -206,13 +216,13 @@ class GroupCritic(StackedCritic):
             observation, memory, *rest = own
             own = [side_by_side([observation, memory]), *rest]
         if not others:
-            return self.module(*own, encoded=encoded[0], own_gradient=own_gradient)
+            return self.module(*own, encoded=encoded[0], **options)
         # [*B, N', ...] of every entry side by side, the alive flags as numbers
         parts = []
         for (observation, *more), images in zip(others, encoded[1:], strict=True):
             seen = observation if images is None else side_by_side([observation, images])
             parts += [entry.to(own[0].dtype).flatten(-2) for entry in (seen, *more)]
-        return self.module(*own, context=side_by_side(parts), encoded=encoded[0], own_gradient=own_gradient)
+        return self.module(*own, context=side_by_side(parts), encoded=encoded[0], **options)
 
 
 def _encoder_of(other: OtherGroup, model: ModelConfig) -> ImageEncoder:

@@ -144,10 +144,12 @@ class ChoiceMLP(StackedMLP):
         super().__init__(in_features + choices, 1, hidden=hidden, **kinds)
         self.choices = choices
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[*S, M, F]`` to ``[*S, M, D]``."""
+    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """``[*S, M, F]`` to ``[*S, M, D]``; or, of the choices ``[*S, M, D]`` (one-hot) alone, to ``[*S, M, 1]``."""
         weight, of_choices = self.first.weight.split([x.shape[-1], self.choices], dim=-2)
         common = stacked_linear(x, weight, self.first.bias)
+        if chosen is not None:
+            return self._rest(1, self._activate(0, common + chosen @ of_choices))
         every = common.unsqueeze(-2) + of_choices.unsqueeze(-3)  # [*S, M, D, H]
         values = self._rest(1, self._activate(0, every.flatten(-3, -2)))
         return values.unflatten(-2, (-1, self.choices)).squeeze(-1)

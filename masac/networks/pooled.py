@@ -73,6 +73,7 @@ class PooledCriticNetwork(GroupNetwork):
         encoded: Tensor | None = None,
         *,
         own_gradient: bool = False,
+        chosen: Tensor | None = None,
     ) -> Tensor:
         """The Q-values; of K critics at once if the parameters have a leading K.
 
@@ -84,6 +85,7 @@ class PooledCriticNetwork(GroupNetwork):
                 leading K where images of other groups were encoded.
             encoded: the features of the images, ``[*B, N, E]``, or with a leading K; None without images.
             own_gradient: let the gradient of Q_i reach the action of agent i only.
+            chosen: with a :class:`ChoiceMLP`, the only discrete actions to value, one-hot ``[*B, N, D]``.
 
         Returns:
             ``[*B, N, V]``; with a leading K if the parameters have one.
@@ -104,14 +106,15 @@ class PooledCriticNetwork(GroupNetwork):
         parts = [own, living.to(own.dtype), *mean_of_others(encoded, living)]
         if context is not None:
             parts += self._pooled_context(flat_rows(context, batch, trailing=1))
-        values = self._per_agent(self.mlp, side_by_side(parts)).movedim(-3, -2)
+        only = [] if chosen is None else [flat_rows(chosen.to(own.dtype), batch, trailing=2).transpose(0, 1)]
+        values = self._per_agent(self.mlp, side_by_side(parts), *only).movedim(-3, -2)
         return values.reshape(*values.shape[:-3], *batch, *values.shape[-2:])
 
-    def _per_agent(self, network: nn.Module, entries: Tensor) -> Tensor:
+    def _per_agent(self, network: nn.Module, *entries: Tensor) -> Tensor:
         """``[N, M, F]`` (with or without a leading K) through each agent's weights, ``[N, M, F']`` (or with the K)."""
         if not self.share_params:
-            return network(entries)
-        return network(entries.flatten(-3, -2)).unflatten(-2, entries.shape[-3:-1])
+            return network(*entries)
+        return network(*(one.flatten(-3, -2) for one in entries)).unflatten(-2, entries[0].shape[-3:-1])
 
     def _pooled_context(self, context: Tensor) -> list[Tensor]:
         """``[M, C]`` to the mean of each other group, ``[1, M, H]``, and its living fraction; a leading K may come."""

@@ -367,11 +367,14 @@ def test_values_of_all_own_actions_see_teammates_actions(share, kind):
 def test_critics_see_executed_actions_and_actors_drawn_ones():
     seen = []
     loss = loss_of(True, "centralized")
-    stacked = loss.qvalue_network.stacked_values
-    loss.qvalue_network.stacked_values = lambda inputs, params: (
-        seen.append(inputs[GROUP, "action"]),
-        stacked(inputs, params),
-    )[1]
+    for name in ("stacked_values", "chosen_values"):
+        values_of = getattr(loss.qvalue_network, name)
+
+        def spy(inputs, *more, values_of=values_of):
+            seen.append(inputs[GROUP, "action"])
+            return values_of(inputs, *more)
+
+        setattr(loss.qvalue_network, name, spy)
     with torch.no_grad():  # a policy that always takes action 3
         loss.actor_network_params["module", "0", "module", "mlp", "output", "bias"][..., 3] = 50.0
     batch = discrete_batch()

@@ -14,7 +14,7 @@ from masac import GroupSACLoss, ModelConfig, make_tanh_normal_actor
 from masac.algorithm import AlgorithmConfig
 from masac.compat import parameters_in
 from masac.errors import ConfigError
-from masac.networks.critics import CRITICS, CriticNetwork
+from masac.networks.critics import CRITICS, CriticNetwork, make_critic
 from masac.networks.layers import ChoiceMLP, StackedLinear, StackedMLP
 from tests.losses.common import GROUP, A, B, F, N, our_actor, our_critic
 
@@ -52,6 +52,25 @@ def test_the_value_of_a_choice_is_that_of_an_mlp_that_sees_it(stack, layer_norm)
     for choice in range(4):
         seen = torch.nn.functional.one_hot(torch.tensor(choice), 4).to(x.dtype).expand(*stack, 3, 4)
         torch.testing.assert_close(values[..., choice, None], one(torch.cat([x, seen], -1)))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", ["independent", "centralized", "pooled"])
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("way", ["input", "output"])
+def test_the_values_of_executed_actions_are_among_those_of_all(kind, share, way):
+    model = ModelConfig(hidden=(8, 8), choices_as=way)
+    critic = make_critic(kind, group=GROUP, **SIZES, share_params=share, model=model, n_actions=A)
+    params = TensorDict.from_modules(
+        critic, make_critic(kind, group=GROUP, **SIZES, share_params=share, model=model, n_actions=A)
+    )
+    action = torch.nn.functional.one_hot(torch.randint(A, (B, N)), A)
+    data = {"observation": torch.randn(B, N, F), "action": action.double(), "alive": torch.rand(B, N, 1) < 0.7}
+    inputs = TensorDict({GROUP: TensorDict(data, [B, N])}, [B])
+    values = critic.chosen_values(inputs, params, action)
+    assert values.shape == (2, B, N, 1)
+    of_all = critic.stacked_values(inputs, params)
+    torch.testing.assert_close(values, (of_all * action).sum(-1, keepdim=True))
 
 
 def test_critics_value_choices_as_inputs_or_as_outputs():
