@@ -61,8 +61,8 @@ class GroupDiscreteSACLoss(GroupLoss):
 
     An independent critic is ``Q_i(o_i, ·)``, a centralized one ``Q_i(s, a_{-i}, ·)``: it sees the actions of the
     teammates, the executed ones in the critic loss, and ones drawn from the current policies in critic targets and in
-    the actor loss. The agent's own action must not be among its inputs, since the expectation runs over it. masac's
-    critics leave it out; any other critic must not read the group's action at all. masac's critics see actions as
+    the actor loss. The action that the agent itself takes must not be among its inputs, since the expectation runs over
+    all. masac's critics leave it out; any other critic must not read the group's action at all. masac's critics see actions as
     one-hot vectors.
 
     Args:

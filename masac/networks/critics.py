@@ -35,7 +35,8 @@ class CriticNetwork(GroupNetwork):
     The last two also see the alive flag of every agent, because zero is a legal action. They may see other groups too.
 
     With ``n_actions`` the agent's own actions are discrete: Q_i(o_i, ·) or Q_i(o, a_{-i}, ·), one value per action, and
-    agent i's values cannot depend on the action that agent i takes. With ``own_action_dim`` too the actions are hybrid:
+    agent i's values cannot depend on the action that agent i takes. Each action is an input in turn, or there is an
+    output for each (``model.choices_as``). With ``own_action_dim`` too the actions are hybrid:
     Q_i(o_i, c_i, ·) or Q_i(o, c, d_{-i}, ·), one value per discrete action d of agent i, given its continuous action c.
 
     Args:
