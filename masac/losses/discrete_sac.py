@@ -62,8 +62,8 @@ class GroupDiscreteSACLoss(GroupLoss):
     An independent critic is ``Q_i(o_i, ·)``, a centralized one ``Q_i(s, a_{-i}, ·)``: it sees the actions of the
     teammates, the executed ones in the critic loss, and ones drawn from the current policies in critic targets and in
     the actor loss. The action that the agent itself takes must not be among its inputs, since the expectation runs over
-    all. masac's critics leave it out; any other critic must not read the group's action at all. masac's critics see actions as
-    one-hot vectors.
+    all. masac's critics leave it out, and see actions as one-hot vectors; any other critic must not read the group's
+    action at all.
 
     Args:
         actor_network: an actor with a categorical distribution of logits ``[*B, N, D]``.
