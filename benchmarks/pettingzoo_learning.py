@@ -140,7 +140,10 @@ def _random_returns(run_dir: Path) -> dict[str, float]:
     return {group: float(returns.mean()) for group, returns in found.returns.items()}
 
 
-COLUMNS = ("task", "group", "frames", "minutes per run", "random", "final [95%]", "lowest seed", "reference (frames)")
+COLUMNS = (
+    *("task", "group", "frames", "seeds", "minutes per run"),
+    *("random", "final [95%]", "lowest seed", "reference (frames)"),
+)
 
 
 def learning_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -156,6 +159,7 @@ def learning_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
                     name,
                     group,
                     f"{mine[0]['frames']:,}",
+                    str(len(mine)),
                     f"{statistics.median(minutes):.1f} ({min(minutes):.1f} to {max(minutes):.1f})",
                     f"{statistics.mean(run['random'][group] for run in mine):.1f}",
                     mean_with_interval(finals),
