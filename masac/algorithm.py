@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from tensordict.nn import ProbabilisticTensorDictSequential
@@ -209,10 +208,8 @@ def _make_group_loss(
             "actions. Change it with algorithm.critic=centralized"
         )
     sizes = () if group.choices is None else group.choices.sizes or ()
-    n_actions: int | None = None if group.choices is None else sum(sizes)
     if group.discrete_part is not None:
         check_combinations(sizes, group.name)
-        n_actions = prod(sizes)
     loss, actions = GroupSACLoss, {"action_spec": group.action_spec}
     if group.discrete is not None:
         loss, actions = GroupDiscreteSACLoss, {"action_space": group.action_spec}
@@ -246,7 +243,7 @@ def _make_group_loss(
         n_agents=group.n_agents,
         observation_dim=group.observation_dim,
         action_dim=group.action_features,
-        n_actions=n_actions,
+        n_actions=group.valued_choices,
         own_action_dim=group.continuous_dim,
         share_params=algorithm.share_critic,
         model=model,

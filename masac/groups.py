@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -59,6 +60,14 @@ class GroupSpec:
     def choices(self) -> DiscreteActions | None:
         """The encoding of a discrete action, or of the discrete part of a hybrid one."""
         return self.discrete or self.discrete_part
+
+    @property
+    def valued_choices(self) -> int | None:
+        """How many discrete actions a critic values: those of all factors, or all combinations of a hybrid one."""
+        if self.choices is None:
+            return None
+        sizes = self.choices.sizes or ()
+        return sum(sizes) if self.discrete_part is None else prod(sizes)
 
     @property
     def continuous_dim(self) -> int:

@@ -21,6 +21,8 @@ from masac.cli.train_arguments import hydra_arguments
 from masac.dotted_keys import flatten, nest
 from masac.envs.suites import suite_named
 from masac.errors import ConfigError
+from masac.groups import GroupSpec
+from masac.networks.config import MOST_CHOICES
 from masac.networks.critics import CRITICS
 from masac.process.memory import in_units
 from masac.rendering.drawing import can_draw
@@ -112,6 +114,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             say(header)
         if sees := _what_critics_see(config, [group.name for group in trainer.learning]):
             say(sees)
+        if slow := _many_choices(config, trainer.learning):
+            say(slow)
         rows, size = config.buffer_rows, trainer.parts.bytes_per_row
         steps = f" {config.row_shape[0]} steps and" if config.row_shape else ""
         say(f"replay buffer: {rows:,} rows of{steps} {size:,} bytes, {in_units(rows * size)} when full")
@@ -213,6 +217,20 @@ def _what_critics_see(config: ExperimentConfig, learning: Sequence[str]) -> str 
         return f"critics see one agent each, and no other group (algorithm.critic={algorithm.critic})"
     of = {"group": "the agents of their own group", "all_groups": "the agents of all groups that learn"}
     return f"critics see {of[algorithm.critic_sees]} (algorithm.critic_sees={algorithm.critic_sees})"
+
+
+def _many_choices(config: ExperimentConfig, learning: Sequence[GroupSpec]) -> str | None:
+    """How critics value many choices; None where there are not many."""
+    model = config.model
+    most = max((group.valued_choices or 0 for group in learning if model.own("critic", group.name) is None), default=0)
+    if most <= MOST_CHOICES:
+        return None
+    if model.choices_are_inputs(most):
+        return f"critics run once for each of {most} choices of an action (model.choices_as=output is faster)"
+    return (
+        f"critics have an output for each of {most} choices of an action (model.choices_as={model.choices_as}; input "
+        "learns from fewer frames, and takes longer)"
+    )
 
 
 def _changed_rates(trainer: Trainer) -> str | None:

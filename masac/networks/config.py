@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from masac.errors import check
 from masac.settings import check_settings, setting
 
+MOST_CHOICES = 20
+"""With more, the runs of a critic take most of an update."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -22,7 +25,7 @@ class ModelConfig:
         agent_ids: give a shared actor the agent's id (one-hot) beside its observation.
         choices_as: how critics value discrete actions. input: the agent's own action is an input of the critic, which
             runs once for each choice, and learns from fewer frames. output: the critic has an output for each choice,
-            which is faster where there are many.
+            which is faster where there are many. auto: input for up to 20 choices.
         memory: none, or gru or lstm: recurrent networks over what each agent has observed so far, one for actors and
             one for critics, which see its output beside the observation. For tasks in which one observation does not
             tell all, such as a hidden velocity or a cue that is over.
@@ -41,7 +44,7 @@ class ModelConfig:
     layer_norm: bool = False
     cnn: tuple[int, ...] = setting((16, 32, 32), unit="channels")
     agent_ids: bool = False
-    choices_as: str = setting("input", choices=("input", "output"))
+    choices_as: str = setting("auto", choices=("auto", "input", "output"))
     memory: str = setting("none", choices=("none", "gru", "lstm"))
     memory_size: int = setting(64, low=1, unit="numbers per agent")
     log_std_min: float = setting(-5.0, unit="log of action units")
@@ -64,6 +67,11 @@ class ModelConfig:
     def memory_dim(self) -> int:
         """The numbers that actors and critics read of a memory; 0 without one."""
         return 0 if self.memory == "none" else self.memory_size
+
+    def choices_are_inputs(self, n_actions: int) -> bool:
+        """Whether a critic takes an agent's own discrete action, one of ``n_actions``, as an input."""
+        wanted = self.choices_as == "input" or (self.choices_as == "auto" and n_actions <= MOST_CHOICES)
+        return wanted and bool(self.hidden)  # without a hidden layer an action could only shift the value
 
     def own(self, kind: str, group: str) -> tuple[str, str] | None:
         """The user's function that makes a group's ``actor`` or ``critic``, and the key that names it; None without."""

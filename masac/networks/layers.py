@@ -165,7 +165,7 @@ def value_mlp(in_features: int, n_actions: int | None, model: ModelConfig, stack
         stack: ``*S``, the stack of the weights.
     """
     kinds: dict[str, Any] = {"activation": model.activation, "layer_norm": model.layer_norm, "stack": stack}
-    if n_actions is not None and model.choices_as == "input" and model.hidden:
+    if n_actions is not None and model.choices_are_inputs(n_actions):
         return ChoiceMLP(in_features, n_actions, hidden=model.hidden, **kinds)
     return StackedMLP(in_features, 1 if n_actions is None else n_actions, hidden=model.hidden, **kinds)
 

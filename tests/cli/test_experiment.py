@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from masac.algorithm import AlgorithmConfig
-from masac.cli.experiment import _changed_rates, _few_updates, _what_critics_see
+from masac.cli.experiment import _changed_rates, _few_updates, _many_choices, _what_critics_see
 from masac.envs.config import TaskConfig
 from masac.training.config import ExperimentConfig, TrainingConfig
 from masac.training.schedule import Schedule
@@ -56,3 +56,18 @@ def test_runs_of_several_groups_say_what_critics_see():
         "critics see the agents of all groups that le"
     )
     assert line(learning=groups[:1]) is line({"critic": "nets:critic"}) is None
+
+
+def test_runs_of_many_choices_say_what_they_cost():
+    few, many = (SimpleNamespace(name="agents", valued_choices=count) for count in (5, 50))
+
+    def line(*groups, **model):
+        return _many_choices(tiny(model=model), cast(Any, groups))
+
+    runs = "critics run once for each of 50 choices of an action (model.choices_as=output is faster)"
+    assert line(few, many, choices_as="input") == runs
+    assert str(line(few, many)).startswith(
+        "critics have an output for each of 50 choices of an action (model.choices_as=a"
+    )
+    assert line(few) is line(SimpleNamespace(name="agents", valued_choices=None)) is None
+    assert line(many, critic="nets:critic") is None

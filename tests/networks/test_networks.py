@@ -16,6 +16,7 @@ from masac.compat import parameters_in
 from masac.errors import ConfigError
 from masac.networks.critics import CRITICS, CriticNetwork, make_critic
 from masac.networks.layers import ChoiceMLP, StackedLinear, StackedMLP
+from masac.networks.pooled import PooledCriticNetwork
 from tests.losses.common import GROUP, A, B, F, N, our_actor, our_critic
 
 SIZES = {"n_agents": N, "observation_dim": F, "action_dim": A}
@@ -73,18 +74,21 @@ def test_the_values_of_executed_actions_are_among_those_of_all(kind, share, way)
     torch.testing.assert_close(values, (of_all * action).sum(-1, keepdim=True))
 
 
-def test_critics_value_choices_as_inputs_or_as_outputs():
-    networks = {
-        way: CriticNetwork(
-            "centralized", **SIZES, share_params=True, model=ModelConfig(choices_as=way), n_actions=A
-        ).mlp
-        for way in ("input", "output")
-    }
-    assert isinstance(networks["input"], ChoiceMLP)
-    assert not isinstance(networks["output"], ChoiceMLP)
-    assert networks["output"].output.weight.shape[-1] == A
-    no_layers = CriticNetwork("centralized", **SIZES, share_params=True, model=ModelConfig(hidden=()), n_actions=A).mlp
-    assert not isinstance(no_layers, ChoiceMLP)  # a choice could only shift the value of every state alike
+@pytest.mark.parametrize(
+    ("model", "n_actions", "inputs"),
+    [
+        (ModelConfig(), 20, True),
+        (ModelConfig(), 21, False),
+        (ModelConfig(choices_as="input"), 21, True),
+        (ModelConfig(choices_as="output"), 2, False),
+        (ModelConfig(hidden=(), choices_as="input"), 2, False),  # a choice could only shift the value
+    ],
+)
+def test_critics_value_choices_as_inputs_or_as_outputs(model, n_actions, inputs):
+    sizes = {"n_agents": N, "observation_dim": F, "action_dim": n_actions, "share_params": True, "n_actions": n_actions}
+    for network in (CriticNetwork("centralized", **sizes, model=model), PooledCriticNetwork(**sizes, model=model)):
+        assert isinstance(network.mlp, ChoiceMLP) == inputs
+        assert network.mlp.output.weight.shape[-1] == (1 if inputs else n_actions)
 
 
 def test_a_linear_layer_is_torchs_linear():
