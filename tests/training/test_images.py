@@ -28,8 +28,8 @@ def config_of(seen, frames, **algorithm):
 
 @pytest.mark.slow
 def test_a_run_with_images_learns_resumes_and_exports(tmp_path):
-    run(config_of("image", 320, critic="independent"), tmp_path)
-    Trainer(config_of("image", 640, critic="independent"), tmp_path, console=QUIET, resumes=True).run()
+    run(config_of("image", 640, critic="independent"), tmp_path)
+    Trainer(config_of("image", 1280, critic="independent"), tmp_path, console=QUIET, resumes=True).run()
     table = rows(tmp_path)
     assert float(table[-1]["eval/return_mean"]) > 3.3  # 3.5 on average: the first agent dies in the second of 5 steps
     env, policy = load_env(tmp_path, num_envs=2), load_policy(tmp_path)
