@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ class Job:
     def name(self) -> str:
         """In files and output."""
         return f"{self.task}-{self.system.replace('/', '-').replace(' ', '-')}-seed{self.seed}"
+
+
+def finished(jobs: Sequence[Job], folder: Path, *, at_a_time: int) -> Iterator[tuple[Job, dict[str, Any] | None]]:
+    """The jobs in their order, each with its result once it has one; None for one that failed, which is printed."""
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for job, found in zip(jobs, pool.map(lambda job: attempt(job, folder), jobs), strict=True):
+            if isinstance(found, Exception):
+                print(f"{job.name} failed: {found}", flush=True)
+            yield job, None if isinstance(found, Exception) else found
 
 
 def attempt(job: Job, folder: Path) -> dict[str, Any] | Exception:

@@ -18,7 +18,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from torch import Tensor
 from vmas.scenarios.navigation import Scenario  # pyright: ignore[reportMissingTypeStubs]
 from vmas.simulator.core import Agent  # pyright: ignore[reportMissingTypeStubs]
 
-from benchmarks.jobs import Job, attempt
+from benchmarks.jobs import Job, finished
 from benchmarks.masac_runs import end_runs_on_sigterm, start_or_resume
 from benchmarks.report import mean_with_interval, print_table, write_json
 
@@ -69,15 +68,13 @@ def main() -> None:
         for system, words in CONTENDERS.items()
     ]
     runs, failed = [], 0
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for job, found in zip(jobs, pool.map(lambda job: attempt(job, arguments.folder), jobs), strict=True):
-            if isinstance(found, Exception):
-                failed += 1
-                print(f"{job.name} failed: {found}", flush=True)
-                continue
-            runs.append(found)
-            print(f"{job.name}: {found['success']:.0%}, {found['return']:.3f} in {found['seconds']:.0f} s", flush=True)
-            write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
+    for job, found in finished(jobs, arguments.folder, at_a_time=arguments.jobs):
+        if found is None:
+            failed += 1
+            continue
+        runs.append(found)
+        print(f"{job.name}: {found['success']:.0%}, {found['return']:.3f} in {found['seconds']:.0f} s", flush=True)
+        write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
     print_table("navigation with observations that fail", COLUMNS, memory_rows(runs))
     if failed:
         sys.exit(f"{failed} of {len(jobs)} runs failed; the same command tries them again")

@@ -31,13 +31,12 @@ import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
-from benchmarks.jobs import Job, attempt
+from benchmarks.jobs import Job, finished
 from benchmarks.masac_runs import (
     RANDOM,
     UNTRAINED,
@@ -114,16 +113,14 @@ def run_jobs(
         All runs, and how many jobs failed.
     """
     runs, failed = runs_except(runs, KEYS, [(job.task, job.system, job.seed) for job in jobs]), 0
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for job, found in zip(jobs, pool.map(lambda job: attempt(job, arguments.folder), jobs), strict=True):
-            if isinstance(found, Exception):
-                failed += 1
-                print(f"{job.name} failed: {found}", flush=True)
-                continue
-            runs.append(found)
-            about = f"{found['untrained']:.3f} untrained, {found['random']:.3f} random, {found['seconds']:.0f} s"
-            print(f"{job.name}: {final(found):.3f} ({about})", flush=True)
-            write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
+    for job, found in finished(jobs, arguments.folder, at_a_time=arguments.jobs):
+        if found is None:
+            failed += 1
+            continue
+        runs.append(found)
+        about = f"{found['untrained']:.3f} untrained, {found['random']:.3f} random, {found['seconds']:.0f} s"
+        print(f"{job.name}: {final(found):.3f} ({about})", flush=True)
+        write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing
     return runs, failed
 
 
