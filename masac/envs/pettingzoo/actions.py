@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -81,9 +82,10 @@ class ActionReader:
         if isinstance(space, Discrete):
             return int(discrete.take(1)[0]) + int(space.start)
         shape, dtype = space.shape or (), space.dtype
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if isinstance(space, Box):  # float32 may round a bound outwards
-            return np.clip(continuous.take(size).reshape(shape).astype(dtype), space.low, space.high)
+            action = continuous.take(size).reshape(shape).astype(dtype)
+            return np.minimum(np.maximum(action, space.low), space.high)
         start = space.start if isinstance(space, MultiDiscrete) else 0
         return (discrete.take(size).reshape(shape) + start).astype(dtype)
 

@@ -30,11 +30,13 @@ class Leaf:
         path: the keys that lead to it; ``()`` for the whole observation.
         space: its space, neither a Dict nor a Tuple.
         features: the slice of the observation vector that it fills.
+        divide_by: see :func:`divisor`.
     """
 
     path: Path
     space: Space[Any]
     features: slice
+    divide_by: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,8 @@ class ObservationWriter:
                 self.images.append(ImageLeaf(path=path, space=part, image=image))
                 continue
             start, self.size = self.size, self.size + int(np.prod(cast(Any, flatten_space(part).shape)))
-            self.leaves.append(Leaf(path=path, space=part, features=slice(start, self.size)))
+            features = slice(start, self.size)
+            self.leaves.append(Leaf(path=path, space=part, features=features, divide_by=divisor(part)))
 
     def write(self, observation: Any, vector: Array, images: Sequence[Array]) -> Any:
         """Write an observation; returns the action mask in it, None where it has none.
@@ -115,7 +118,7 @@ class ObservationWriter:
         """
         value = read_observation(self.space, observation, self.agent)
         for leaf in self.leaves:
-            vector[leaf.features] = _flat(leaf.space, _at(value, leaf.path))
+            vector[leaf.features] = _flat(leaf, _at(value, leaf.path))
         for leaf, image in zip(self.images, images, strict=True):
             image[...] = _at(value, leaf.path)
         return value[ACTION_MASK] if self.has_mask else None
@@ -158,11 +161,10 @@ def _at(value: Any, path: Path) -> Any:
     return value
 
 
-def _flat(space: Space[Any], value: Any) -> Array:
+def _flat(leaf: Leaf, value: Any) -> Array:
     """A vector of all numbers of a value, in the order of Gymnasium's ``flatten``; bytes up to 255 are divided."""
-    flat = value.reshape(-1) if isinstance(space, Box) else cast(Any, flatten(space, value))
-    by = np.float32(divisor(space))
-    return flat if by == 1 else flat / by
+    flat = value.reshape(-1) if isinstance(leaf.space, Box) else cast(Any, flatten(leaf.space, value))
+    return flat if leaf.divide_by == 1 else flat / np.float32(leaf.divide_by)
 
 
 def kind_of(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Real PettingZoo environments, and one that is scripted: who lives, what ends, and how it is said."""
 
+import importlib
 import random
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import torch
 from mpe2 import simple_spread_v3
 from omegaconf import OmegaConf
 from pettingzoo.test import parallel_api_test
+from pettingzoo.utils.conversions import aec_to_parallel
+from pettingzoo.utils.wrappers import BaseWrapper, OrderEnforcingWrapper
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import check_env_specs
 
 import masac
 from masac.envs.config import TaskConfig
 from masac.envs.pettingzoo.build import build
+from masac.envs.pettingzoo.fixes import repair
 from masac.envs.registry import make_env
 from masac.groups import read_groups
 from tests.envs.scripted import ScriptedDeaths
@@ -186,12 +190,15 @@ def test_an_mpe_time_limit_is_a_truncation():
     assert not data["next", "terminated"].any()
 
 
-def test_a_step_observes_each_agent_once_and_gives_what_pettingzoo_gives():
+@pytest.mark.parametrize("task", ["simple_spread", "multiwalker", "knights_archers_zombies"])
+def test_a_step_observes_each_agent_once_and_gives_what_pettingzoo_gives(task):
     """PettingZoo's conversion observes every agent a second time, and drops what it saw."""
-    ours: Any = build(TaskConfig(**PRESETS["simple_spread"]), num_envs=1)
-    theirs = simple_spread_v3.parallel_env(continuous_actions=True)
-    observed, observe = [], ours.aec_env.observe
-    ours.aec_env.observe = lambda agent: observed.append(agent) or observe(agent)
+    config = TaskConfig(**PRESETS[task])
+    ours: Any = build(config, num_envs=1)
+    theirs: Any = importlib.import_module(str(config.scenario)).parallel_env(**config.kwargs)
+    inner = getattr(ours, "env", ours)  # that of knights_archers_zombies is wrapped
+    observed, observe = [], inner.aec_env.observe
+    inner.aec_env.observe = lambda agent: observed.append(agent) or observe(agent)
     for env in (ours, theirs):
         env.reset(seed=3)
         for agent in env.agents:
@@ -199,11 +206,33 @@ def test_a_step_observes_each_agent_once_and_gives_what_pettingzoo_gives():
     for _ in range(3):
         observed.clear()
         actions = {agent: theirs.action_space(agent).sample() for agent in theirs.agents}
-        mine, expected = ours.step(actions), theirs.step(actions)
+        np.random.seed(5)  # multiwalker draws the noise of its observations with it
+        mine = ours.step(actions)
+        np.random.seed(5)  # multiwalker draws the noise of its observations with it
+        expected = theirs.step(actions)
         assert observed == ours.agents
         for one, other in zip(mine[:4], expected[:4], strict=True):
             assert one.keys() == other.keys()
             assert all(np.array_equal(one[agent], other[agent]) for agent in one)
+
+
+class Doubled(BaseWrapper[Any, Any, Any]):
+    """A wrapper that does something: observations are doubled."""
+
+    def observe(self, agent):
+        return 2 * super().observe(agent)
+
+
+def test_only_wrappers_that_check_are_left_out():
+    """Actions are legal and a reset comes first, so PettingZoo's checks find nothing; other wrappers stay."""
+    checked: Any = build(TaskConfig(**PRESETS["simple_spread"]), num_envs=1)
+    assert checked.aec_env is checked.unwrapped
+    wrapped = Doubled(simple_spread_v3.env(continuous_actions=True))
+    kept: Any = repair(aec_to_parallel(OrderEnforcingWrapper(wrapped)))
+    assert kept.aec_env is wrapped
+    plain: Any = repair(aec_to_parallel(simple_spread_v3.env(continuous_actions=True)))
+    seen, doubled = plain.reset(seed=0)[0], kept.reset(seed=0)[0]
+    assert all(np.array_equal(doubled[agent], 2 * seen[agent]) for agent in seen)
 
 
 def test_fallen_walkers_terminate_and_others_are_truncated():
