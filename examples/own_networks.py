@@ -1,8 +1,8 @@
 """Your own networks: a deep set, TorchRL's MultiAgentMLP and a graph network as actors and critics.
 
 Shows what a function that makes a network is called with (a ``NetworkSpec``) and what it returns: a module from
-observations ``[*B, N, F]`` (a critic's also takes actions ``[*B, N, A]``) to ``[*B, N, spec.outputs]``. From a shell in
-this folder:
+observations ``[*B, N, F]`` (a critic's also takes actions ``[*B, N, A]``) to ``[*B, N, spec.outputs]``. With
+``model.memory=gru`` the deep sets also take what each agent remembers. From a shell in this folder:
 
     masac train model.actor=own_networks:deep_set_actor model.critic=own_networks:deep_set_critic run_dir=runs/deep_set
 
@@ -44,12 +44,12 @@ class DeepSet(nn.Module):
 
 def deep_set_actor(spec: NetworkSpec) -> nn.Module:
     """An actor that sees what its teammates observe."""
-    return DeepSet(spec.observation_dim, spec.outputs)
+    return DeepSet(spec.observation_dim + spec.model.memory_dim, spec.outputs)
 
 
 def deep_set_critic(spec: NetworkSpec) -> nn.Module:
     """A centralized critic of continuous actions: a value per agent."""
-    return DeepSet(spec.observation_dim + spec.action_dim, spec.outputs)
+    return DeepSet(spec.observation_dim + spec.model.memory_dim + spec.action_dim, spec.outputs)
 
 
 def multi_agent_mlp(spec: NetworkSpec) -> nn.Module:

@@ -222,6 +222,8 @@ def _make_group_loss(
         "skip_done_states": False if algorithm.skip_done_states == "off" else algorithm.skip_done_states,
         **actions,
     }
+    if recurrent:
+        recurrent["critic_memory"] = make_memory(group, model, share_params=algorithm.share_critic)
     own = model.own("critic", group.name)
     if own is not None:
         _check_not_hybrid(group, own[1])
@@ -236,7 +238,7 @@ def _make_group_loss(
         for critic in critics:
             check_apart(owners, critic, f"a critic of group {group.name!r}", own[1])
         # Whatever modules a user takes, vmap need not know them.
-        return loss(actor, critics, **options, deactivate_vmap=True)
+        return loss(actor, critics, **options, **recurrent, deactivate_vmap=True)
     critic = make_critic(
         algorithm.critic,
         group=group.name,
@@ -250,8 +252,6 @@ def _make_group_loss(
         others=[_as_seen(other) for other in others],
         images=group.images,
     )
-    if recurrent:
-        recurrent["critic_memory"] = make_memory(group, model, share_params=algorithm.share_critic)
     return loss(actor, critic, **options, **recurrent)
 
 

@@ -21,7 +21,7 @@ from masac.errors import ConfigError
 from masac.images import ImageSpec
 from masac.keys import as_path
 from masac.named_objects import find_object
-from masac.networks.actors import TanhNormalNetwork, mean_and_std
+from masac.networks.actors import TanhNormalNetwork, mean_and_std, observed_keys
 from masac.networks.config import ModelConfig
 from masac.networks.other_group import OtherGroup
 from masac.process.tracebacks import report_of
@@ -47,7 +47,8 @@ class NetworkSpec:
         of_team: a critic: whether it computes one value for the group, ``[*B, 1]`` (``algorithm.critic=team``).
         images: that an agent observes beside the vector, each at ``(group, name)``, ``[*B, N, *shape]``.
         others: the other groups that a critic may see (``algorithm.critic_sees=all_groups``).
-        model: the config section, for sizes.
+        model: the config section, for sizes. With ``model.memory`` the output of the memory of actors or critics is
+            ``[*B, N, model.memory_dim]``, at ``(group, "actor_memory")`` or ``(group, "critic_memory")``.
     """
 
     group: str
@@ -99,7 +100,8 @@ def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActo
     distribution: Any = builtin[-1]
     group = spec.group
     masks = ["action_mask"] if spec.has_action_mask else []
-    readable = [(group, name) for name in ("observation", *(image.name for image in spec.images), *masks)]
+    seen = observed_keys((group,), spec.images, spec.model)
+    readable: list[NestedKey] = [*seen, *((group, mask) for mask in masks)]
     if isinstance(made, ProbabilisticTensorDictSequential):
         actor = made
     elif isinstance(made, TensorDictModuleBase):
@@ -110,13 +112,14 @@ def own_actor(name: str, key: str, spec: NetworkSpec, builtin: ProbabilisticActo
         network: Any = builtin[0].module  # pyright: ignore[reportAttributeAccessIssue]
         bounds = network.log_std_bounds if isinstance(network, TanhNormalNetwork) else None
         first: Any = builtin[0]
-        own = TensorDictModule(OwnActorNetwork(made, bounds), in_keys=first.in_keys, out_keys=first.out_keys)
+        own = TensorDictModule(OwnActorNetwork(made, bounds), in_keys=seen, out_keys=first.out_keys)
         data = _data(spec)
         with _explained(key, name, spec):
-            out = made(*(data.get(one) for one in first.in_keys))
+            out = made(*(data.get(one) for one in seen))
         _check_shape(key, name, "outputs", out, [spec.n_agents, spec.outputs])
         actor = ProbabilisticTensorDictSequential(own, distribution)  # pyright: ignore[reportArgumentType, reportCallIssue]
     _check_read(key, name, actor.in_keys, readable)
+    _check_remembers(key, name, actor, (group, "actor_memory"), spec)
     _check_written(key, name, actor, [(group, "action")])
     with _explained(key, name, spec):
         written = _tried(actor, _data(spec))
@@ -149,7 +152,9 @@ def own_critics(name: str, key: str, spec: NetworkSpec, number: int) -> list[Ten
     group, value = spec.group, "action_value" if spec.discrete else "state_action_value"
     value_key: NestedKey = value if spec.of_team else (group, value)
     images: list[NestedKey] = [(group, image.name) for image in spec.images]
-    own: list[NestedKey] = [(group, "observation"), *([] if spec.discrete else [(group, "action")]), *images]
+    memory: list[NestedKey] = [(group, "critic_memory")] if spec.model.memory_dim else []
+    actions: list[NestedKey] = [] if spec.discrete else [(group, "action")]
+    own: list[NestedKey] = [(group, "observation"), *memory, *actions, *images]
     readable = [*own, (group, "alive")]
     readable += [(str(other.group), one) for other in spec.others for one in ("observation", "action", "alive")]
     readable += [(str(other.group), image.name) for other in spec.others for image in other.images]
@@ -164,6 +169,7 @@ def own_critics(name: str, key: str, spec: NetworkSpec, number: int) -> list[Ten
             _check_shape(key, name, "values", out, shape)
             critic = TensorDictModule(critic, in_keys=own, out_keys=[value_key])
         _check_read(key, name, critic.in_keys, readable)
+        _check_remembers(key, name, critic, (group, "critic_memory"), spec)
         _check_written(key, name, critic, [value_key])
         for other in (str(other.group) for other in spec.others):
             if not {(other, "observation"), (other, "action")} <= {as_path(one) for one in critic.in_keys}:
@@ -260,6 +266,10 @@ def _data(spec: NetworkSpec) -> TensorDict:
         return TensorDict(entries, lead)
 
     data = {spec.group: agents(spec)} | {str(other.group): agents(other) for other in spec.others}
+    if spec.model.memory_dim:
+        for name in ("actor_memory", "critic_memory"):
+            memory = torch.randn(ROWS, spec.n_agents, spec.model.memory_dim, generator=generator)
+            data[spec.group].set(name, memory)
     return TensorDict(data, [ROWS])
 
 
@@ -285,6 +295,17 @@ def _check_read(key: str, name: str, keys: Sequence[NestedKey], readable: Sequen
                 f"{key} must make a module that reads some of {', '.join(map(repr, readable))}; {name!r} reads "
                 f"{one!r}. Change its in_keys."
             )
+
+
+def _check_remembers(
+    key: str, name: str, module: TensorDictModuleBase, memory: tuple[str, str], spec: NetworkSpec
+) -> None:
+    """Raise ConfigError if there is a memory that a network does not read."""
+    if spec.model.memory_dim and memory not in module.in_keys:
+        raise ConfigError(
+            f"{key} must make a module that reads {memory!r}, as model.memory={spec.model.memory}; {name!r} reads "
+            f"{', '.join(map(repr, module.in_keys))}. Add it to in_keys, or set model.memory=none"
+        )
 
 
 def _check_written(key: str, name: str, module: TensorDictModuleBase, needed: Sequence[NestedKey]) -> None:

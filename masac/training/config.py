@@ -312,11 +312,6 @@ class ExperimentConfig:
         check("training.n_step", training.n_step, training.n_step == 1, rule)
         rule = f"be at least training.batch_size={training.batch_size} sequences of {training.sequence_length} frames"
         check("training.buffer_size", training.buffer_size, self.buffer_rows >= training.batch_size, rule)
-        for key, own in (("actor", self.model.actor), ("critic", self.model.critic)):
-            check(f"model.{key}", own, own is None, f"be null with model.memory={memory}")
-        for key, by_group in (("actors", self.model.actors), ("critics", self.model.critics)):
-            for name, own in by_group.items():
-                check(f"model.{key}.{name}", own, own is None, f"be null with model.memory={memory}")
 
     @property
     def frames_per_row(self) -> int:

@@ -13,7 +13,7 @@ from torch import nn
 from torchrl.data import Bounded, Categorical
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
-from masac import AlgorithmConfig, ConfigError, GroupSACLoss, ModelConfig, Trainer, load_config, load_policy
+from masac import AlgorithmConfig, ConfigError, GroupSACLoss, ModelConfig, Trainer, load_config, load_env, load_policy
 from masac.actions.discrete import read_discrete_actions
 from masac.algorithm import make_actor, make_loss
 from masac.cli.main import main
@@ -152,6 +152,8 @@ NETWORKS = {
     "half_frozen_critic": lambda spec: Half(4 + spec.action_dim, spec.outputs, ENCODER),
     "one_layer": lambda spec: nn.Sequential(LAYER),
     "half_shared_critic": lambda spec: Half(4 + spec.action_dim, spec.outputs, LAYER).requires_grad_(),
+    "joint": lambda spec: Joint(spec.observation_dim + spec.model.memory_dim, spec.outputs),
+    "joint_critic": lambda spec: Joint(spec.observation_dim + spec.model.memory_dim + spec.action_dim, spec.outputs),
     "writes_no_value": of_keys(lambda spec: nn.Linear(spec.observation_dim, 1), ["observation"], ["value"]),
 }
 
@@ -312,6 +314,45 @@ def test_the_networks_of_the_example_give_losses_and_gradients(name, group):
     (out["loss_actor"] + out["loss_qvalue"]).backward()
     for params in (loss.actor_network_params, loss.qvalue_network_params):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in params.parameters())
+
+
+@pytest.mark.parametrize(("kind", "joint"), [("gru", True), ("lstm", False)], ids=["both", "actor"])
+def test_networks_read_a_memory_that_learns_with_them(nets, kind, joint, tmp_path):
+    """With ``model.memory`` an actor is called with its output after the observation, and so are critics."""
+    own = {"actor": "own_nets:joint", "critic": "own_nets:joint_critic"}
+    model = {"memory": kind, "memory_size": 6, **(own if joint else {"actor": own["actor"]})}
+    training = {"total_frames": 256, "sequence_length": 4, "burn_in": 2, "batch_size": 4}
+    config = tiny(training=training, model=model)
+    trainer = Trainer(config, tmp_path, console=QUIET)
+    loss = trainer.learner.loss.group_losses[0]
+    before = [parameter.clone() for parameter in (*loss.actor_parameters, *loss.critic_parameters)]
+    assert any(parameter.shape[-1] == 18 + 6 for parameter in loss.actor_network_params.parameters())
+    result = trainer.run()
+    after = (*loss.actor_parameters, *loss.critic_parameters)
+    assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    policy, env = load_policy(tmp_path), load_env(tmp_path)
+    assert env.rollout(3, policy)["agents", "action"].shape == (*env.batch_size, 3, 3, 2)
+    env.close()
+    assert result.summary["updates"] > 0
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        (
+            {"actor": "keys"},
+            r"model.actor must make a module that reads \('agents', 'actor_memory'\), as model.memory=gru",
+        ),
+        (
+            {"critic": "without_action"},
+            "model.critic must work with group 'agents' .*; 'own_nets:without_action' raised",
+        ),
+    ],
+)
+def test_a_network_that_does_not_read_the_memory_gets_one_line(nets, networks, message):
+    model = ModelConfig(memory="gru", **{name: f"own_nets:{own}" for name, own in networks.items()})
+    with pytest.raises(ConfigError, match=message):
+        make_loss({"agents": make_actor(CONTINUOUS, ALGORITHM, model)}, [CONTINUOUS], ALGORITHM, model)
 
 
 def test_masacs_networks_stay_where_none_is_named(nets):

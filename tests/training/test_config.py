@@ -37,8 +37,6 @@ def remembering(*, training=None, **model):
         (lambda: ExperimentConfig(training=TrainingConfig(burn_in=2)), "training.burn_in"),
         (lambda: remembering(training=TrainingConfig(n_step=3)), "training.n_step"),
         (lambda: remembering(training=TrainingConfig(buffer_size=256 * 15)), "training.buffer_size"),
-        (lambda: remembering(actor="mine:actor"), "model.actor"),
-        (lambda: remembering(critics={"wolves": "mine:critic"}), "model.critics.wolves"),
     ],
 )
 def test_a_bad_value_names_the_override_to_change(make, name):
