@@ -205,6 +205,7 @@ def build(
         gamma=config.algorithm.gamma,
         scale=training.reward_scale,
         normalize=training.normalize_rewards,
+        clip=training.clip_rewards,
         reduction=config.algorithm.reward_reduction,  # pyright: ignore[reportArgumentType]
     )
     evaluator = Evaluator(config, device=device, say=tell) if rank.is_main else None

@@ -60,6 +60,8 @@ class TrainingConfig:
         normalize_rewards: divide rewards inside the losses (not in reported returns) by a running standard deviation of
             discounted returns, so that their scale does not matter; values and temperatures are then in this unit.
         reward_scale: an additional factor on rewards inside the losses.
+        clip_rewards: the largest size of a reward of one step inside the losses (not in reported returns), in the unit
+            of the environment; null for rewards as they are.
         normalize_observations: subtract a running mean and divide by a running standard deviation, both over living
             agents.
         check_observations: end the run with an error if an observation of a living agent is not finite.
@@ -111,6 +113,7 @@ class TrainingConfig:
     max_grad_norm: float | None = setting(None, above=0)
     normalize_rewards: bool = True
     reward_scale: float = setting(1.0, above=0)
+    clip_rewards: float | None = setting(None, above=0)
     normalize_observations: bool = False
     check_observations: bool = setting(True, may_change=True)
     learning_groups: tuple[str, ...] | None = None

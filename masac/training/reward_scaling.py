@@ -1,4 +1,4 @@
-"""The factor on rewards in the losses, which makes learning independent of the scale of an environment's rewards.
+"""The rewards that the losses see: clipped, if asked for, and times a factor that makes their scale immaterial.
 
 The temperature, the threshold between squared and absolute errors, and the initial outputs of a network all have the
 unit of a return. Rewards are therefore divided by the standard deviation of discounted returns: an environment whose
@@ -88,6 +88,7 @@ class RewardScaling(nn.Module):
         gamma: discount per step.
         scale: an additional factor.
         normalize: divide by the standard deviation of returns.
+        clip: the largest size of a reward before that; None for rewards as they are.
         reduction: ``"mean"`` or ``"sum"`` if the losses take a team reward.
 
     Attributes:
@@ -102,18 +103,32 @@ class RewardScaling(nn.Module):
         gamma: float,
         scale: float,
         normalize: bool,
+        clip: float | None = None,
         reduction: RewardReduction | None = None,
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
-        self.scale = scale
+        self.scale, self.clip = scale, clip
         self.reduction: RewardReduction | None = reduction
         followed = groups if normalize else ()
         self.spreads = nn.ModuleDict({one.name: ReturnSpread(num_envs, one.n_agents, gamma) for one in followed})
         self.factors = {group.name: scale for group in groups}
 
+    def clipped(self, collected: TensorDictBase) -> TensorDictBase:
+        """A shallow copy with the rewards of single steps in [-clip, clip] (Mnih et al. 2015).
+
+        Rewards that are not finite stay as they are, so that what they break is seen.
+        """
+        if self.clip is None:
+            return collected
+        collected = collected.copy()
+        for key in {_reward_key(collected, group.name) for group in self.groups}:
+            reward = collected.get(key)
+            collected.set(key, torch.where(reward.isfinite(), reward.clamp(-self.clip, self.clip), reward))
+        return collected
+
     def observe(self, collected: TensorDictBase, rank: Rank = ALONE) -> None:
-        """Add a batch ``[E, T]`` of each rank."""
+        """Add a batch ``[E, T]`` of each rank, with rewards that are :meth:`clipped`."""
         if not self.spreads:
             return
         done = collected["next", "done"].squeeze(-1).cpu()
@@ -154,7 +169,7 @@ class RewardScaling(nn.Module):
         """Scale the rewards in ``batch``: those of the groups, and the one at the root for groups without their own."""
         factors: dict[tuple[str, ...], float] = {}
         for name, factor in self.factors.items():
-            key = ("next", name, "reward") if _has_own_reward(batch, name) else ("next", "reward")
+            key = _reward_key(batch, name)
             factors[key] = min(factor, factors.get(key, factor))
         for key, factor in factors.items():
             if factor != 1.0:
@@ -173,6 +188,10 @@ class RewardScaling(nn.Module):
         for name, spread in self.spreads.items():
             assert isinstance(spread, ReturnSpread)
             self.factors[name] = self.scale * spread.factor
+
+
+def _reward_key(data: TensorDictBase, group: str) -> tuple[str, ...]:
+    return ("next", group, "reward") if _has_own_reward(data, group) else ("next", "reward")
 
 
 def _has_own_reward(data: TensorDictBase, group: str) -> bool:

@@ -182,7 +182,7 @@ class Trainer:
             for collected in self.timers.each("collect", self._rollouts()):
                 self._observe(collected)
                 self._call("on_collect", collected)
-                self.replay.extend(self.row_maker.rows(collected))
+                self.replay.extend(self.row_maker.rows(self.rewards.clipped(collected)))
                 batches = self.batches.sample(self.update_round.due(rows=len(self.replay)))
                 updates, failure = self.update_round.run(batches, self.stop, self.timers)
                 self.failure = failure or self.failure or self.callbacks.on_update(updates)
@@ -241,7 +241,7 @@ class Trainer:
         for follower in (self.episodes, self.rewards, self.row_maker):
             follower.restart(self.collector.restarted)
         self.finished = self.episodes.observe(collected)
-        self.rewards.observe(collected, self.rank)
+        self.rewards.observe(self.rewards.clipped(collected), self.rank)
         self.policy.observe(collected, self.rank)
         if self.schedule.snapshot_due(self.frames):
             for pool in pools(self.policy).values():

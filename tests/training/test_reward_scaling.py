@@ -50,6 +50,37 @@ def test_a_restart_forgets_the_return_so_far():
     assert not spread.spreads["agents"].running.any()
 
 
+def scaling(**options):
+    return RewardScaling([GROUP], num_envs=1, gamma=0.5, **{"scale": 1.0, "normalize": False, **options})
+
+
+def collected(reward, *, of_group=True):
+    """Steps of one environment; ``reward``: ``[T, 2]`` of the agents, or ``[T]`` of the environment."""
+    reward, steps = torch.tensor(reward).unsqueeze(0).unsqueeze(-1), len(reward)
+    done = torch.zeros(1, steps, 1, dtype=torch.bool)
+    agents = TensorDict({"reward": reward} if of_group else {}, (1, steps))
+    return TensorDict(
+        {"next": {"agents": agents, "done": done, **({} if of_group else {"reward": reward})}}, (1, steps)
+    )
+
+
+@pytest.mark.parametrize("of_group", [True, False])
+def test_rewards_are_clipped_where_they_are(of_group):
+    rewards = [[-110.0, 2.0], [12.0, -3.0]] if of_group else [-110.0, 2.0]
+    key = ("next", "agents", "reward") if of_group else ("next", "reward")
+    data = collected(rewards, of_group=of_group)
+    clipped = scaling(clip=10.0).clipped(data)
+    assert clipped[key].flatten().tolist() == ([-10.0, 2.0, 10.0, -3.0] if of_group else [-10.0, 2.0])
+    assert data[key].min() == -110  # the episode's return, for example, is of the rewards as they are
+    assert scaling().clipped(data) is data
+
+
+def test_a_reward_that_is_not_finite_is_not_clipped_away():
+    seen = scaling(clip=10.0).clipped(collected([[math.inf, math.nan]]))["next", "agents", "reward"].flatten()
+    assert seen[0] == math.inf
+    assert seen[1].isnan()
+
+
 def test_the_dead_and_non_finite_rewards_do_not_count():
     spread = ReturnSpread(1, 1, 1.0)
     follow(spread, [1.0, math.nan, 2.0, math.inf], done=[False] * 4)  # G = 1, 1, 3, 3

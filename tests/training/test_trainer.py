@@ -211,6 +211,18 @@ def test_rewards_are_scaled_in_losses_not_in_reports(tmp_path):
     torch.testing.assert_close(trainer.batches.prepare(batch)["next", "agents", "reward"], 10 * before)
 
 
+@pytest.mark.parametrize("n_step", [1, 2])
+def test_rewards_are_clipped_in_losses_not_in_reports(tmp_path, n_step):
+    """Before they are summed over n steps, and before their spread is measured."""
+    training = {"total_frames": 128, "clip_rewards": 1e-3, "n_step": n_step}
+    trainer = Trainer(tiny(training=training), tmp_path, console=QUIET)
+    trainer.run()
+    stored = trainer.replay.buffer[:]["next", "agents", "reward"]
+    assert stored.abs().max() == pytest.approx(1e-3 * (1 + 0.99 * (n_step - 1)), rel=1e-5)
+    assert trainer.rewards.spreads["agents"].largest <= 1e-3 * 10
+    assert abs(float(rows(tmp_path)[-1]["train/return_mean"])) > 1e-2
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("workers", [0, 2])

@@ -35,6 +35,7 @@ DEFINE_VALUES = (
     "algorithm.reward_reduction",
     "training.normalize_rewards",
     "training.reward_scale",
+    "training.clip_rewards",
 )
 """The keys that say what a critic's value is, and in which unit."""
 
