@@ -155,6 +155,7 @@ class GroupLossModule(RecurrentLoss, abc.ABC):
             self.qvalue_network_params = stacked_parameters(critics[0])
         # TorchRL before 0.14 keeps the whole list. nn.Module.__setattr__ would register the critic's own parameters.
         object.__setattr__(self, "qvalue_network", first_critic)
+        self.qvalue_network_params.unlock_()  # TensorDict 0.11 locks those of a list, and SoftUpdate then fails
         self._set_memories(actor_memory, critic_memory, burn_in, delay=delay_qvalue)
         if alpha_per_agent and self.n_agents is None:
             raise ValueError(

@@ -76,8 +76,11 @@ def test_auto_target_entropy_is_read_from_the_actors_own_spec():
 # -- targets, states, devices ------------------------------------------------------------------------------------------
 
 
-def test_soft_update_moves_the_targets_part_of_the_way():
-    loss = make()
+@pytest.mark.parametrize("number", [None, 2], ids=["one_critic_copied", "list"])
+def test_soft_update_moves_the_targets_part_of_the_way(number):
+    critic = our_critic(True, "centralized")
+    critics = critic if number is None else [deepcopy(critic) for _ in range(number)]
+    loss = GroupSACLoss(our_actor(True), critics)
     updater = SoftUpdate(loss, tau=0.25)
     for parameter in loss.qvalue_network_params.values(True, True):
         parameter.data.add_(1.0)
