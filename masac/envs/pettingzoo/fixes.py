@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from pettingzoo import AECEnv, ParallelEnv
@@ -12,6 +13,8 @@ from pettingzoo.utils.wrappers import (
     ClipOutOfBoundsWrapper,
     OrderEnforcingWrapper,
 )
+
+from masac.errors import RunFailedError
 
 CHECKS = (OrderEnforcingWrapper, AssertOutOfBoundsWrapper, ClipOutOfBoundsWrapper)
 """Wrappers that check how an environment is used: no step before a reset, actions within bounds."""
@@ -30,16 +33,36 @@ def repair(env: ParallelEnv[Any, Any, Any]) -> ParallelEnv[Any, Any, Any]:
         while type(env.aec_env) in CHECKS:
             env.aec_env = env.aec_env.env
         if type(env.aec_env).last is AECEnv.last:
-            # Before each agent's action the conversion asks for last(), and uses nothing of it.
-            env.aec_env.last = _nothing_is_read
+            env = TurnsWithoutLast(env.aec_env)
     if metadata_of(env).get("name") == "knights_archers_zombies_v11":
         return ZombiesFromTheStart(env)
     return env
 
 
-def _nothing_is_read() -> tuple[None, ...]:
-    """In place of ``last()``: observation, reward, both flags and info."""
-    return (None,) * 5
+class TurnsWithoutLast(aec_to_parallel_wrapper):  # pyright: ignore[reportMissingTypeArgument]
+    """PettingZoo's conversion without its call of ``last()`` before each agent's turn.
+
+    It uses nothing of what that returns, an observation among it. The environment keeps its ``last()``.
+    """
+
+    def step(self, actions: dict[Any, Any]) -> Any:
+        """Give every agent its turn: observations, rewards, terminations, truncations and infos."""
+        turns, rewards = self.aec_env, defaultdict(int)
+        for agent in turns.agents:
+            if turns.agent_selection != agent:
+                raise RunFailedError(
+                    "agents must take turns in the order of env.agents, and end only after the last turn of a cycle; "
+                    f"got the turn of {turns.agent_selection!r} where {agent!r} is due. Fix the environment"
+                )
+            turns.step(actions[agent])
+            for one in turns.agents:
+                rewards[one] += turns.rewards[one]
+        ends, infos = (dict(turns.terminations), dict(turns.truncations)), dict(turns.infos)
+        observations = {agent: turns.observe(agent) for agent in turns.agents}
+        while turns.agents and any(flags[turns.agent_selection] for flags in (turns.terminations, turns.truncations)):
+            turns.step(None)  # so that the agents that ended leave
+        self.agents = turns.agents
+        return observations, rewards, *ends, infos
 
 
 class ZombiesFromTheStart(BaseParallelWrapper):

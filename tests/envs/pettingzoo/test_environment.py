@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mpe2 import simple_spread_v3
 from omegaconf import OmegaConf
 from pettingzoo.test import parallel_api_test
-from pettingzoo.utils.conversions import aec_to_parallel
-from pettingzoo.utils.wrappers import BaseWrapper, OrderEnforcingWrapper
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import check_env_specs
 
 import masac
 from masac.envs.config import TaskConfig
 from masac.envs.pettingzoo.build import build
-from masac.envs.pettingzoo.fixes import repair
 from masac.envs.registry import make_env
 from masac.groups import read_groups
 from tests.envs.scripted import ScriptedDeaths
@@ -214,25 +210,6 @@ def test_a_step_observes_each_agent_once_and_gives_what_pettingzoo_gives(task):
         for one, other in zip(mine[:4], expected[:4], strict=True):
             assert one.keys() == other.keys()
             assert all(np.array_equal(one[agent], other[agent]) for agent in one)
-
-
-class Doubled(BaseWrapper[Any, Any, Any]):
-    """A wrapper that does something: observations are doubled."""
-
-    def observe(self, agent):
-        return 2 * super().observe(agent)
-
-
-def test_only_wrappers_that_check_are_left_out():
-    """Actions are legal and a reset comes first, so PettingZoo's checks find nothing; other wrappers stay."""
-    checked: Any = build(TaskConfig(**PRESETS["simple_spread"]), num_envs=1)
-    assert checked.aec_env is checked.unwrapped
-    wrapped = Doubled(simple_spread_v3.env(continuous_actions=True))
-    kept: Any = repair(aec_to_parallel(OrderEnforcingWrapper(wrapped)))
-    assert kept.aec_env is wrapped
-    plain: Any = repair(aec_to_parallel(simple_spread_v3.env(continuous_actions=True)))
-    seen, doubled = plain.reset(seed=0)[0], kept.reset(seed=0)[0]
-    assert all(np.array_equal(doubled[agent], 2 * seen[agent]) for agent in seen)
 
 
 def test_fallen_walkers_terminate_and_others_are_truncated():
