@@ -28,7 +28,7 @@ def failures_explained(run_dir: Path) -> Iterator[None]:
             raise
         kind = ConfigError if code == 2 else RunFailedError
         if not says_all:
-            line = f"{line} {what_is_saved(run_dir)}"
+            line = f"{line.removesuffix('.')}. {what_is_saved(run_dir)}"
         raise kind(line if trace is None else with_traceback(line, trace, run_dir)) from None
 
 

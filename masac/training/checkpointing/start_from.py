@@ -39,7 +39,8 @@ DEFINE_VALUES = (
 )
 """The keys that say what a critic's value is, and in which unit."""
 
-_MODEL = [f"model.{one.name}" for one in fields(ModelConfig)]
+# Not model.choices_as: critics that take an action in and critics that have an output for each differ in their shapes.
+_MODEL = [f"model.{one.name}" for one in fields(ModelConfig) if one.name != "choices_as"]
 OF_ACTORS = (*(key for key in _MODEL if key not in ("model.critic", "model.critics")), "algorithm.share_actor")
 """The keys that say what an actor computes with its weights."""
 
@@ -145,6 +146,12 @@ class Source:
             raise ConfigError(
                 f"{self.file.parent} must have the replay buffers of {len(replays)} rank(s) for "
                 "training.init_parts=[buffer]; it has none, or of another number. Leave buffer out"
+            )
+        here, there = (config.training.clip_rewards for config in (self.config, self.trained))
+        if here != there:
+            raise ConfigError(
+                f"training.clip_rewards must be as in the run {self.file.parent}, whose rows have rewards that were "
+                f"clipped or not; got {here}, there it is {there}. Leave buffer out"
             )
         here, there = (config.algorithm.gamma for config in (self.config, self.trained))
         if self.trained.training.n_step > 1 and here != there:

@@ -43,6 +43,34 @@ def check_observations(collected: TensorDictBase, groups: Sequence[GroupSpec], f
                 )
 
 
+def check_actors(collected: TensorDictBase, groups: Sequence[GroupSpec], frames: int | None) -> None:
+    """Raise unless the continuous actions of all living agents with finite observations are finite.
+
+    Args:
+        collected: ``[E, T]``.
+        groups: whose actions.
+        frames: collected before this batch; None for a single step that failed.
+
+    Raises:
+        RunFailedError: naming group, agent, environment and step of the first that is not.
+    """
+    for group in groups:
+        action = collected.get(group.action_keys[0])
+        if not action.is_floating_point():
+            continue
+        wrong = alive_agents(collected, group) & ~action.isfinite().all(-1)
+        for key in (group.observation_key, *group.image_keys):  # else the observation is to blame
+            wrong &= collected.get(key).isfinite().flatten(3).all(-1)
+        if (found := first_agent(wrong)) is not None:
+            (env, step), agent = found
+            where = f"environment {env}" if frames is None else _place(env, step, "", frames)
+            raise RunFailedError(
+                f"actions of living agents must be finite; got {action[env, step, agent].tolist()} for a finite "
+                f"observation, for agent {agent} of group {group.name!r} in {where}. Its actor computed it: lower "
+                "training.actor_lr, set training.max_grad_norm=10, or mend the network in model.actor"
+            )
+
+
 def check_actions(collected: TensorDictBase, groups: Sequence[GroupSpec], frames: int) -> None:
     """Raise unless every living agent of a group with an action mask has a legal action, and takes one.
 

@@ -10,6 +10,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.training.collectors.base import Collector
+from masac.training.collectors.data_checks import check_actors
 from masac.training.policies.policy import Policy
 
 
@@ -39,13 +40,21 @@ class LocalCollector(Collector):
         state, transitions = self._state, []
         with set_exploration_type(ExplorationType.RANDOM):
             for _ in range(self.steps):
-                transition, state = self.env.step_and_maybe_reset(self.policy(state))
+                transition, state = self._step(self.policy(state))
                 state = self.policy.carry(transition, state)
                 transitions.append(transition)
                 if self.policy.opponents:
                     self.policy.begin_episodes(transition["next", "done"].squeeze(-1))
         self._state = state
         return cast(TensorDictBase, torch.stack(transitions, dim=1))
+
+    def _step(self, state: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        try:
+            return self.env.step_and_maybe_reset(state)
+        except Exception:
+            # What environments raise for actions that are not finite does not say so.
+            check_actors(state.unsqueeze(1), self.policy.groups, frames=None)
+            raise
 
     def reset(self, seed: int | None = None) -> None:
         """Begin new episodes in all environments."""

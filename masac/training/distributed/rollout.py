@@ -9,7 +9,7 @@ from tensordict import TensorDictBase
 from masac.groups import GroupSpec
 from masac.process.stop_signals import StopRequest
 from masac.training.collectors.base import Collector
-from masac.training.collectors.data_checks import check_actions, check_observations
+from masac.training.collectors.data_checks import check_actions, check_actors, check_observations
 from masac.training.distributed.ranks import Rank
 
 
@@ -44,7 +44,8 @@ def collect_synchronized(
             collected = collector.collect()
         stopped = stop.now
         if not stopped:
-            check_observations(collected, observed, frames)  # pyright: ignore[reportPossiblyUnbound]  it was not cut
+            check_actors(collected, learning, frames)  # pyright: ignore[reportPossiblyUnbound]  it was not cut
+            check_observations(collected, observed, frames)  # pyright: ignore[reportPossiblyUnbound]
             check_actions(collected, learning, frames)  # pyright: ignore[reportPossiblyUnbound]
     except (Exception, SystemExit):
         rank.barrier(failed=True)

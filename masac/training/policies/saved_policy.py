@@ -132,7 +132,7 @@ def read_policy(path: Path, *, task: TaskConfig | None = None) -> SavedPolicy:
     """
     file = read_policy_file(path)
     config = file.config if task is None else replace(file.config, task=task)
-    env = make_env(config.task, num_envs=1, seed=0)
+    env = make_env(replace(config.task, num_workers=0), num_envs=1, seed=0)
     try:
         groups = read_groups(env)
     finally:

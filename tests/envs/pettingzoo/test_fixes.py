@@ -1,6 +1,6 @@
 """Environments whose agents take turns: what masac leaves out of PettingZoo's conversion changes nothing."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ from masac.errors import RunFailedError
 class Turns(AECEnv[Any, Any, Any]):
     """Two agents add to a number. What ``last()`` says decides whether an agent acts or leaves, and what it adds to."""
 
-    metadata: ClassVar = {"name": "turns", "is_parallelizable": True}
     render_mode = None
     order = ("agent_0", "agent_1")
 
     def __init__(self) -> None:
         super().__init__()
+        self.metadata = {"name": "turns", "is_parallelizable": True}
         self.possible_agents = ["agent_0", "agent_1"]
 
     def observation_space(self, agent):

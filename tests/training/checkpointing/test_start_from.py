@@ -95,7 +95,9 @@ def test_more_agents_keep_the_actor_and_get_new_critics(source, tmp_path):
         started(source, tmp_path / "b", task=five, training={"init_parts": ["actor", "critic"]})
 
 
-@pytest.mark.parametrize("changes", [{"normalize_rewards": False}, {"reward_scale": 10.0}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"normalize_rewards": False}, {"reward_scale": 10.0}, {"clip_rewards": 1}], ids=str
+)
 def test_critics_of_another_unit_start_new(source, tmp_path, changes):
     first, second = started(source, tmp_path, training=changes).start_lines
     assert first.endswith("agents: actor, normalizer")
@@ -133,6 +135,19 @@ def test_rows_of_several_steps_keep_their_discount(source, tmp_path):
     )
     with pytest.raises(ConfigError, match=r"algorithm.gamma must be as in the run .* got 0.99, there it is 0.9\. L"):
         there.load_buffer([trainer.replay], trainer.env.fake_tensordict())
+
+
+def test_rows_have_rewards_that_are_clipped_alike(source, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"training.clip_rewards must be as in the run .* got 5.0, there it is None\. L"
+    ):
+        started(source, tmp_path, training={"init_parts": ["buffer"], "clip_rewards": 5.0})
+
+
+def test_how_critics_would_value_choices_is_no_matter_to_what_is_loaded(source, tmp_path):
+    """The actions are continuous; where they are not, the shapes of critics differ, and actors are the same."""
+    (line,) = started(source, tmp_path, model={"choices_as": "output"}).start_lines
+    assert line.endswith("agents: actor, critic, normalizer")
 
 
 def test_loaded_actors_act_in_the_warm_up(source, tmp_path):

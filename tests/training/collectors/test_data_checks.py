@@ -8,7 +8,7 @@ from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
 from masac.errors import RunFailedError
 from masac.groups import read_groups
-from masac.training.collectors.data_checks import check_actions, check_observations
+from masac.training.collectors.data_checks import check_actions, check_actors, check_observations
 
 MASKED = TaskConfig(
     suite="pettingzoo", scenario="tests.envs.scripted", kwargs={"action_mask": "observation"}, num_envs=2, horizon=None
@@ -37,6 +37,25 @@ def test_observations_of_living_agents_are_finite(rollout):
     collected["a", "observation"][1, 0, 1, 4] = math.nan
     with pytest.raises(RunFailedError, match=r"got .*nan.* for agent 1 of group 'a' in environment 1, step 0"):
         check_observations(collected, groups, 0)
+
+
+def test_actors_compute_finite_actions_from_finite_observations():
+    continuous = {"scenario": "mpe2.simple_spread_v3", "kwargs": {"continuous_actions": True}}
+    env = make_env(TaskConfig(suite="pettingzoo", horizon=None, **continuous), num_envs=2, seed=0)
+    groups, collected = read_groups(env), env.rollout(4, break_when_any_done=False)
+    env.close()
+    collected["agent", "action"][1, 2, 0, 3] = math.nan
+    collected["agent", "mask"][1, 2, 0] = False  # gone
+    check_actors(collected, groups, 0)
+    collected["agent", "action"][1, 3, 2, 4] = math.inf
+    with pytest.raises(
+        RunFailedError, match=r"got \[.*inf\] .* agent 2 of group 'agent' in environment 1, step 3 of the"
+    ):
+        check_actors(collected, groups, 0)
+    with pytest.raises(RunFailedError, match=r"agent 2 of group 'agent' in environment 1\. Its actor"):
+        check_actors(collected[:, 3:], groups, None)
+    collected["agent", "observation"][1, 3, 2, 0] = math.nan  # then that is to blame
+    check_actors(collected, groups, 0)
 
 
 def test_living_agents_have_a_legal_action(rollout):

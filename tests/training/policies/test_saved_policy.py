@@ -48,6 +48,17 @@ def test_a_policy_trained_on_a_device_that_is_not_here_loads(tmp_path):
     assert masac.load_policy(tmp_path, checkpoint=tmp_path / "elsewhere.pt")
 
 
+def test_a_policy_is_loaded_without_worker_processes(tmp_path, monkeypatch):
+    """A script without ``if __name__ == "__main__"`` may load one."""
+    save_run(tmp_path, SCRIPTED)
+    saved = torch.load(tmp_path / "policy.pt", weights_only=True)
+    assert '"num_workers": 0' in saved["about"]
+    saved["about"] = saved["about"].replace('"num_workers": 0', '"num_workers": 2', 1)
+    torch.save(saved, tmp_path / "policy.pt")
+    monkeypatch.setattr("masac.envs.worker_processes.WorkerProcesses.__init__", lambda *_, **__: pytest.fail("started"))
+    assert masac.load_policy(tmp_path, checkpoint=tmp_path / "policy.pt")
+
+
 def test_what_cannot_be_loaded_is_said(tmp_path):
     save_run(tmp_path, NAVIGATION)
     (tmp_path / "checkpoints").mkdir()
