@@ -60,8 +60,8 @@ class TrainingConfig:
         normalize_rewards: divide rewards inside the losses (not in reported returns) by a running standard deviation of
             discounted returns, so that their scale does not matter; values and temperatures are then in this unit.
         reward_scale: an additional factor on rewards inside the losses.
-        clip_rewards: the largest size of a reward of one step inside the losses (not in reported returns), in the unit
-            of the environment; null for rewards as they are.
+        clip_rewards: the largest size of a reward of one agent and step inside the losses (not in reported returns), in
+            the unit of the environment; null for rewards as they are.
         normalize_observations: subtract a running mean and divide by a running standard deviation, both over living
             agents.
         check_observations: end the run with an error if an observation of a living agent is not finite.

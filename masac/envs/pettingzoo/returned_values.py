@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Dict, Space
 from torch import Tensor
 
 from masac.errors import ConfigError
+from masac.images import is_image
 
 DICTS = ("observations", "rewards", "terminations", "truncations", "infos")
 
@@ -136,7 +137,8 @@ def read_observation(space: Space[Any], value: Any, agent: Any, *, path: str = "
         path: of this part within the observation.
 
     Raises:
-        ConfigError: for a value that is not in the space; bounds of a Box are not checked.
+        ConfigError: for a value that is not in the space; bounds of a Box are not checked. Nor is its type, except
+            that an image of bytes, which stays one, has no fractions.
     """
     if isinstance(space, Dict):
         if not isinstance(value, Mapping):
@@ -156,7 +158,8 @@ def read_observation(space: Space[Any], value: Any, agent: Any, *, path: str = "
             raise _wrong(value, space, agent, path)
         return value
     array = _as_array(value)
-    if array is None or array.shape != space.shape or array.dtype.kind not in "biuf":
+    kinds = "biu" if space.dtype == np.uint8 and is_image(space.shape, "uint8") else "biuf"
+    if array is None or array.shape != space.shape or array.dtype.kind not in kinds:
         raise _wrong(value, space, agent, path)
     return array
 

@@ -6,7 +6,7 @@ import torch
 from gymnasium.spaces import Box
 
 from masac.envs.config import TaskConfig
-from masac.envs.pettingzoo.returned_values import read_step
+from masac.envs.pettingzoo.returned_values import read_observation, read_step
 from masac.envs.registry import make_env
 from masac.errors import ConfigError, EnvironmentWarning
 from masac.groups import read_groups
@@ -198,3 +198,15 @@ def test_the_dead_of_a_batch_do_not_disturb_the_living():
     env = make_env(task, num_envs=3, seed=0)
     data = env.rollout(8, break_when_any_done=False)
     assert torch.equal(data["a", "mask"], torch.ones(3, 8, 2, dtype=torch.bool))
+
+
+def test_an_image_of_bytes_has_no_fractions():
+    """They would become zeros."""
+    space = Box(0, 255, (8, 8, 3), np.uint8)
+    np.testing.assert_equal(read_observation(space, np.full((8, 8, 3), 200), "a"), np.full((8, 8, 3), 200))
+    with pytest.raises(
+        ConfigError, match=r"must be in its observation_space, Box.*uint8.*; got .* dtype float32\. Ret"
+    ):
+        read_observation(space, np.full((8, 8, 3), 0.7, np.float32), "a")
+    numbers = Box(0, 255, (3,), np.uint8)  # become float32 in the observation vector
+    np.testing.assert_equal(read_observation(numbers, np.array([0.5, 1, 2]), "a"), [0.5, 1, 2])
