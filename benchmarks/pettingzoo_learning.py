@@ -107,7 +107,9 @@ def _read(name: str, seed: int, run_dir: Path) -> dict[str, Any]:
     evaluation = json.loads(run_masac("evaluate", str(run_dir), "--episodes", str(EPISODES), "--json"))
     rows = [row for row in read_rows(run_dir) if row["eval/return_mean"]]
     with ONE_AT_A_TIME:
-        random_returns = _random_returns(run_dir)
+        others = run_dir.parent.glob(f"{run_dir.name.rpartition('-seed')[0]}-seed*/result.json")
+        known = next((json.loads(other.read_text())["random"] for other in others), None)
+        random_returns = known or _random_returns(run_dir)  # the same for all seeds of training
     learned = [group for group, numbers in evaluation["groups"].items() if numbers["learned"]]
     return {
         "task": name,
