@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def export(arguments: Sequence[str]) -> None:
         saved = saved_policy(options.run_dir, options.checkpoint)
         for file in export_policy(saved, read_spaces(saved.config.task), options.output, per_agent=options.per_agent):
             print(f"{file} (its inputs and outputs: {file}.json)")
+        if saved.config.evaluation.stochastic:
+            print(
+                "warning: the run's evaluations have noise (evaluation.stochastic=true), an exported policy has none. "
+                f"See what it reaches with masac evaluate {options.run_dir} --no-stochastic",
+                file=sys.stderr,
+            )
 
 
 def parser() -> argparse.ArgumentParser:

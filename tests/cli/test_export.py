@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -11,8 +12,9 @@ import torch
 
 from masac.cli.main import main
 from masac.envs.registry import make_env
+from masac.training.policies.saved_policy import save_policy
 from tests.envs.factories import parts
-from tests.training.policies.common import NAVIGATION, pettingzoo, save_run
+from tests.training.policies.common import NAVIGATION, pettingzoo, save_run, untrained
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,15 @@ def test_a_run_is_exported_either_way(tmp_path, capsys, caplog):
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     actions = torch.from_numpy(session.run(["action"], {"observation": observation.numpy()})[0])
     torch.testing.assert_close(torch.export.load(tmp_path / "policy.pt2").module()(observation), actions)
+
+
+@pytest.mark.slow
+def test_a_policy_that_is_evaluated_with_noise_is_exported_with_a_warning(tmp_path, capsys):
+    policy, config = untrained(NAVIGATION)
+    noisy = replace(config, evaluation=replace(config.evaluation, stochastic=True))
+    save_policy(tmp_path / "policy.pt", policy, noisy, frames=0)
+    main(["export", str(tmp_path), "-o", str(tmp_path / "policy.pt2")])
+    assert f"has none. See what it reaches with masac evaluate {tmp_path} --no-stochastic" in capsys.readouterr().err
 
 
 @pytest.mark.slow
