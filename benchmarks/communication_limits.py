@@ -42,7 +42,7 @@ def main() -> None:
             returns = best_returns(ways, exponent, knows_its_goal=knows)
             when = "before the first step" if knows else "before the second step"
             rows.append(_row(task, "continuous", when, _of_goals(returns, goals)))
-        if exponent == 2:
+        if task == "simple_speaker_listener":
             way = _of_goals(ways, goals)
             rows.append(_row(task, "discrete", "before the first step", along_one_axis(way)))
     columns = ("task", "actions", "knows its goal", "mean return", "95% from", "to")

@@ -33,7 +33,7 @@ def repair(env: ParallelEnv[Any, Any, Any]) -> ParallelEnv[Any, Any, Any]:
         while type(env.aec_env) in CHECKS:
             env.aec_env = env.aec_env.env
         if type(env.aec_env).last is AECEnv.last:
-            env = TurnsWithoutLast(env.aec_env)
+            env.__class__ = TurnsWithoutLast  # not a new one, which would lose what its maker set on it
     if metadata_of(env).get("name") == "knights_archers_zombies_v11":
         return ZombiesFromTheStart(env)
     return env

@@ -59,6 +59,8 @@ def check_actors(collected: TensorDictBase, groups: Sequence[GroupSpec], frames:
         if not action.is_floating_point():
             continue
         wrong = alive_agents(collected, group) & ~action.isfinite().all(-1)
+        if not bool(wrong.any()):
+            continue
         for key in (group.observation_key, *group.image_keys):  # else the observation is to blame
             wrong &= collected.get(key).isfinite().flatten(3).all(-1)
         if (found := first_agent(wrong)) is not None:

@@ -127,6 +127,13 @@ def test_observations_are_made_once_per_step():
     assert made == ["agent_0", "agent_1"]
 
 
+def test_what_is_set_on_the_conversion_stays():
+    turns = OrderEnforcingWrapper(Turns())
+    converted: Any = aec_to_parallel(turns)
+    converted.possible_agents, turns.unwrapped.metadata = ["agent_1", "agent_0"], {"name": "turns"}
+    assert repair(converted).possible_agents == ["agent_1", "agent_0"]
+
+
 def test_agents_out_of_turn_are_an_error():
     class Reversed(Turns):
         order = ("agent_1", "agent_0")
