@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.data import Bounded, Categorical
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
 from masac import AlgorithmConfig, ConfigError, GroupSACLoss, ModelConfig, Trainer, load_config, load_env, load_policy
 from masac.actions.discrete import read_discrete_actions
 from masac.algorithm import make_actor, make_loss
 from masac.cli.main import main
+from masac.errors import RunFailedError
 from masac.groups import GroupSpec
 from masac.training.policies.direct_actions import read_network
+from masac.training.policies.policy import Policy
 from tests.training.common import QUIET, rows, tiny
 
 EXAMPLES = str(Path(__file__).parents[2] / "examples")
@@ -353,6 +357,20 @@ def test_a_network_that_does_not_read_the_memory_gets_one_line(nets, networks, m
     model = ModelConfig(memory="gru", **{name: f"own_nets:{own}" for name, own in networks.items()})
     with pytest.raises(ConfigError, match=message):
         make_loss({"agents": make_actor(CONTINUOUS, ALGORITHM, model)}, [CONTINUOUS], ALGORITHM, model)
+
+
+def test_a_network_whose_logits_are_nan_is_named(nets):
+    policy = Policy([DISCRETE], {"agents": make_actor(DISCRETE, ALGORITHM, ModelConfig(actor="own_nets:joint"))}, {})
+    state = {"observation": torch.randn(2, 3, 5), "action_mask": torch.ones(2, 3, 4, dtype=torch.bool)}
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        policy(TensorDict({"agents": state}, [2]))
+        for parameter in policy.parameters():
+            parameter.fill_(torch.nan)
+        with pytest.raises(RunFailedError, match=r"the actor of group 'agents' must compute finite .* got nan for fin"):
+            policy(TensorDict({"agents": state}, [2]))
+        state["observation"][1, 2, 0] = torch.nan  # then that may be to blame
+        with pytest.raises(RuntimeError, match="probability tensor contains"):
+            policy(TensorDict({"agents": state}, [2]))
 
 
 def test_masacs_networks_stay_where_none_is_named(nets):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, exploration_type
 
 from masac import functional
-from masac.errors import ConfigError
+from masac.errors import ConfigError, RunFailedError
 from masac.group_signals import alive_agents, begins_next
 from masac.groups import GroupSpec
 from masac.networks.memory import GroupMemory
@@ -155,7 +155,12 @@ class Policy(TensorDictModuleBase):
             noisy = how == ExplorationType.RANDOM
             observation = seen.get(group.observation_key)
             return self._direct[group.name](observation, *remembered, *images, mask=mask, noisy=noisy)
-        return group.whole_action(self.actors[group.name](seen))
+        actor = cast(ProbabilisticTensorDictSequential, self.actors[group.name])
+        try:
+            return group.whole_action(actor(seen))
+        except Exception:
+            _check_outputs(actor, group, seen)  # distributions refuse them, but do not say whose they are
+            raise
 
     def memory_entries(self) -> Iterator[tuple[GroupSpec, str, GroupMemory]]:
         """The group, the name of the entry and the network of every memory, also of what acts in place of actors."""
@@ -334,3 +339,18 @@ def learning_groups(
                 f"and has training.opponents.{name}={(opponents or {})[name]}. Leave one out"
             )
     return [group for group in groups if group.name in names]
+
+
+@torch.no_grad()
+def _check_outputs(actor: ProbabilisticTensorDictSequential, group: GroupSpec, seen: TensorDictBase) -> None:
+    """Raise RunFailedError if what an actor computes for finite observations is not finite."""
+    finite = torch.stack([seen.get(key).isfinite().all() for key in (group.observation_key, *group.image_keys)])
+    parameters = actor.get_dist_params(seen.copy())
+    for key in actor[-1].in_keys:
+        wrong = parameters.get(key)
+        if wrong.is_floating_point() and bool(finite.all()) and not bool(wrong.isfinite().all()):
+            raise RunFailedError(
+                f"the actor of group {group.name!r} must compute finite {key!r}; got "
+                f"{wrong[~wrong.isfinite()][0].item()} for finite observations. Lower training.actor_lr, set "
+                "training.max_grad_norm=10, or mend the network in model.actor"
+            )
