@@ -131,24 +131,17 @@ def make_actor(group: GroupSpec, algorithm: AlgorithmConfig, model: ModelConfig)
 
 
 def make_memory(group: GroupSpec, model: ModelConfig, *, share_params: bool) -> GroupMemory | None:
-    """A new memory of a group's actor, or of its critics; None without ``model.memory``.
-
-    Raises:
-        ConfigError: for a group that observes images.
-    """
+    """A new memory of a group's actor, or of its critics; None without ``model.memory``."""
     if model.memory == "none":
         return None
-    if group.images:
-        raise ConfigError(
-            f"model.memory must be none for groups that observe images, as {group.name!r} does; got {model.memory}. "
-            "Change it with model.memory=none"
-        )
     return GroupMemory(
         model.memory,  # pyright: ignore[reportArgumentType]
         n_agents=group.n_agents,
         observation_dim=group.observation_dim,
         size=model.memory_size,
         share_params=share_params,
+        images=group.images,
+        model=model,
     )
 
 

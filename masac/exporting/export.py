@@ -61,8 +61,8 @@ def export_policy(
     Inputs are ``observation``, float32 ``[batch, N, F]``, then the images ``[batch, N, *shape]``, and for groups with
     an action mask ``action_mask``, bool ``[batch, N, D]``. The output is ``action``, in the environment's own form and
     units; groups with hybrid actions have another one, ``discrete_action``, ``[batch, N, K]``. With ``model.memory``
-    there are an input ``memory`` after the observation and an output ``memory_after``, float32 ``[batch, N, S]``: zeros
-    go in where an agent begins, and what came out in its next step. Any batch size works.
+    there are an input ``memory`` after the observation vector and an output ``memory_after``, float32
+    ``[batch, N, S]``: zeros go in where an agent begins, and what came out in its next step. Any batch size works.
     A ``FILE.json`` beside every FILE says what the numbers mean (see :func:`describe`).
 
     Args:

@@ -17,7 +17,6 @@ from masac.errors import ConfigError
 from masac.groups import GroupSpec, action_bounds
 from masac.networks.actors import ActorNetwork
 from masac.networks.hybrid_actor import HybridNetwork
-from masac.networks.images import CNN
 from masac.networks.memory import GroupMemory
 from masac.training.policies.direct_actions import read_network, squash
 from masac.training.policies.policy import Policy
@@ -100,30 +99,6 @@ class PlainPolicy(nn.Module):
         return action.unflatten(-1, self.action_shape) if len(self.action_shape) > 1 else action
 
 
-class PlainImagePolicy(nn.Module):
-    """A plain policy that sees images, with all inputs by position.
-
-    Args:
-        plain: of the group.
-        names: of the inputs in order, see :func:`input_names`.
-    """
-
-    def __init__(self, plain: PlainPolicy, names: Sequence[str]) -> None:
-        super().__init__()
-        self.plain, self.names = plain, tuple(names)
-
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Act; images are ``[B, N, *shape]``, of one agent ``[B, *shape]``, the others as in :class:`PlainPolicy`."""
-        given = dict(zip(self.names, inputs, strict=True))
-        mask, vector = given.pop("action_mask", None), given.pop("observation", None)
-        images = list(given.values())
-        if vector is None:
-            cnn = self.plain.network.encoder.cnns[0]
-            assert isinstance(cnn, CNN)
-            vector = torch.zeros(*images[0].shape[: images[0].ndim - len(cnn.image.shape)], 0)
-        return self.plain.act(vector, images, mask)
-
-
 class PlainMemoryPolicy(nn.Module):
     """A plain policy that remembers: it takes and returns the memory.
 
@@ -144,10 +119,42 @@ class PlainMemoryPolicy(nn.Module):
             memory: before it, zeros in the first step.
             action_mask: see :class:`PlainPolicy`.
         """
+        return self.act(observation, (), action_mask, memory)
+
+    def act(
+        self, observation: Tensor, images: Sequence[Tensor], action_mask: Tensor | None, memory: Tensor
+    ) -> tuple[Tensor, ...]:
+        """As :meth:`forward`, of images beside the observation vector too."""
         normalizer = self.plain.normalizer
-        after = self.memory.step(observation if normalizer is None else normalizer(observation), memory)
-        actions = self.plain.act(observation, (self.memory.output(after),), action_mask)
+        seen = self.memory.see(observation if normalizer is None else normalizer(observation), *images)
+        after = self.memory.step(seen, memory)
+        actions = self.plain.act(observation, (self.memory.output(after), *images), action_mask)
         return (*(actions if isinstance(actions, tuple) else (actions,)), after)
+
+
+class PlainImagePolicy(nn.Module):
+    """A plain policy that sees images, with all inputs by position.
+
+    Args:
+        plain: of the group.
+        group: the group.
+    """
+
+    def __init__(self, plain: PlainPolicy | PlainMemoryPolicy, group: GroupSpec) -> None:
+        super().__init__()
+        self.plain = plain
+        self.names = input_names(group, remembers=isinstance(plain, PlainMemoryPolicy))
+        self.image_ndim = len(group.images[0].shape)
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Act; images are ``[B, N, *shape]``, of one agent ``[B, *shape]``, the others as without images."""
+        given = dict(zip(self.names, inputs, strict=True))
+        mask, vector = given.pop("action_mask", None), given.pop("observation", None)
+        memory = [given.pop("memory")] if "memory" in given else []
+        images = list(given.values())
+        if vector is None:
+            vector = torch.zeros(*images[0].shape[: -self.image_ndim], 0)
+        return self.plain.act(vector, images, mask, *memory)
 
 
 AnyPlainPolicy = PlainPolicy | PlainImagePolicy | PlainMemoryPolicy
@@ -180,14 +187,13 @@ def make_plain_policy(
     if agent is not None:
         network = network.of_agent(agent)
         bounds = None if bounds is None else (bounds[0][agent].clone(), bounds[1][agent].clone())
-    whole: AnyPlainPolicy
+    whole: PlainPolicy | PlainMemoryPolicy
     whole = plain = PlainPolicy(network, normalizer, bounds=bounds, discrete=group.choices, spaces=spaces)
     if group.name in policy.memories:
         memory = cast(GroupMemory, policy.memories[group.name])
         whole = PlainMemoryPolicy(plain, memory if agent is None else memory.of_agent(agent))
-    elif group.images:
-        whole = PlainImagePolicy(plain, input_names(group, remembers=False))
-    return copy.deepcopy(whole).eval().requires_grad_(False)
+    exported = PlainImagePolicy(whole, group) if group.images else whole
+    return copy.deepcopy(exported).eval().requires_grad_(False)
 
 
 def acts_alike(policy: Policy, group: GroupSpec) -> bool:

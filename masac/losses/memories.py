@@ -23,25 +23,20 @@ from masac.networks.memory import GroupMemory
 from masac.signals import expand_to_agents
 
 
-class _Seen(NamedTuple):
-    """What memories see in a sequence.
+class _Lives(NamedTuple):
+    """Who lives in a sequence.
 
     Args:
-        observation: ``[*B, T, N, F]``.
         begins: the agents that begin anew at a step, bool ``[*B, T, N, 1]``.
         alive: the agents that act in a step, bool ``[*B, T, N, 1]``; None for all.
     """
 
-    observation: Tensor
     begins: Tensor
     alive: Tensor | None
 
-    def steps(self, which: slice) -> _Seen:
+    def steps(self, which: slice) -> _Lives:
         """Some of the steps."""
-        observation, begins, alive = (None if one is None else one[..., which, :, :] for one in self)
-        assert observation is not None
-        assert begins is not None
-        return _Seen(observation, begins, alive)
+        return _Lives(self.begins[..., which, :, :], None if self.alive is None else self.alive[..., which, :, :])
 
 
 class RecurrentLoss(GroupKeys):
@@ -104,10 +99,9 @@ class RecurrentLoss(GroupKeys):
         """The key of an entry that the loss computes."""
         return (*as_path(self.group), name)
 
-    @property
-    def _observation(self) -> tuple[str, ...]:
-        """The key of what memories see."""
-        return (*as_path(self.group), "observation")
+    def _seen_by(self, memory: GroupMemory) -> list[tuple[str, ...]]:
+        """The keys of what a memory sees."""
+        return [(*as_path(self.group), name) for name in ("observation", *memory.image_names)]
 
     @property
     def _has_memories(self) -> bool:
@@ -124,7 +118,9 @@ class RecurrentLoss(GroupKeys):
         if not self._has_memories:
             return super()._state_keys()
         computed = {self._computed("actor_memory"), self._computed("critic_memory")}
-        return list(dict.fromkeys([*(key for key in super()._state_keys() if key not in computed), self._observation]))
+        others = [key for key in super()._state_keys() if key not in computed]
+        seen = [key for memory in (self.actor_memory, self.critic_memory) if memory for key in self._seen_by(memory)]
+        return list(dict.fromkeys([*others, *seen]))
 
     @property
     def optional_in_keys(self) -> list[NestedKey]:
@@ -150,40 +146,51 @@ class RecurrentLoss(GroupKeys):
         data: Any = tensordict[..., self.burn_in :] if self.burn_in else tensordict.copy()
         if not self._has_memories:
             return data
-        seen = self._seen(tensordict)
+        lives = self._lives(tensordict)
         if self.actor_memory is not None:
             assert self.actor_memory_params is not None
             start = tensordict.get(as_path(self.tensor_keys.memory), None)
             start = None if start is None else start[..., 0, :, :]
-            now = self._unroll(self.actor_memory, self.actor_memory_params, seen, start)
+            now = self._unroll(self.actor_memory, self.actor_memory_params, tensordict, lives, start)
             self._set_entries(data, "actor_memory", self.actor_memory, now, self.actor_memory_params, now)
         if self.critic_memory is not None:
             assert self.critic_memory_params is not None
-            now = self._unroll(self.critic_memory, self.critic_memory_params, seen, None)
+            now = self._unroll(self.critic_memory, self.critic_memory_params, tensordict, lives, None)
             with torch.no_grad():
-                slow = self._unroll(self.critic_memory, self.target_critic_memory_params, seen, None)
+                slow = self._unroll(self.critic_memory, self.target_critic_memory_params, tensordict, lives, None)
             self._set_entries(data, "critic_memory", self.critic_memory, now, self.target_critic_memory_params, slow)
         return data
 
-    def _unroll(self, memory: GroupMemory, params: TensorDictBase, seen: _Seen, start: Tensor | None) -> Tensor:
+    def _unroll(
+        self,
+        memory: GroupMemory,
+        params: TensorDictBase,
+        tensordict: TensorDictBase,
+        lives: _Lives,
+        start: Tensor | None,
+    ) -> Tensor:
         """The states after every step but those of burn-in, ``[*B, T, N, S]``; burn-in has no gradient."""
+        observation, *images = (get_entry(tensordict, key, "a memory") for key in self._seen_by(memory))
         if start is None:
-            *batch, _, n_agents, _ = seen.observation.shape
-            start = seen.observation.new_zeros(*batch, n_agents, memory.state_dim)
+            *batch, _, n_agents, _ = observation.shape
+            start = observation.new_zeros(*batch, n_agents, memory.state_dim)
+        if lives.alive is not None:  # a NaN in the image of an agent that is gone would reach the encoder's gradient
+            images = [torch.where(_beside(lives.alive, image), image, torch.zeros_like(image)) for image in images]
+        time_dim = start.ndim - 2
+        cuts = [self.burn_in, observation.shape[time_dim] - self.burn_in]
+        early, late = zip(*(one.split(cuts, time_dim) for one in (observation, *images)), strict=True)
         with parameters_in(memory, params):
             if self.burn_in:
-                early = seen.steps(slice(None, self.burn_in))
                 with torch.no_grad():
-                    start = memory.unroll(early.observation, start, early.begins, early.alive)[..., -1, :, :]
-                seen = seen.steps(slice(self.burn_in, None))
-            return memory.unroll(seen.observation, start, seen.begins, seen.alive)
+                    then = lives.steps(slice(None, self.burn_in))
+                    start = memory.unroll(memory.see(*early), start, *then)[..., -1, :, :]
+            return memory.unroll(memory.see(*late), start, *lives.steps(slice(self.burn_in, None)))
 
-    def _seen(self, tensordict: TensorDictBase) -> _Seen:
-        observation = get_entry(tensordict, self._observation, "a memory")
-        n_agents = observation.shape[-2]
+    def _lives(self, tensordict: TensorDictBase) -> _Lives:
+        n_agents = get_entry(tensordict, (*as_path(self.group), "observation"), "a memory").shape[-2]
         rows = self._read_row_mask(tensordict)
         alive = read_alive(tensordict, n_agents, mask_key=self.tensor_keys.agent_mask, rows=rows)
-        return _Seen(observation, self._begins(tensordict, n_agents, alive), alive)
+        return _Lives(self._begins(tensordict, n_agents, alive), alive)
 
     def _begins(self, tensordict: TensorDictBase, n_agents: int, alive: Tensor | None) -> Tensor:
         """The agents that begin anew at a step, bool ``[*B, T, N, 1]``: as the data says, or by the step before."""
@@ -218,9 +225,9 @@ class RecurrentLoss(GroupKeys):
             before_next: its states in the current states with these weights.
         """
         data.set(self._computed(name), memory.output(now))
-        observation = get_entry(data, ("next", *self._observation), "a memory")
         with torch.no_grad(), parameters_in(memory, next_params):
-            data.set(("next", *self._computed(name)), memory.output(memory.step(observation, before_next.detach())))
+            seen = memory.see(*(get_entry(data, ("next", *key), "a memory") for key in self._seen_by(memory)))
+            data.set(("next", *self._computed(name)), memory.output(memory.step(seen, before_next.detach())))
 
     def _check_sequences(self, tensordict: TensorDictBase) -> None:
         batch = tensordict.batch_size
@@ -267,6 +274,11 @@ class RecurrentLoss(GroupKeys):
             *values.shape[:time_dim], self.burn_in, *values.shape[time_dim + 1 :]
         )
         return torch.cat([before, values], time_dim)
+
+
+def _beside(alive: Tensor, image: Tensor) -> Tensor:
+    """The agents that live, ``[*B, N, 1]``, beside one of their images, ``[*B, N, *shape]``."""
+    return alive.reshape(*alive.shape[:-1], *(1 for _ in image.shape[alive.ndim - 1 :]))
 
 
 def _parameters(params: TensorDictParams | None) -> list[nn.Parameter]:

@@ -109,6 +109,7 @@ class ImageEncoder(GroupNetwork):
 
     Attributes:
         features: E, of all images of an agent.
+        names: of their entries, in order.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class ImageEncoder(GroupNetwork):
     ) -> None:
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=False)
         stack = () if share_params or n_agents is None else (n_agents,)
+        self.names = [image.name for image in images]
         self.cnns = nn.ModuleList(CNN(image, model, stack) for image in images)
         self.features = sum(cnn.features for cnn in self.cnns)  # pyright: ignore[reportArgumentType, reportCallIssue]
 

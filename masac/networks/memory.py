@@ -2,18 +2,23 @@
 
 Actors and critics stay feed-forward and read the output of that state beside the observation.
 
-Shape legend: ``*B`` batch, ``T`` time, ``N`` agents, ``F`` features, ``S`` numbers of one agent's state, ``H`` size.
+Shape legend: ``*B`` batch, ``T`` time, ``N`` agents, ``F`` features of an observation, ``E`` of its images,
+``S`` numbers of one agent's state, ``H`` size.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from masac.images import ImageSpec
 from masac.layouts import GroupNetwork
+from masac.networks.config import ModelConfig
+from masac.networks.images import ImageEncoder
 from masac.networks.layers import StackedLinear
 from masac.recurrence import gru_cell, lstm_cell, unroll
 
@@ -32,13 +37,23 @@ class GroupMemory(GroupNetwork):
         observation_dim: features of one agent's observation.
         size: H, the numbers that actors and critics read.
         share_params: one set of weights for all agents, else one per agent.
+        images: that an agent sees beside the observation vector.
+        model: of the convolutions over images.
 
     Raises:
         ValueError: for another kind, or a size below 1.
     """
 
     def __init__(
-        self, kind: MemoryKind, *, n_agents: int, observation_dim: int, size: int, share_params: bool = True
+        self,
+        kind: MemoryKind,
+        *,
+        n_agents: int,
+        observation_dim: int,
+        size: int,
+        share_params: bool = True,
+        images: Sequence[ImageSpec] = (),
+        model: ModelConfig | None = None,
     ) -> None:
         if kind not in get_args(MemoryKind):
             raise ValueError(f"the kind of a memory must be 'gru' or 'lstm'; got {kind!r}.")
@@ -46,17 +61,24 @@ class GroupMemory(GroupNetwork):
             raise ValueError(f"the size of a memory must be at least 1; got {size}. Leave the memory out for none.")
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=False)
         self.kind: MemoryKind = kind
-        self.observation_dim = observation_dim
+        sizes: dict[str, Any] = {"n_agents": n_agents, "share_params": share_params}
+        self.encoder = ImageEncoder(images, model=model or ModelConfig(), **sizes)
+        self.features = observation_dim + self.encoder.features
         self.size = size
         gates = {"gru": 3, "lstm": 4}[kind] * size
         stack = () if share_params else (n_agents,)
-        self.from_input = StackedLinear(observation_dim, gates, stack)
+        self.from_input = StackedLinear(self.features, gates, stack)
         self.from_state = StackedLinear(size, gates, stack)
 
     @property
     def state_dim(self) -> int:
         """S: H, or for an LSTM 2 H, its output and then its cell."""
         return self.size if self.kind == "gru" else 2 * self.size
+
+    @property
+    def image_names(self) -> list[str]:
+        """The entries of images that it sees, in order."""
+        return self.encoder.names
 
     def output(self, state: Tensor) -> Tensor:
         """What actors and critics read of a state ``[..., S]``, ``[..., H]``."""
@@ -69,13 +91,23 @@ class GroupMemory(GroupNetwork):
             for parameter in alone.parameters():
                 parameter.data = parameter[index].clone()
         alone.share_params, alone.n_agents = True, 1
+        alone.encoder.share_params, alone.encoder.n_agents = True, 1
         return alone
+
+    def see(self, observation: Tensor, *images: Tensor) -> Tensor:
+        """What :meth:`step` and :meth:`unroll` take of observations, ``[..., N, F + E]``.
+
+        Args:
+            observation: the vectors, ``[..., N, F]``.
+            images: of :attr:`image_names`, each ``[..., N, *shape]``.
+        """
+        return torch.cat([observation, self.encoder(images)], -1) if images else observation
 
     def step(self, observation: Tensor, state: Tensor) -> Tensor:
         """The state after an observation.
 
         Args:
-            observation: ``[*B, N, F]``.
+            observation: ``[*B, N, F + E]``, see :meth:`see`.
             state: before it, ``[*B, N, S]``; 0 for agents that begin.
 
         Returns:
@@ -95,7 +127,7 @@ class GroupMemory(GroupNetwork):
         gradients.
 
         Args:
-            observation: ``[*B, T, N, F]``.
+            observation: ``[*B, T, N, F + E]``, see :meth:`see`.
             state: before the first step, ``[*B, N, S]``.
             begins: the agents that begin anew at a step, which start from zeros there, bool ``[*B, T, N, 1]``.
             alive: the agents that act in a step, bool ``[*B, T, N, 1]``; None for all.
@@ -132,8 +164,8 @@ class GroupMemory(GroupNetwork):
     def _check(self, observation: Tensor, state: Tensor) -> None:
         self.check_agents(observation)
         n_agents = observation.shape[-2]
-        if observation.shape[-1] != self.observation_dim or state.shape[-2:] != (n_agents, self.state_dim):
+        if observation.shape[-1] != self.features or state.shape[-2:] != (n_agents, self.state_dim):
             raise ValueError(
-                f"a memory must be given observations [..., {n_agents}, {self.observation_dim}] and states "
+                f"a memory must be given observations [..., {n_agents}, {self.features}] and states "
                 f"[..., {n_agents}, {self.state_dim}]; got {list(observation.shape)} and {list(state.shape)}."
             )

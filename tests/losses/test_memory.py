@@ -19,6 +19,7 @@ from masac import (
     make_hybrid_actor,
     make_tanh_normal_actor,
 )
+from masac.images import ImageSpec
 from tests.losses.common import GROUP, A, F, N, make_batch, total
 from tests.losses.discrete_common import D
 from tests.losses.memory_common import (
@@ -106,14 +107,14 @@ def test_lambda_returns_are_those_of_a_loop():
     torch.testing.assert_close(loss.target_value(data), other.target_value(remembered(data, loss)))
 
 
-def ours(kind, *, hybrid=False, memory_kind="lstm"):
+def ours(kind, *, hybrid=False, memory_kind="lstm", images=(), burn_in=0):
     """A loss on masac's networks with memories, and weights per agent."""
-    model = ModelConfig(hidden=(8,), memory=memory_kind, memory_size=H)
-    sizes = {"n_agents": N, "observation_dim": F, "share_params": False}
-    networks = {"group": GROUP, "model": model, **sizes}
+    model = ModelConfig(hidden=(8,), cnn=(2, 3), memory=memory_kind, memory_size=H)
+    sizes = {"n_agents": N, "observation_dim": F, "share_params": False, "model": model, "images": images}
+    networks = {"group": GROUP, **sizes}
     memories = {f"{name}_memory": GroupMemory(memory_kind, size=H, **sizes) for name in ("actor", "critic")}
     spec = Bounded(-1, 1, (N, A), dtype=torch.float64)
-    options = {"skip_done_states": "fill", "alpha_init": 0.5, **memories}
+    options = {"skip_done_states": "fill", "alpha_init": 0.5, "burn_in": burn_in, **memories}
     if not hybrid:
         critic = make_critic(kind, action_dim=A, **networks)
         return GroupSACLoss(make_tanh_normal_actor(action_spec=spec, **networks), critic, **options)
@@ -146,6 +147,27 @@ def test_each_term_trains_its_own_memory_with_finite_gradients(make):
         memories = {name for name, grad in gradients.items() if "_memory_" in name and grad.any()}
         assert all(name.startswith(str(trained)) for name in memories)
         assert len(memories) == (4 if trained else 0)
+
+
+@pytest.mark.parametrize("burn_in", [0, 2])
+def test_images_are_remembered_and_those_of_the_dead_reach_nothing(burn_in):
+    loss = ours("centralized", images=(ImageSpec(name="image", shape=(2, 8, 9), dtype="float32"),), burn_in=burn_in)
+    data = sequences(stored=False)
+    alive, ended = (
+        data[key].reshape(ROWS, T, N, 1, 1, 1) for key in ((GROUP, "mask"), ("next", GROUP, "terminated"))
+    )
+    images, terms = torch.rand(2, ROWS, T, N, 2, 8, 9), []
+    for beyond in (0.0, math.nan):
+        data[GROUP, "image"] = images[0].where(alive, beyond)
+        data["next", GROUP, "image"] = images[1].where(alive & ~ended, beyond)
+        terms.append(results(loss, data.copy()))
+    torch.testing.assert_close(*terms)
+    encoders = [name for name in terms[0][1] if "_memory_" in name and "cnns" in name]
+    assert len(encoders) == 2 * 2 * 2  # of actor and critics, two layers, weight and bias
+    assert all(terms[0][1][name].any() for name in encoders)
+    data[GROUP, "image"][:, burn_in + 1, 1] += 0.1  # both see it
+    changed, before = results(loss, data.copy())[0], terms[0][0]
+    assert not any(torch.equal(changed[name], before[name]) for name in TERMS)
 
 
 def test_burn_in_is_seen_without_gradient_and_has_no_terms():

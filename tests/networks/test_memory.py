@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from masac.images import ImageSpec
+from masac.networks.config import ModelConfig
 from masac.networks.memory import GroupMemory
 from masac.recurrence import gru_cell, lstm_cell
 
@@ -140,6 +142,33 @@ def test_nan_of_the_dead_and_of_forgotten_states_reaches_nothing(kind, share_par
         results.append([after, *torch.autograd.grad(after.square().sum(), list(one.parameters()))])
     torch.testing.assert_close(*results)
     assert (results[0][0] == 0)[~alive.expand_as(results[0][0])].all()
+
+
+IMAGES = (
+    ImageSpec(name="image_eye", shape=(10, 9, 3), divide_by=255.0),
+    ImageSpec(name="image_depth", shape=(2, 8, 12), dtype="float32"),
+)
+
+
+@pytest.mark.parametrize("share_params", [True, False])
+@pytest.mark.parametrize("features", [F, 0])
+def test_images_are_seen_beside_the_vector_each_agent_with_its_own(features, share_params):
+    sizes = {"observation_dim": features, "size": H, "images": IMAGES, "model": ModelConfig(cnn=(2, 3))}
+    one = GroupMemory("gru", n_agents=N, share_params=share_params, **sizes)
+    assert one.image_names == ["image_eye", "image_depth"]
+    vector, depth = torch.randn(B, T, N, features), torch.rand(B, T, N, 2, 8, 12)
+    eye = torch.randint(256, (B, T, N, 10, 9, 3), dtype=torch.uint8)
+    seen = one.see(vector, eye, depth)
+    torch.testing.assert_close(seen[..., :features], vector)
+    _, state, begins, alive = sequences(one)
+    after = one.unroll(seen, state, begins, alive)
+    assert all(gradient.any() for gradient in torch.autograd.grad(after.square().sum(), list(one.parameters())))
+    for agent in range(N):
+        alone = one.of_agent(agent)
+        own = [entry[:, 0, agent : agent + 1] for entry in (vector, eye, depth)]
+        torch.testing.assert_close(alone.see(*own).squeeze(1), seen[:, 0, agent])
+        expected = one.step(seen[:, 0], state)[:, agent]
+        torch.testing.assert_close(alone.step(alone.see(*own), state[:, agent : agent + 1]).squeeze(1), expected)
 
 
 def test_wrong_arguments_are_named():

@@ -47,6 +47,41 @@ def test_a_run_with_images_learns_resumes_and_exports(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("seen", "kind", "frames"), [("image", "gru", 1280), ("dict", "lstm", 2560)])
+def test_a_memory_of_images_trains_resumes_and_exports(tmp_path, seen, kind, frames):
+    config = config_of(seen, frames // 2, critic="independent")
+    training = replace(config.training, sequence_length=4, burn_in=1, batch_size=8)
+    model = replace(config.model, memory=kind, memory_size=4)
+    run(replace(config, model=model, training=training), tmp_path)
+    longer = replace(training, total_frames=frames)
+    Trainer(replace(config, model=model, training=longer), tmp_path, console=QUIET, resumes=True).run()
+    assert float(rows(tmp_path)[-1]["eval/return_mean"]) > 3.3
+    env, policy = load_env(tmp_path, num_envs=2), load_policy(tmp_path)
+    rollout = env.rollout(3, policy, break_when_any_done=False)
+    data, ends = rollout["lamp"], rollout["next", "lamp", "done"]
+    saved = read_policy(find_policy(tmp_path))
+    spaces = read_spaces(saved.config.task)
+    (file,) = export_policy(saved, spaces, tmp_path / "policy.pt2")
+    program = torch.export.load(file).module()
+    (file,) = export_policy(saved, spaces, tmp_path / "policy.onnx")
+    session = pytest.importorskip("onnxruntime").InferenceSession(file)
+    names = ["image"] if seen == "image" else ["image_eye_depth", "image_eye_left"]
+    vector = ["observation"] if seen == "dict" else []
+    assert [one.name for one in session.get_inputs()] == [*vector, "memory", *names]
+    memory = torch.zeros(2, 2, policy.memories["lamp"].state_dim)
+    for step in range(3):
+        given = {name: data[name][:, step] for name in (*vector, *names)}
+        inputs = {name: memory if name == "memory" else given[name] for name in (*vector, "memory", *names)}
+        action, after = program(*inputs.values())
+        assert torch.equal(action, data["action"][:, step])
+        arrays = {name: one.numpy() for name, one in inputs.items()}
+        got, got_after = session.run(["action", "memory_after"], arrays)
+        np.testing.assert_array_equal(got, action.numpy())
+        np.testing.assert_allclose(got_after, after.numpy(), atol=1e-5)
+        memory = torch.where(ends[:, step], 0.0, after)  # of agents that end begins anew
+
+
+@pytest.mark.slow
 def test_images_beside_a_vector_train_with_own_weights(tmp_path):
     algorithm = {"critic": "centralized", "share_actor": False, "share_critic": False}
     assert run(config_of("dict", 128, **algorithm), tmp_path) is not None

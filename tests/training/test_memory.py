@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from masac.algorithm import AlgorithmConfig, make_memory
-from masac.errors import ConfigError
-from masac.images import ImageSpec
-from masac.networks.config import ModelConfig
+from masac.algorithm import AlgorithmConfig
 from masac.training.trainer import Trainer
-from tests.training.common import GROUP, QUIET, tiny
+from tests.training.common import QUIET, tiny
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -52,9 +49,3 @@ def test_agents_that_end_at_different_times_remember_what_they_were_told(tmp_pat
             second.policy.memories["agent"].from_state.bias, first.policy.memories["agent"].from_state.bias
         )
         assert len(second.replay) == len(first.replay) > 0
-
-
-def test_a_memory_of_images_is_an_error():
-    group = replace(GROUP, images=(ImageSpec(name="image", shape=(8, 8, 3), dtype="uint8", divide_by=255.0),))
-    with pytest.raises(ConfigError, match=r"model\.memory must be none for groups that observe images"):
-        make_memory(group, ModelConfig(memory="gru"), share_params=True)

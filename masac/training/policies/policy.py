@@ -128,7 +128,8 @@ class Policy(TensorDictModuleBase):
                     "in TorchRL's loops use env = TransformedEnv(env, policy.make_tensordict_primer())."
                 )
             if entry == "memory":
-                after = memory.step(seen.get(group.observation_key), tensordict.get((group.name, entry)))
+                sees = memory.see(*(seen.get(key) for key in (group.observation_key, *group.image_keys)))
+                after = memory.step(sees, tensordict.get((group.name, entry)))
                 seen.set((group.name, "actor_memory"), memory.output(after))
                 tensordict.set((group.name, "memory_after"), after)
         for group in self.groups:
@@ -345,7 +346,7 @@ def learning_groups(
 def _check_outputs(actor: ProbabilisticTensorDictSequential, group: GroupSpec, seen: TensorDictBase) -> None:
     """Raise RunFailedError if what an actor computes for finite observations is not finite."""
     finite = torch.stack([seen.get(key).isfinite().all() for key in (group.observation_key, *group.image_keys)])
-    parameters = actor.get_dist_params(seen.copy())
+    parameters = actor.det_part(seen.copy())
     for key in actor[-1].in_keys:
         wrong = parameters.get(key)
         if wrong.is_floating_point() and bool(finite.all()) and not bool(wrong.isfinite().all()):
