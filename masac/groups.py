@@ -106,6 +106,13 @@ class GroupSpec:
         return " and ".join(parts)
 
     @property
+    def observations(self) -> str:
+        """What one agent observes in words: the features of its vector, and its images."""
+        vector = [f"{self.observation_dim} features"] if self.observation_dim or not self.images else []
+        images = [f"{image.name} of {' x '.join(map(str, image.shape))} {image.dtype}" for image in self.images]
+        return ", ".join([*vector, *images])
+
+    @property
     def observation_key(self) -> NestedKey:
         """The key of the observation vectors ``[*B, N, F]``."""
         return (self.name, "observation")

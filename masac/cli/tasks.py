@@ -79,7 +79,7 @@ def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
         yield from textwrap.wrap(about, width=110)
     yield ""
     rows = [("group", "agents", "observation", "action")]
-    rows += [(group.name, str(group.n_agents), _observation(group), _action(group)) for group in groups]
+    rows += [(group.name, str(group.n_agents), group.observations, _action(group)) for group in groups]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for row in rows:
         yield "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
@@ -93,12 +93,6 @@ def _description(name: str, overrides: Sequence[str]) -> Iterator[str]:
     limit = "that of the environment" if task.horizon is None else f"{task.horizon} steps, then truncated"
     yield f"  horizon: {limit}"
     yield f"  train:   masac train {shlex.join(words)}"
-
-
-def _observation(group: GroupSpec) -> str:
-    images = [f"{image.name} of {' x '.join(map(str, image.shape))}" for image in group.images]
-    vector = [f"{group.observation_dim} features"] if group.observation_dim or not images else []
-    return ", ".join([*vector, *images])
 
 
 def _action(group: GroupSpec) -> str:

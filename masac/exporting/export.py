@@ -58,11 +58,12 @@ def export_policy(
 ) -> list[Path]:
     """Write the policy of every group that learned, without noise, and a description of its inputs and outputs.
 
-    Inputs are ``observation``, float32 ``[batch, N, F]``, then the images ``[batch, N, *shape]``, and for groups with
-    an action mask ``action_mask``, bool ``[batch, N, D]``. The output is ``action``, in the environment's own form and
-    units; groups with hybrid actions have another one, ``discrete_action``, ``[batch, N, K]``. With ``model.memory``
-    there are an input ``memory`` after the observation vector and an output ``memory_after``, float32
-    ``[batch, N, S]``: zeros go in where an agent begins, and what came out in its next step. Any batch size works.
+    Inputs are ``observation``, float32 ``[batch, N, F]`` (none without a vector), then the images
+    ``[batch, N, *shape]``, and for groups with an action mask ``action_mask``, bool ``[batch, N, D]``. The output is
+    ``action``, in the environment's own form and units; groups with hybrid actions have another one,
+    ``discrete_action``, ``[batch, N, K]``. With ``model.memory`` there are an input ``memory`` after the observation
+    vector and an output ``memory_after``, float32 ``[batch, N, S]``: zeros go in where an agent begins, and what came
+    out in its next step. Any batch size works.
     A ``FILE.json`` beside every FILE says what the numbers mean (see :func:`describe`).
 
     Args:
@@ -189,6 +190,7 @@ def describe(saved: SavedPolicy, export: Export) -> dict[str, Any]:
             "dtype": "bool",
             "true": "legal",
         }
+    inputs = {name: inputs[name] for name in export.input_names}  # in the order of the program
     task = saved.config.task
     return {
         "group": group.name,

@@ -174,8 +174,6 @@ class RecurrentLoss(GroupKeys):
         if start is None:
             *batch, _, n_agents, _ = observation.shape
             start = observation.new_zeros(*batch, n_agents, memory.state_dim)
-        if lives.alive is not None:  # a NaN in the image of an agent that is gone would reach the encoder's gradient
-            images = [torch.where(_beside(lives.alive, image), image, torch.zeros_like(image)) for image in images]
         time_dim = start.ndim - 2
         cuts = [self.burn_in, observation.shape[time_dim] - self.burn_in]
         early, late = zip(*(one.split(cuts, time_dim) for one in (observation, *images)), strict=True)
@@ -183,8 +181,9 @@ class RecurrentLoss(GroupKeys):
             if self.burn_in:
                 with torch.no_grad():
                     then = lives.steps(slice(None, self.burn_in))
-                    start = memory.unroll(memory.see(*early), start, *then)[..., -1, :, :]
-            return memory.unroll(memory.see(*late), start, *lives.steps(slice(self.burn_in, None)))
+                    start = memory.unroll(memory.see(*early, alive=then.alive), start, *then)[..., -1, :, :]
+            now = lives.steps(slice(self.burn_in, None))
+            return memory.unroll(memory.see(*late, alive=now.alive), start, *now)
 
     def _lives(self, tensordict: TensorDictBase) -> _Lives:
         n_agents = get_entry(tensordict, (*as_path(self.group), "observation"), "a memory").shape[-2]
@@ -274,11 +273,6 @@ class RecurrentLoss(GroupKeys):
             *values.shape[:time_dim], self.burn_in, *values.shape[time_dim + 1 :]
         )
         return torch.cat([before, values], time_dim)
-
-
-def _beside(alive: Tensor, image: Tensor) -> Tensor:
-    """The agents that live, ``[*B, N, 1]``, beside one of their images, ``[*B, N, *shape]``."""
-    return alive.reshape(*alive.shape[:-1], *(1 for _ in image.shape[alive.ndim - 1 :]))
 
 
 def _parameters(params: TensorDictParams | None) -> list[nn.Parameter]:

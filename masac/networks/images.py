@@ -88,7 +88,8 @@ class CNN(nn.Module):
         if len(self.image.shape) == 2:
             x = x.unsqueeze(-3)
         elif self.image.channels_last:
-            x = x.movedim(-1, -3)
+            # A moved channel alone would have strides of both orders, which compiled convolutions refuse.
+            x = x.squeeze(-1).unsqueeze(-3) if x.shape[-1] == 1 else x.movedim(-1, -3)
         x, groups, activate = x.reshape(lead[0], -1, *x.shape[-2:]), agents, ACTIVATIONS[self.activation]
         for layer in self.layers:
             x = activate(layer(x, groups=groups, per_agent=per_agent))
@@ -123,18 +124,29 @@ class ImageEncoder(GroupNetwork):
 
     def forward(self, images: Sequence[Tensor]) -> Tensor:
         """Images, each ``[*B, N, *shape]``, to features ``[*B, N, E]``; with a leading K if the parameters have one."""
+        self.check_images(images)
         encoded = []
         for cnn, entries in zip(self.cnns, images, strict=True):
             assert isinstance(cnn, CNN)
             lead = entries.shape[: entries.ndim - len(cnn.image.shape)]
-            if entries.shape[len(lead) :] != cnn.image.shape or (not self.share_params and lead[-1] != self.n_agents):
-                wanted = ["*B", self.n_agents or "N", *cnn.image.shape]
-                raise ValueError(
-                    f"the entry {cnn.image.name!r} must have shape {wanted}; got {list(entries.shape)}. Build the "
-                    "network with the shape of the images."
-                )
             kept = () if self.share_params else lead[-1:]
             rows = cnn(entries.reshape(-1, *kept, *cnn.image.shape), per_agent=not self.share_params)
             trailing = 1 + len(kept)
             encoded.append(rows.reshape(*rows.shape[: rows.ndim - 1 - trailing], *lead, cnn.features))
         return side_by_side(encoded)
+
+    def check_images(self, images: Sequence[Tensor]) -> None:
+        """Raise ValueError unless there are as many images as this was built with, each of its shape."""
+        if len(images) != len(self.names):
+            raise ValueError(
+                f"the images must be {self.names}; got {len(images)} of them. Pass all of them, in this order."
+            )
+        for cnn, entries in zip(self.cnns, images, strict=True):
+            assert isinstance(cnn, CNN)
+            lead, shape = entries.shape[: -len(cnn.image.shape)], entries.shape[-len(cnn.image.shape) :]
+            if shape != cnn.image.shape or not lead or (not self.share_params and lead[-1] != self.n_agents):
+                wanted = ["*B", self.n_agents or "N", *cnn.image.shape]
+                raise ValueError(
+                    f"the entry {cnn.image.name!r} must have shape {wanted}; got {list(entries.shape)}. Build the "
+                    "network with the shape of the images."
+                )

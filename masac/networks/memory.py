@@ -94,14 +94,21 @@ class GroupMemory(GroupNetwork):
         alone.encoder.share_params, alone.encoder.n_agents = True, 1
         return alone
 
-    def see(self, observation: Tensor, *images: Tensor) -> Tensor:
+    def see(self, observation: Tensor, *images: Tensor, alive: Tensor | None = None) -> Tensor:
         """What :meth:`step` and :meth:`unroll` take of observations, ``[..., N, F + E]``.
 
         Args:
             observation: the vectors, ``[..., N, F]``.
             images: of :attr:`image_names`, each ``[..., N, *shape]``.
+            alive: the agents whose images are seen, bool ``[..., N, 1]``, for :meth:`unroll`; None for all. A NaN in
+                another one would reach the gradient of the convolutions.
         """
-        return torch.cat([observation, self.encoder(images)], -1) if images else observation
+        self.encoder.check_images(images)
+        if not images:
+            return observation
+        if alive is not None:
+            images = tuple(torch.where(_beside(alive, one), one, torch.zeros_like(one)) for one in images)
+        return torch.cat([observation, self.encoder(images)], -1)
 
     def step(self, observation: Tensor, state: Tensor) -> Tensor:
         """The state after an observation.
@@ -168,4 +175,10 @@ class GroupMemory(GroupNetwork):
             raise ValueError(
                 f"a memory must be given observations [..., {n_agents}, {self.features}] and states "
                 f"[..., {n_agents}, {self.state_dim}]; got {list(observation.shape)} and {list(state.shape)}."
+                + (" With images, observations are what see() makes of both." if self.image_names else "")
             )
+
+
+def _beside(alive: Tensor, image: Tensor) -> Tensor:
+    """The agents that live, ``[*B, N, 1]``, beside one of their images, ``[*B, N, *shape]``."""
+    return alive.reshape(*alive.shape[:-1], *(1 for _ in image.shape[alive.ndim - 1 :]))

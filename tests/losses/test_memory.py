@@ -153,9 +153,7 @@ def test_each_term_trains_its_own_memory_with_finite_gradients(make):
 def test_images_are_remembered_and_those_of_the_dead_reach_nothing(burn_in):
     loss = ours("centralized", images=(ImageSpec(name="image", shape=(2, 8, 9), dtype="float32"),), burn_in=burn_in)
     data = sequences(stored=False)
-    alive, ended = (
-        data[key].reshape(ROWS, T, N, 1, 1, 1) for key in ((GROUP, "mask"), ("next", GROUP, "terminated"))
-    )
+    alive, ended = (data[key].reshape(ROWS, T, N, 1, 1, 1) for key in ((GROUP, "mask"), ("next", GROUP, "terminated")))
     images, terms = torch.rand(2, ROWS, T, N, 2, 8, 9), []
     for beyond in (0.0, math.nan):
         data[GROUP, "image"] = images[0].where(alive, beyond)

@@ -10,6 +10,7 @@ from masac.compat import parameters_in
 from masac.errors import ConfigError
 from masac.images import ImageSpec
 from masac.networks.images import CNN, ImageEncoder
+from masac.training.traced_function import TracedFunction
 
 N, F, A, B = 3, 2, 2, 4
 MODEL = ModelConfig(hidden=(8,), cnn=(4, 6), activation="tanh")
@@ -125,3 +126,18 @@ def test_wrong_images_and_channels_are_errors():
     encoder = ImageEncoder(IMAGES[:1], n_agents=N, share_params=False, model=MODEL)
     with pytest.raises(ValueError, match=r"'image_eye' must have shape \['\*B', 3, 10, 9, 3\]; got \[4, 2, 10, 9, 3\]"):
         encoder([pictures(B, 2)[0]])
+    with pytest.raises(ValueError, match=r"the images must be \['image_eye'\]; got 0 of them"):
+        encoder([])
+
+
+@pytest.mark.slow
+def test_images_of_one_channel_compile():
+    image = ImageSpec(name="image", shape=(8, 8, 1), divide_by=255.0)
+    encoder = ImageEncoder([image], n_agents=2, share_params=True, model=MODEL)
+
+    def gradients(data):
+        out = encoder([data.get("image")]).square().sum()
+        return {("gradient", i): x for i, x in enumerate(torch.autograd.grad(out, list(encoder.parameters())))}
+
+    data = TensorDict({"image": torch.randint(256, (4, 2, 8, 8, 1), dtype=torch.uint8)}, [4])
+    torch.testing.assert_close(TracedFunction(gradients, compile=True)(data), gradients(data))

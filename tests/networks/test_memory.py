@@ -176,6 +176,14 @@ def test_wrong_arguments_are_named():
         GroupMemory("rnn", n_agents=N, observation_dim=F, size=H)
     with pytest.raises(ValueError, match="at least 1; got 0"):
         GroupMemory("gru", n_agents=N, observation_dim=F, size=0)
+    one = GroupMemory("gru", n_agents=N, observation_dim=F, size=H, images=IMAGES)
+    with pytest.raises(ValueError, match=r"the images must be \['image_eye', 'image_depth'\]; got 0 of them"):
+        one.see(torch.zeros(B, N, F))
+    with pytest.raises(ValueError, match="With images, observations are what see"):
+        one.step(torch.zeros(B, N, F), torch.zeros(B, N, H))
+    one = GroupMemory("gru", n_agents=N, observation_dim=F, size=H, share_params=False, images=IMAGES)
+    with pytest.raises(ValueError, match=r"'image_eye' must have shape \['\*B', 3, 10, 9, 3\]; got \[6, 10, 9, 3\]"):
+        one.see(torch.zeros(B, N, F), torch.zeros(6, 10, 9, 3), torch.zeros(B, N, 2, 8, 12))
     one = memory("lstm")
     with pytest.raises(ValueError, match=r"states \[..., 3, 10\]; got \[2, 3, 4\] and \[2, 3, 5\]"):
         one.step(torch.zeros(B, N, F), torch.zeros(B, N, H))

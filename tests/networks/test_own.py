@@ -359,16 +359,18 @@ def test_a_network_that_does_not_read_the_memory_gets_one_line(nets, networks, m
         make_loss({"agents": make_actor(CONTINUOUS, ALGORITHM, model)}, [CONTINUOUS], ALGORITHM, model)
 
 
-def test_a_network_whose_logits_are_nan_is_named(nets):
-    policy = Policy([DISCRETE], {"agents": make_actor(DISCRETE, ALGORITHM, ModelConfig(actor="own_nets:joint"))}, {})
+@pytest.mark.parametrize("own", ["own_nets:joint", None])
+def test_a_network_whose_logits_are_nan_is_named(nets, own):
+    policy = Policy([DISCRETE], {"agents": make_actor(DISCRETE, ALGORITHM, ModelConfig(actor=own))}, {})
     state = {"observation": torch.randn(2, 3, 5), "action_mask": torch.ones(2, 3, 4, dtype=torch.bool)}
     with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
         policy(TensorDict({"agents": state}, [2]))
         for parameter in policy.parameters():
             parameter.fill_(torch.nan)
-        with pytest.raises(RunFailedError, match=r"the actor of group 'agents' must compute finite .* got nan for fin"):
+        state["observation"][0] = torch.nan  # of agents that are gone
+        with pytest.raises(RunFailedError, match=r"'agents' must compute .* for a finite observation of agent 0"):
             policy(TensorDict({"agents": state}, [2]))
-        state["observation"][1, 2, 0] = torch.nan  # then that may be to blame
+        state["observation"][:] = torch.nan  # then that is to blame
         with pytest.raises(RuntimeError, match="probability tensor contains"):
             policy(TensorDict({"agents": state}, [2]))
 

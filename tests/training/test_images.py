@@ -1,5 +1,6 @@
 """A run whose agents see images: it learns, keeps bytes, resumes, and its policy is read, evaluated and exported."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -63,11 +64,12 @@ def test_a_memory_of_images_trains_resumes_and_exports(tmp_path, seen, kind, fra
     spaces = read_spaces(saved.config.task)
     (file,) = export_policy(saved, spaces, tmp_path / "policy.pt2")
     program = torch.export.load(file).module()
+    about = json.loads((tmp_path / "policy.pt2.json").read_text())
     (file,) = export_policy(saved, spaces, tmp_path / "policy.onnx")
     session = pytest.importorskip("onnxruntime").InferenceSession(file)
     names = ["image"] if seen == "image" else ["image_eye_depth", "image_eye_left"]
     vector = ["observation"] if seen == "dict" else []
-    assert [one.name for one in session.get_inputs()] == [*vector, "memory", *names]
+    assert [one.name for one in session.get_inputs()] == list(about["inputs"]) == [*vector, "memory", *names]
     memory = torch.zeros(2, 2, policy.memories["lamp"].state_dim)
     for step in range(3):
         given = {name: data[name][:, step] for name in (*vector, *names)}

@@ -37,8 +37,8 @@ def misfit(
     name, what = wrong
     group = known[name.split(".", 2)[1]]
     return (
-        f"{_place(name)}: {what} (here group {group.name!r} has {group.n_agents} agents, with "
-        f"{group.observation_dim} observation features each)"
+        f"{_place(name)}: {what} (here group {group.name!r} has {group.n_agents} agents that observe "
+        f"{group.observations} each)"
     )
 
 

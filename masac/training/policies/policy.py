@@ -149,16 +149,16 @@ class Policy(TensorDictModuleBase):
     def _act(self, group: GroupSpec, seen: TensorDictBase) -> Tensor:
         """The action of the group's actor, with the exploration type of TorchRL's context."""
         how = exploration_type()
-        if group.name in self._direct and how in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
+        actor = cast(ProbabilisticTensorDictSequential, self.actors[group.name])
+        try:
+            if group.name not in self._direct or how not in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
+                return group.whole_action(actor(seen))
             mask = seen.get((group.name, "action_mask")) if group.has_action_mask else None
             images = [seen.get(key) for key in group.image_keys]
             remembered = [seen.get((group.name, "actor_memory"))] if group.name in self.memories else []
             noisy = how == ExplorationType.RANDOM
             observation = seen.get(group.observation_key)
             return self._direct[group.name](observation, *remembered, *images, mask=mask, noisy=noisy)
-        actor = cast(ProbabilisticTensorDictSequential, self.actors[group.name])
-        try:
-            return group.whole_action(actor(seen))
         except Exception:
             _check_outputs(actor, group, seen)  # distributions refuse them, but do not say whose they are
             raise
@@ -344,14 +344,22 @@ def learning_groups(
 
 @torch.no_grad()
 def _check_outputs(actor: ProbabilisticTensorDictSequential, group: GroupSpec, seen: TensorDictBase) -> None:
-    """Raise RunFailedError if what an actor computes for finite observations is not finite."""
-    finite = torch.stack([seen.get(key).isfinite().all() for key in (group.observation_key, *group.image_keys)])
-    parameters = actor.det_part(seen.copy())
-    for key in actor[-1].in_keys:
-        wrong = parameters.get(key)
-        if wrong.is_floating_point() and bool(finite.all()) and not bool(wrong.isfinite().all()):
+    """Raise RunFailedError if what an actor computes for an agent with finite observations is not finite."""
+    agents = len(seen.batch_size) + 1
+    networks = [module for module in actor if not hasattr(module, "distribution_class")]
+    distributions = [module for module in actor if hasattr(module, "distribution_class")]
+    computed = seen.copy()
+    for network in networks:
+        network(computed)
+    keys = (group.observation_key, *group.image_keys)
+    sees = torch.stack([computed.get(key).isfinite().flatten(agents).all(-1) for key in keys]).all(0)
+    for key in (key for module in distributions for key in module.in_keys):
+        parameter = computed.get(key)
+        wrong = sees & ~parameter.isfinite().flatten(agents).all(-1)
+        if bool(wrong.any()):
+            *_, agent = first = tuple(wrong.nonzero()[0].tolist())
             raise RunFailedError(
-                f"the actor of group {group.name!r} must compute finite {key!r}; got "
-                f"{wrong[~wrong.isfinite()][0].item()} for finite observations. Lower training.actor_lr, set "
-                "training.max_grad_norm=10, or mend the network in model.actor"
+                f"the actor of group {group.name!r} must compute finite {key!r}; got {parameter[first].tolist()} for a "
+                f"finite observation of agent {agent}. Lower training.actor_lr, set training.max_grad_norm=10, or mend "
+                "the network in model.actor"
             )

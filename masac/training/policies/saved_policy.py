@@ -255,9 +255,12 @@ def _self_play(group: GroupSpec, source: str, policy: Policy, config: Experiment
             f"{key} must be self-play:GROUP with a group that learns; got {source!r}. There are: "
             f"{', '.join(policy.actors)}."
         )
-    spaces = [(one.observation_dim, one.seen, one.actions, one.action_spec[0]) for one in (group, other)]  # pyright: ignore[reportIndexIssue]
+    spaces = [
+        (one.observations, one.images, one.seen, one.actions, one.action_spec[0])  # pyright: ignore[reportIndexIssue]
+        for one in (group, other)
+    ]
     if spaces[0] != spaces[1]:
-        got = " and ".join(f"{size} features, {actions}" for size, _, actions, _ in spaces)
+        got = " beside ".join(f"{seen}, {actions}" for seen, _, _, actions, _ in spaces)
         raise ConfigError(
             f"{key} must be snapshots of a group with the same observations and actions, bounds included; got {got}."
         )

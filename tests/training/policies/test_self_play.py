@@ -1,15 +1,18 @@
 """Past snapshots of a group act in part of the episodes."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from masac.errors import ConfigError
+from masac.images import ImageSpec
 from masac.training.collectors.config import CollectorConfig
 from masac.training.config import ExperimentConfig, TrainingConfig
 from masac.training.evaluator import Evaluation
+from masac.training.policies.saved_policy import make_policy
 from masac.training.policies.self_play import facing, pools, set_state_of_pools, snapshots_met, state_of_pools
 from masac.training.self_play_table import SelfPlayTable
 from masac.training.trainer import Trainer
@@ -172,6 +175,15 @@ def test_snapshots_of_a_group_with_other_spaces_get_one_line():
     tag = TUG.__class__(suite="pettingzoo", scenario="mpe2.simple_tag_v3", num_envs=1, horizon=5)
     with pytest.raises(ConfigError, match="with the same observations and actions, bounds included; got 14 features"):
         policy_of(tag, opponents={"agent": "self-play:adversary"})
+
+
+def test_snapshots_of_a_group_that_sees_other_images_get_one_line():
+    _, config, groups = policy_of(TUG, opponents={"blue": "self-play:red"})
+    bytes_, floats = (ImageSpec(name="image", shape=(8, 9, 3), dtype=dtype) for dtype in ("uint8", "float32"))
+    red, blue = (replace(one, images=(image,)) for one, image in zip(groups, (bytes_, floats), strict=True))
+    with pytest.raises(ConfigError, match=r"image of 8 x 9 x 3 float32, .* beside .*, image of 8 x 9 x 3 uint8, "):
+        make_policy([red, blue], [red], config)
+    make_policy([red, replace(blue, images=red.images)], [red], config)
 
 
 def test_workers_have_no_snapshots():
