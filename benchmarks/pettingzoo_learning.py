@@ -45,9 +45,8 @@ HARL = "HARL, arXiv 2304.09870, read off its figures"
 SHARED = "Terry et al. 2020, arXiv 2005.13625, recorded runs"
 
 TASKS: dict[str, Task] = {
-    "simple_spread, continuous": Task(["task=pettingzoo/simple_spread"], "MADDPG -10.2 (1.5M)", ZOO),
-    "simple_spread, continuous, 500k": Task(
-        ["task=pettingzoo/simple_spread", "training.total_frames=500000"], "HATD3, MATD3 -8.5 (5M)", HARL
+    "simple_spread, continuous": Task(
+        ["task=pettingzoo/simple_spread"], "MADDPG -10.2 (1.5M); HATD3, MATD3 -8.5 (5M)", f"{ZOO}; {HARL}"
     ),
     "simple_spread, discrete": Task(
         ["task=pettingzoo/simple_spread", "task.kwargs.continuous_actions=false", "training.total_frames=300000"],
