@@ -25,6 +25,8 @@ from benchmarks.benchmarl.tables import (
     solved_rows,
     wall_rows,
 )
+from benchmarks.memory_learning import COLUMNS as MEMORY_COLUMNS
+from benchmarks.memory_learning import memory_rows
 from benchmarks.pettingzoo_learning import COLUMNS as LEARNING_COLUMNS
 from benchmarks.pettingzoo_learning import learning_rows
 from benchmarks.report import RESULTS
@@ -292,6 +294,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "simple_tag_crossplay": _simple_tag_crossplay,
     "vmas_suite": _vmas_suite,
     "pettingzoo_collection": _pettingzoo_collection,
+    "memory_learning": lambda results: _table(MEMORY_COLUMNS, memory_rows(results["runs"])),
 }
 
 
