@@ -33,6 +33,10 @@ def _where_it_sees_others(critic: str, sees: str) -> str:
 
 
 OmegaConf.register_new_resolver("masac.where_it_sees_others", _where_it_sees_others, replace=True)
+# The steps of a preset's critic targets: with a memory, which sees every step, they are 1.
+OmegaConf.register_new_resolver(
+    "masac.without_memory", lambda memory, n_step: n_step if memory == "none" else 1, replace=True
+)
 
 
 def presets(suite: str) -> list[str]:
