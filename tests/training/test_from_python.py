@@ -49,7 +49,7 @@ def test_presets_of_several_steps_take_a_memory():
     for words, n_step in ([], 3), (["training.n_step=2"], 2), (["model.memory=gru"], 1):
         assert load_config("pettingzoo/simple_speaker_listener", words).training.n_step == n_step
     with pytest.raises(ConfigError, match=r"training.n_step must be 1 with model.memory=gru; got 2"):
-        load_config("vmas/navigation", ["model.memory=gru", "training.n_step=2"])
+        load_config("pettingzoo/simple_tag", ["model.memory=gru", "training.n_step=2"])
 
 
 @pytest.mark.parametrize(
