@@ -381,6 +381,7 @@ def test_what_a_network_raises_itself_is_raised_as_it_is():
     with set_exploration_type(ExplorationType.RANDOM), pytest.raises(RuntimeError) as raised:
         policy(TensorDict({"agents": state}, [2]))
     assert str(raised.value).startswith("mat1 and mat2 shapes cannot be multiplied (6x6 and 5x")
+    assert raised.value.__context__ is None  # and once
 
 
 def test_masacs_networks_stay_where_none_is_named(nets):
