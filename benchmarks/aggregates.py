@@ -22,7 +22,8 @@ class Estimate:
 
     Args:
         value: the statistic.
-        low: the lower end of its 95% interval; None if no task has three runs.
+        low: the lower end of its 95% interval; None if a task has fewer than three runs, as one run would pass for
+            certain.
         high: the upper end.
     """
 
@@ -36,7 +37,10 @@ class Estimate:
 
 
 def normalized(returns: Floats, *, random: float, best: float) -> Floats:
-    """Returns as scores: 0 for random actions, 1 for the best run.
+    """Returns as scores: 0 for random actions, 1 for the best run, and -1 at least.
+
+    Below random actions there is no limit to a return, and a best run just above them makes the unit small: without a
+    limit, a single scenario could outweigh all others.
 
     Args:
         returns: [runs].
@@ -44,7 +48,7 @@ def normalized(returns: Floats, *, random: float, best: float) -> Floats:
         best: the return of the best run. If it is not above ``random`` nobody learned anything, and all scores are 0.
     """
     returns = np.asarray(returns, dtype=np.float64)
-    return (returns - random) / (best - random) if best > random else np.zeros_like(returns)
+    return np.maximum((returns - random) / (best - random), -1) if best > random else np.zeros_like(returns)
 
 
 def interquartile_mean_of_tasks(scores: Scores) -> Estimate:
@@ -101,7 +105,7 @@ def _estimate(statistic: Callable[[list[Floats]], Floats], strata: list[Floats],
     """
     strata = [np.asarray(one, dtype=np.float64) for one in strata]
     value = float(statistic(strata))
-    if max(len(one) for one in strata) < FEWEST_FOR_INTERVAL:
+    if min(len(one) for one in strata) < FEWEST_FOR_INTERVAL:
         return Estimate(value)
     generator = np.random.default_rng(0)
     drawn = [one[generator.integers(len(one), size=(repeats, len(one)))] for one in strata]

@@ -1,7 +1,8 @@
 """BenchMARL's algorithms as contenders of ``benchmarks.vmas_suite``, at equal wall time.
 
 A run gets the seconds that masac took for the scenario, and ends after the first iteration that reaches them, which may
-be a long one. Each algorithm runs with two kinds of settings, one thread, and the same episodes as masac's runs:
+be a long one, so the tables show the seconds that it took. Each algorithm runs with two kinds of settings, one thread,
+and the same episodes as masac's runs:
 
 - the recipe of ``benchmarl/recipes.py``, with masac's default number of updates per frame and discount. PPO has its own
   amounts, learning rate and epochs: those of TorchRL's tutorial of multi-agent PPO, which is on VMAS too.

@@ -86,25 +86,41 @@ def beside_columns(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def beside_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """For each contender its mean final returns on the scenarios that BenchMARL was run on; none without BenchMARL."""
+    """For each contender the mean final returns and seconds where BenchMARL was run; none without BenchMARL."""
     _, *tasks = beside_columns(runs)
     rows = []
     for system in systems_of(runs) if tasks else ():
-        finals = [[final(run) for run in runs if (run["task"], run["system"]) == (task, system)] for task in tasks]
-        rows.append((system, *(f"{statistics.mean(values):.2f}" if values else "-" for values in finals)))
+        cells = [[run for run in runs if (run["task"], run["system"]) == (task, system)] for task in tasks]
+        rows.append((system, *(_return_and_seconds(mine) if mine else "-" for mine in cells)))
     return rows
+
+
+def _return_and_seconds(runs: Sequence[Run]) -> str:
+    returned, seconds = (
+        statistics.mean(values) for values in zip(*((final(run), run["seconds"]) for run in runs), strict=True)
+    )
+    return f"{returned:.2f} ({seconds:.0f} s)"
+
+
+def returns_of(runs: Sequence[Run]) -> Mapping[str, Scores]:
+    """The final returns of all runs, by contender and scenario."""
+    found: dict[str, dict[str, Floats]] = {system: {} for system in systems_of(runs)}
+    for task in tasks_of(runs):
+        mine = [run for run in runs if run["task"] == task]
+        for system in dict.fromkeys(run["system"] for run in mine):
+            found[system][task] = np.array([final(run) for run in mine if run["system"] == system])
+    return found
 
 
 def scores_of(runs: Sequence[Run]) -> Mapping[str, Scores]:
     """The scores of all runs, by contender and scenario; the best run of all contenders has 1."""
-    found: dict[str, dict[str, Floats]] = {system: {} for system in systems_of(runs)}
-    for task in tasks_of(runs):
-        mine = [run for run in runs if run["task"] == task]
-        random, best = statistics.mean(run["random"] for run in mine), max(final(run) for run in mine)
-        for system in dict.fromkeys(run["system"] for run in mine):
-            finals = np.array([final(run) for run in mine if run["system"] == system])
-            found[system][task] = normalized(finals, random=random, best=best)
-    return found
+    returns = returns_of(runs)
+    random = {task: statistics.mean(run["random"] for run in runs if run["task"] == task) for task in tasks_of(runs)}
+    best = {task: max(one[task].max() for one in returns.values() if task in one) for task in random}
+    return {
+        system: {task: normalized(finals, random=random[task], best=best[task]) for task, finals in one.items()}
+        for system, one in returns.items()
+    }
 
 
 def comparisons(scores: Mapping[str, Scores]) -> Iterator[tuple[str, Mapping[str, Scores]]]:
@@ -139,7 +155,7 @@ def improvement_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """The probability of improvement in each set of scenarios, of the first contender over each of the others."""
     return [
         (name, first, other, str(probability_of_improvement(inside[first], inside[other])))
-        for name, inside in comparisons(scores_of(runs))
+        for name, inside in comparisons(returns_of(runs))
         for first, *others in [list(inside)]
         for other in others
     ]

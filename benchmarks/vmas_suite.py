@@ -16,11 +16,11 @@ A return is the mean per agent that learns and episode. A policy is evaluated wi
 episodes; its last evaluation counts. "random" acts uniformly at random in these episodes, and "untrained" is the policy
 before its first update. Seconds begin after the first rollout, and leave out evaluations.
 
-A score is a return on a scale on which random actions have 0 and the best run of all contenders has 1 (0 for all if no
-run ended above random actions). Aggregates are over the runs of all scenarios: the interquartile mean of scores, and
-the probability that a run of the first contender ends higher than one of another, with stratified bootstrap intervals
-of 95% (Agarwal et al. 2021, arXiv 2108.13264). They are given for the scenarios on which settings are chosen, for those
-held out, and for all.
+A score is a return on a scale on which random actions have 0 and the best run of all contenders has 1; it is at least
+-1, and 0 for all if no run ended above random actions. Aggregates are over the runs of all scenarios: the interquartile
+mean of scores, and the probability that a run of the first contender ends higher than one of another, with stratified
+bootstrap intervals of 95% (Agarwal et al. 2021, arXiv 2108.13264) where every scenario has three runs. They are given
+for the scenarios on which settings are chosen, for those held out, and for all.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.jobs import Job, finished
@@ -80,6 +82,7 @@ def main() -> None:
     """Run what is missing of all scenarios, contenders and seeds, and print the tables."""
     arguments = _arguments()
     end_runs_on_sigterm()
+    torch.set_num_threads(1)  # of the evaluations of BenchMARL's policies, beside which other runs go on
     jobs = masac_jobs(arguments.tasks, arguments.contenders, arguments.seeds, scale=arguments.frames)
     runs = json.loads(arguments.json.read_text())["runs"] if arguments.add else []
     runs, failed = run_jobs(jobs, runs, arguments)
@@ -90,7 +93,9 @@ def main() -> None:
     if runs:
         print_table("mean return per agent on VMAS", return_columns(runs), return_rows(runs))
         if beside := beside_rows(runs):
-            print_table("mean return per agent, beside BenchMARL at equal wall time", beside_columns(runs), beside)
+            print_table(
+                "mean return per agent (seconds), beside BenchMARL at equal wall time", beside_columns(runs), beside
+            )
         print_table("scores over scenarios", SCORE_COLUMNS, score_rows(runs))
         print_table("who ends higher", IMPROVEMENT_COLUMNS, improvement_rows(runs))
         if arguments.plot:
@@ -112,12 +117,14 @@ def run_jobs(
     Returns:
         All runs, and how many jobs failed.
     """
+    order = list(dict.fromkeys([*(run["system"] for run in runs), *(job.system for job in jobs)]))
     runs, failed = runs_except(runs, KEYS, [(job.task, job.system, job.seed) for job in jobs]), 0
     for job, found in finished(jobs, arguments.folder, at_a_time=arguments.jobs):
         if found is None:
             failed += 1
             continue
         runs.append(found)
+        runs.sort(key=lambda run: order.index(run["system"]))  # others are compared with the first one
         about = f"{found['untrained']:.3f} untrained, {found['random']:.3f} random, {found['seconds']:.0f} s"
         print(f"{job.name}: {final(found):.3f} ({about})", flush=True)
         write_json(arguments.json, {"runs": runs}, device="cpu")  # so that a later failure loses nothing

@@ -64,6 +64,11 @@ def test_random_actions_score_0_and_the_best_run_1():
     assert normalized(np.array([-30.0]), random=-10, best=30).tolist() == [-0.5]
 
 
+def test_one_scenario_cannot_outweigh_all_others():
+    # a best run just above random makes the unit small: without a limit 2.6 below random are -260
+    assert normalized(np.array([-2.87, -0.26]), random=-0.27, best=-0.26).tolist() == [-1, 1]
+
+
 def test_scores_are_0_where_nobody_learned():
     assert normalized(np.array([-5.0, -3.0]), random=-3, best=-3).tolist() == [0, 0]
     assert normalized(np.array([-5.0, -4.0]), random=-3, best=-4).tolist() == [0, 0]
@@ -99,6 +104,7 @@ def test_few_runs_have_no_interval():
     assert str(Estimate(0.5)) == "0.50"
     assert str(Estimate(0.5, 0.25, 0.75)) == "0.50 [0.25, 0.75]"
     assert interquartile_mean_of_tasks({"a": np.array([1.0, 2.0])}) == Estimate(1.5)
+    assert interquartile_mean_of_tasks({"a": np.array([1.0, 2.0, 3.0]), "b": np.array([1.0])}).low is None
 
 
 def test_returns_are_means_with_their_range():
@@ -112,7 +118,7 @@ def test_returns_are_means_with_their_range():
 
 def test_benchmarl_has_a_table_with_its_scenarios():
     assert beside_columns(RUNS) == ("contender", "balance")
-    assert beside_rows(RUNS) == [("isac", "2.00"), ("benchmarl/mappo", "0.83")]
+    assert beside_rows(RUNS) == [("isac", "2.00 (60 s)"), ("benchmarl/mappo", "0.83 (60 s)")]
     assert beside_rows(RUNS[:6]) == []
 
 
@@ -137,6 +143,12 @@ def test_the_first_contender_is_compared_with_each_of_the_others():
     runs = [a_run("wheel", system, 0, value) for system, value in (("isac", 1.0), ("masac", 2.0), ("fast", 0.0))]
     pairs = [row[1:] for row in improvement_rows(runs) if row[0] == "all (1)"]
     assert pairs == [("isac", "masac", "0.00"), ("isac", "fast", "1.00")]
+
+
+def test_returns_below_random_actions_are_compared_too():
+    runs = [a_run("wheel", system, 0, value) for system, value in (("isac", -3.0), ("masac", -2.0))]  # random: -1
+    assert {row[-1] for row in score_rows(runs)} == {"0.00"}
+    assert {row[-1] for row in improvement_rows(runs)} == {"0.00"}
 
 
 def test_a_contender_with_some_scenarios_has_a_comparison_of_its_own():
@@ -230,7 +242,8 @@ def test_a_run_that_fails_leaves_the_others(tmp_path: Path):
     before = [a_run("wheel", "isac", 1, 0.0), a_run("wheel", "masac", 1, 0.0)]
     runs, failed = run_jobs(jobs, before, arguments)
     assert failed == 1
-    assert [(run["system"], run["seed"], final(run)) for run in runs] == [("masac", 1, 0.0), ("isac", 1, 5.0)]
+    # in the order of the contenders before, as the others are compared with the first
+    assert [(run["system"], run["seed"], final(run)) for run in runs] == [("isac", 1, 5.0), ("masac", 1, 0.0)]
     assert json.loads((tmp_path / "all.json").read_text())["runs"] == runs
 
 
