@@ -66,7 +66,7 @@ def benchmarl_jobs(
     random: Mapping[str, float],
     python: Path,
 ) -> list[Job]:
-    """The runs of BenchMARL, seed by seed.
+    """The runs of BenchMARL, seed by seed, the recipe first, so that an interrupted table has all scenarios.
 
     Args:
         tasks: names of scenarios.
@@ -78,9 +78,9 @@ def benchmarl_jobs(
     """
     jobs = []
     for seed in seeds:
-        for task in tasks:
-            for algorithm in algorithms:
-                for fine_tuned in (False, True):
+        for fine_tuned in (False, True):
+            for task in tasks:
+                for algorithm in algorithms:
                     settings = settings_of(task, algorithm, seed, fine_tuned=fine_tuned)
                     words = [f"{name}={value}" for name, value in settings.items()]
                     system = f"benchmarl/{algorithm}{' fine-tuned' if fine_tuned else ''}"
