@@ -57,7 +57,7 @@ def return_columns(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def return_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """For each scenario the final returns of masac's contenders: the mean over seeds, and the range."""
+    """For each scenario the final returns of masac's contenders: the mean over seeds, and the range of several."""
     runs, rows = [run for run in runs if not is_of_benchmarl(run)], []
     for task in tasks_of(runs):
         mine, scenario = [run for run in runs if run["task"] == task], SCENARIOS[task]
@@ -71,13 +71,15 @@ def return_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
                 spread(summary([run["seconds"] / 60 for run in mine])),
                 f"{statistics.mean(run['random'] for run in mine):.2f}",
                 f"{statistics.mean(run['untrained'] for run in mine):.2f}",
-                *(
-                    f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-"
-                    for values in finals.values()
-                ),
+                *(_mean_and_range(values) if values else "-" for values in finals.values()),
             )
         )
     return rows
+
+
+def _mean_and_range(values: Sequence[float]) -> str:
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else mean
 
 
 def beside_columns(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -173,7 +175,6 @@ def draw_curves(runs: Sequence[Run], out: Path, *, x: str = "frames") -> None:
     panels = []
     for task in tasks_of(runs):
         mine = [run for run in runs if run["task"] == task]
-        first = not panels  # only there the legend has room
         curves = {system: [_curve(run, x) for run in mine if run["system"] == system] for system in systems_of(runs)}
         end = max(float(curve.x[-1]) for of_system in curves.values() for curve in of_system)
         lines = [
@@ -181,19 +182,19 @@ def draw_curves(runs: Sequence[Run], out: Path, *, x: str = "frames") -> None:
                 x=np.array([0.0, end]),
                 y=np.full(2, statistics.mean(run["random"] for run in mine)),
                 color="0.5",
-                label="random" if first else "",
+                label="random",
                 style={"linewidth": 1, "linestyle": "--"},
             )
         ]
         for index, (system, of_system) in enumerate(curves.items()):
             for number, piece in enumerate(aggregate(of_system) if of_system else ()):
-                label = system if first and number == 0 else ""
+                label = system if number == 0 else ""
                 lines.append(
                     Line(x=piece.x, y=piece.mean, low=piece.low, high=piece.high, color=f"C{index}", label=label)
                 )
         panels.append(Panel(title=task, lines=lines))
     caption = "evaluation: interquartile mean over seeds; band: its 95% bootstrap interval"
-    save_panels(panels, out, x=x, y_label="return per agent", caption=caption, panel_size=(2.8, 2.2))
+    save_panels(panels, out, x=x, y_label="return per agent", caption=caption, panel_size=(2.8, 2.2), one_legend=True)
 
 
 def _curve(run: Run, x: str) -> Curve:

@@ -253,6 +253,7 @@ def save_panels(
     y_label: str,
     caption: str,
     panel_size: tuple[float, float] = (5.2, 3.8),
+    one_legend: bool = False,
 ) -> None:
     """Draw panels beside and below each other.
 
@@ -263,6 +264,7 @@ def save_panels(
         y_label: of all panels.
         caption: below the picture; empty for none.
         panel_size: of one of several panels, in inches.
+        one_legend: above all panels, with the labels of all; otherwise each has its own.
 
     Raises:
         ConfigError: if the picture cannot be written.
@@ -279,8 +281,14 @@ def save_panels(
         axes.remove()
     for index, (panel, axes) in enumerate(zip(panels, grid.flat, strict=False)):
         _draw(panel, axes, x)
+        if not one_legend and any(line.label for line in panel.lines):
+            axes.legend(frameon=False, loc="best")
         below_is_empty = index + columns >= len(panels)
         axes.set(xlabel=X_LABELS[x] if below_is_empty else "", ylabel=y_label if index % columns == 0 else "")
+    if one_legend:
+        drawn = [axes.get_legend_handles_labels() for axes in grid.flat[: len(panels)]]
+        handles = {label: handle for some in drawn for handle, label in zip(*some, strict=True)}
+        figure.legend(handles.values(), handles, loc="outside upper left", ncols=6, frameon=False)
     if caption:
         figure.supxlabel(caption, fontsize="small", color="0.4")
     try:
@@ -309,5 +317,3 @@ def _draw(panel: Panel, axes: Axes, x: str) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k, as labels of six digits overlap
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if any(line.label for line in panel.lines):
-        axes.legend(frameon=False, loc="best")

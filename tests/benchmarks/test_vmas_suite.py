@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks import vmas_suite
 from benchmarks.aggregates import (
@@ -114,6 +115,8 @@ def test_returns_are_means_with_their_range():
     assert balance["isac"] == "2.00 (1.00 to 3.00)"
     assert wheel["isac"] == "0.00 (0.00 to 0.00)"
     assert "benchmarl/mappo" not in wheel
+    (alone,) = return_rows(RUNS[:1])
+    assert alone[-1] == "1.00"
 
 
 def test_benchmarl_has_a_table_with_its_scenarios():
@@ -162,9 +165,13 @@ def test_pages_can_quote_the_tables():
     assert len([line for line in block.splitlines() if line.startswith("| ---")]) == 4
 
 
-def test_curves_are_drawn(tmp_path: Path):
-    draw_curves(RUNS, tmp_path / "curves.png", x="time")
-    assert (tmp_path / "curves.png").stat().st_size > 1_000
+def test_curves_are_drawn_under_one_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    saved: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: saved.append(figure))
+    draw_curves([*RUNS, a_run("wheel", "fast", 0, 1.0)], tmp_path / "curves.png", x="time")
+    (legend,) = saved[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["random", "isac", "benchmarl/mappo", "fast"]
+    assert not any(axes.get_legend() for axes in saved[0].axes)
 
 
 def test_the_halves_are_of_equal_size_and_all_scenarios_are_vmas():
