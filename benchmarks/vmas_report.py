@@ -98,9 +98,7 @@ def beside_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 
 
 def _return_and_seconds(runs: Sequence[Run]) -> str:
-    returned, seconds = (
-        statistics.mean(values) for values in zip(*((final(run), run["seconds"]) for run in runs), strict=True)
-    )
+    returned, seconds = statistics.mean(map(final, runs)), statistics.mean(run["seconds"] for run in runs)
     return f"{returned:.2f} ({seconds:.0f} s)"
 
 
