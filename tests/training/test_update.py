@@ -1,6 +1,7 @@
 """The update step: eager, replayed and compiled."""
 
 import copy
+import time
 from pathlib import Path
 
 import pytest
@@ -235,12 +236,19 @@ def test_what_cannot_be_compiled_is_replayed_and_says_why(monkeypatch):
 
 
 def test_it_tells_when_compiling_begins_and_how_long_it_took(monkeypatch):
-    monkeypatch.setattr(tracing, "compile_operations", lambda module, *_: module)
+    clock = [0.0]
+
+    def compile_operations(module, *_):
+        clock[0] += 42.0
+        return module
+
+    monkeypatch.setattr(tracing, "compile_operations", compile_operations)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     told = []
     update = step(losses(), "compile", tell=told.append)
     for _ in range(2):
         update(make_batch(batch=(16,)))
-    assert told == ["compiling the update ...", "compiled the update in 0 s"]
+    assert told == ["compiling the update ...", "compiled the update in 42 s"]
 
 
 @pytest.mark.parametrize(
