@@ -1,7 +1,8 @@
 """Returns of the PettingZoo presets beside published ones: python -m benchmarks.pettingzoo_learning [--tasks NAME].
 
-Runs ``masac train`` for every task and seed, each run with one thread, then ``masac evaluate`` on 100 episodes. The run
-folders stay in ``--folder``: the same command continues an interrupted table, and resumes a run that was cut.
+Runs ``masac train`` for every task and seed, each run with one thread, then ``masac evaluate`` on 100 episodes. Where a
+task has several runs, each goes on from the end of the one before. The run folders stay in ``--folder``: the same
+command continues an interrupted table, and resumes a run that was cut.
 
 A return is the mean per agent and episode. "random" acts uniformly at random in the same episodes. The intervals are
 those of the mean over training seeds, 95%, Student's t. Groups that play against each other are evaluated against each
@@ -15,12 +16,13 @@ import json
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.masac_runs import ONE_AT_A_TIME, end_runs_on_sigterm, read_rows, run_masac, start_or_resume
 from benchmarks.report import mean_with_interval, print_table, write_json
+from masac.training.config import INIT_PARTS
 
 EPISODES = 100
 
@@ -33,16 +35,22 @@ class Task:
         overrides: of ``masac train``.
         reference: published returns per agent, and their frames.
         source: of the reference.
+        then: overrides of the runs that follow, each from the networks, optimizer and replay buffer of the one before.
     """
 
     overrides: Sequence[str]
     reference: str = "none found"
     source: str = ""
+    then: Sequence[Sequence[str]] = ()
 
 
 ZOO = "maddpg-zoo-torch, one run"
 HARL = "HARL, arXiv 2304.09870, read off its figures"
 SHARED = "Terry et al. 2020, arXiv 2005.13625, recorded runs"
+
+WALKERS = Task(["task=pettingzoo/multiwalker"], "SAC -92 (5.1M), TD3 -108 (3.3M), PPO 2.4 (17M)", SHARED)
+SLOWER = [*WALKERS.overrides, "training.actor_lr=1e-4", "training.critic_lr=1e-4"]
+"""Of walkers that can walk, and would fall again with large steps. Their buffers keep all frames of the runs before."""
 
 TASKS: dict[str, Task] = {
     "simple_spread, continuous": Task(
@@ -60,7 +68,15 @@ TASKS: dict[str, Task] = {
     "simple_tag": Task(
         ["task=pettingzoo/simple_tag"], "MADDPG adversaries 7.4 (40k), 15.7 (1M); prey -8.3, -21.1", ZOO
     ),
-    "multiwalker": Task(["task=pettingzoo/multiwalker"], "SAC -92 (5.1M), TD3 -108 (3.3M), PPO 2.4 (17M)", SHARED),
+    "multiwalker": WALKERS,
+    "multiwalker, three runs": replace(
+        WALKERS,
+        then=[
+            [*SLOWER, "training.alpha_lr=1e-5", "training.buffer_size=400000"],
+            # With as little noise as the usual target entropy, -4, leaves them, more of them fall.
+            [*SLOWER, "training.alpha_lr=1e-4", "algorithm.target_entropy=-3", "training.buffer_size=600000"],
+        ],
+    ),
     "pursuit": Task(["task=pettingzoo/pursuit"], "ApeX-DQN 564, PPO 115 (78M)", SHARED),
     "knights_archers_zombies": Task(["task=pettingzoo/knights_archers_zombies"]),
 }
@@ -93,18 +109,30 @@ def main() -> None:
 
 def result(name: str, seed: int, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
     """The result of a run, which is started or resumed if it is not finished."""
-    run_dir = folder / f"{name.replace(', ', '-')}-seed{seed}"
+    run_dir = folder / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
     found = run_dir / "result.json"
     if not found.exists():
-        start_or_resume(run_dir, [*TASKS[name].overrides, f"seed={seed}", *overrides])
-        found.write_text(json.dumps(_read(name, seed, run_dir)))
+        task = TASKS[name]
+        before = [run_dir.with_name(f"{run_dir.name}-part{part}") for part in range(1, len(task.then) + 1)]
+        run_dirs = [*before, run_dir]
+        start_or_resume(run_dirs[0], [*task.overrides, f"seed={seed}", *overrides])
+        for last, this, words in zip(run_dirs, run_dirs[1:], task.then, strict=False):
+            start_or_resume(this, [*words, *_from_the_end_of(last), f"seed={seed}", *overrides])
+        found.write_text(json.dumps(_read(name, seed, run_dirs)))
     return json.loads(found.read_text())
 
 
-def _read(name: str, seed: int, run_dir: Path) -> dict[str, Any]:
-    summary = json.loads((run_dir / "summary.json").read_text())
+def _from_the_end_of(run_dir: Path) -> list[str]:
+    return [f"training.init_from={run_dir}", f"training.init_parts=[{','.join(INIT_PARTS)}]"]
+
+
+def _read(name: str, seed: int, run_dirs: Sequence[Path]) -> dict[str, Any]:
+    run_dir, rows, frames, seconds = run_dirs[-1], [], 0, 0.0
+    for one in run_dirs:
+        rows += [(frames + int(row["frames"]), row) for row in read_rows(one) if row["eval/return_mean"]]
+        summary = json.loads((one / "summary.json").read_text())
+        frames, seconds = frames + summary["frames"], seconds + summary["wall_time_s"]
     evaluation = json.loads(run_masac("evaluate", str(run_dir), "--episodes", str(EPISODES), "--json"))
-    rows = [row for row in read_rows(run_dir) if row["eval/return_mean"]]
     with ONE_AT_A_TIME:
         others = run_dir.parent.glob(f"{run_dir.name.rpartition('-seed')[0]}-seed*/result.json")
         known = next((json.loads(other.read_text())["random"] for other in others), None)
@@ -114,13 +142,11 @@ def _read(name: str, seed: int, run_dir: Path) -> dict[str, Any]:
         "task": name,
         "seed": seed,
         "algorithm": evaluation["algorithm"],
-        "frames": evaluation["frames"],
-        "wall_time_s": summary["wall_time_s"],
+        "frames": frames,
+        "wall_time_s": seconds,
         "random": {group: value for group, value in random_returns.items() if group in learned},
         "final": {group: evaluation["groups"][group]["return"]["mean"] for group in learned},
-        "curve": {
-            group: [[int(row["frames"]), float(row[f"{group}/eval/return_mean"])] for row in rows] for group in learned
-        },
+        "curve": {group: [[at, float(row[f"{group}/eval/return_mean"])] for at, row in rows] for group in learned},
     }
 
 
