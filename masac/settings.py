@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -30,11 +31,12 @@ class Setting:
     may_change: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is within the bounds or among the choices. None ("null") has no bounds."""
+        """Whether a value is finite and within the bounds, or among the choices. None ("null") has no bounds."""
         if self.choices is not None:
             return value in self.choices
         return value is None or (
-            (self.low is None or value >= self.low)
+            not _is_infinite(value)
+            and (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
         )
@@ -91,4 +93,9 @@ def check_settings(config: Any, section: str) -> None:
     for one in fields(config):
         declared, value = one.metadata.get("setting", Setting()), getattr(config, one.name)
         if not declared.holds(value):
-            check(f"{section}.{one.name}", value, False, declared.rule)
+            rule = "be finite" if _is_infinite(value) and declared.choices is None else declared.rule
+            check(f"{section}.{one.name}", value, False, rule)
+
+
+def _is_infinite(value: object) -> bool:
+    return isinstance(value, float) and math.isinf(value)

@@ -13,6 +13,7 @@ from masac.settings import MAY_CHANGE, check_settings, setting, settings_of
 class Inner:
     rows: int = setting(8, low=1, unit="rows", may_change=True)
     tau: float | None = setting(0.5, above=0, high=1)
+    rate: float = setting(1.0, low=0)
     kind: str | None = setting("a", choices=(None, "a", "b"))
     plain: int = -1
 
@@ -33,6 +34,7 @@ class Outer:
         ({"tau": 0.0}, "inner.tau must be in (0, 1]; got 0.0. Change it with inner.tau=..."),
         ({"tau": 1.5}, "inner.tau must be in (0, 1]; got 1.5. Change it with inner.tau=..."),
         ({"tau": math.nan}, "inner.tau must be in (0, 1]; got nan. Change it with inner.tau=..."),
+        ({"rate": math.inf}, "inner.rate must be finite; got inf. Change it with inner.rate=..."),
         ({"kind": "c"}, "inner.kind must be one of null, a, b; got 'c'. Change it with inner.kind=..."),
     ],
 )
@@ -52,5 +54,5 @@ def test_settings_are_found_by_dotted_key():
     assert found["kept.rows"].unit == "rows"
     assert {key for key, one in found.items() if one.may_change} == {
         "kept.rows",
-        *(f"free.{name}" for name in ("rows", "tau", "kind", "plain")),
+        *(f"free.{name}" for name in ("rows", "tau", "rate", "kind", "plain")),
     }

@@ -50,7 +50,8 @@ class Schedule:
 
     def updates_by(self, frames: int) -> int:
         """The updates of a run with this number of frames."""
-        return int(max(frames - self.first_update_frames, 0) * self.updates_per_frame)
+        product = max(frames - self.first_update_frames, 0) * self.updates_per_frame
+        return math.floor(round(product, 6))  # 100 * 0.29 is a little less than 29
 
     def updates_due(self, frames: int, taken: int) -> int:
         """The updates that are due.

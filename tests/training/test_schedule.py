@@ -24,6 +24,13 @@ def test_a_run_evaluates_periodically_and_at_its_end():
     assert evaluated(0) == [256, 288]
 
 
+def test_updates_of_a_rate_that_no_float_is_are_not_rounded_down():
+    training = TrainingConfig(warmup_frames=0, total_frames=100, steps_per_iteration=1, updates_per_frame=0.29)
+    schedule = Schedule(ExperimentConfig(task=TaskConfig(num_envs=1), training=training))
+    assert schedule.updates_by(100) == 29
+    assert schedule.updates_by(99) == 28
+
+
 def refilling():
     """A run of 640 frames: warm-up of 128, iterations of 32 with 4 updates each."""
     training = TrainingConfig(total_frames=640, warmup_frames=128, steps_per_iteration=4, updates_per_frame=1 / 8)
