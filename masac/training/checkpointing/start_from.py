@@ -109,6 +109,8 @@ class Source:
     def load(self, state: RunState) -> list[str]:
         """Load all parts but the buffer; returns lines that say what was loaded."""
         training, parts, lines = self.config.training, [], []
+        if any(map(training.loads, ("actor", "critic", "normalizer"))):
+            self._check_normalizing()
         if training.loads("actor"):
             self._check_actor()
             self._load_policy(state, "actors", "memories")
@@ -126,13 +128,14 @@ class Source:
                 )
             else:
                 lines.append(f"the critics start new, those of {self.file.parent} do not fit: {wrong}")
-        if training.loads("normalizer") and self._load_normalizers(state):
+        if training.loads("normalizer") and self.config.training.normalize_observations:
+            self._load_policy(state, "normalizers")
             parts.append("normalizer")
         if training.loads("optimizer"):
             self._load_optimizer(state)
             parts.append("optimizer")
-        groups = ", ".join(self.groups)
-        return [f"starting from {self.file.parent} ({self.frames:,} frames), {groups}: {', '.join(parts)}", *lines]
+        what = f", {', '.join(self.groups)}: {', '.join(parts)}" if parts else ""
+        return [f"starting from {self.file.parent} ({self.frames:,} frames){what}", *lines]
 
     def load_buffer(self, replays: Sequence[AnyReplay], example: TensorDictBase) -> int:
         """Fill the replay buffers of all ranks, as many as the other run had; returns the number of rows.
@@ -162,20 +165,23 @@ class Source:
         files = ReplayFiles(self.checkpoint.folder.parent / "buffer")
         try:
             files.load_newest(segments, replays, like=as_tensors(example))
-        except (DamagedError, ValueError) as error:
+        except DamagedError as error:
+            raise ConfigError(
+                f"the replay buffer of {self.file.parent} must be complete; {error}. Leave buffer out of "
+                "training.init_parts"
+            ) from None
+        except ValueError as error:
             raise ConfigError(f"the replay buffer of {self.file.parent} must fit this run; {error}") from None
         return sum(len(replay) for replay in replays)
 
-    def _load_normalizers(self, state: RunState) -> bool:
-        """Load the statistics of observations; returns whether there are any."""
+    def _check_normalizing(self) -> None:
+        """Raise ConfigError if networks would see other observations than those they were trained with."""
         here, there = (one.training.normalize_observations for one in (self.config, self.trained))
         if here != there:
             raise ConfigError(
                 f"training.normalize_observations must be as in the run {self.file.parent}; got {here}, there it is "
                 f"{there}. Change it with training.normalize_observations={str(there).lower()}"
             )
-        self._load_policy(state, "normalizers")
-        return here
 
     def _load_policy(self, state: RunState, *kinds: str) -> None:
         own, starts = dict(state.policy.state_dict()), tuple(start for kind in kinds for start in self._starts(kind))

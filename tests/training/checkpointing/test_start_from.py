@@ -176,6 +176,8 @@ def test_the_buffer_comes_too(source, tmp_path):
     trainer = started(source, tmp_path / "a", training={"init_parts": parts})
     assert len(trainer.replay) == 160
     assert trainer.start_lines[0].endswith(", 160 rows of its buffer")
+    alone = started(source, tmp_path / "alone", training={"init_parts": ["buffer"]})
+    assert alone.start_lines[0].endswith("(160 frames), 160 rows of its buffer")
     smaller = started(source, tmp_path / "b", training={"init_parts": parts, "buffer_size": 100})
     assert torch.equal(
         smaller.replay.rows(0, 100)["agents", "observation"], trainer.replay.rows(60, 160)["agents", "observation"]
@@ -190,6 +192,8 @@ def test_the_buffer_comes_too(source, tmp_path):
         ({"training": {"init_from": "nowhere"}}, "'nowhere' is not a folder"),
         ({"checkpoint": "@frames-7"}, "there is no file 'frames-7'"),
         ({"training": {"normalize_observations": False}}, "training.normalize_observations must be as in the run"),
+        ({"training": {"normalize_observations": False, "init_parts": ["actor"]}}, "normalize_observations must be"),
+        ({"training": {"normalize_observations": False, "init_parts": ["critic"]}}, "normalize_observations must be"),
         ({"training": {"init_groups": ["wolves"]}}, "training.init_groups must name groups that learn; got 'wolves'"),
         ({"training": {"init_parts": ["actor", "optimizer"]}}, "must have actor and critic of all groups with the opt"),
         (
