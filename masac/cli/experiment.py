@@ -143,8 +143,8 @@ def _run(config: ExperimentConfig, *, resumes: bool) -> int | None:
             say("there is no checkpoint yet: starting from the beginning")
         if trainer.frames >= trainer.total_frames:
             say(
-                f"the run has all of its {trainer.total_frames:,} frames. To train longer: masac train --resume "
-                f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.total_frames}"
+                f"the run has all of its {trainer.frames:,} frames. To train longer: masac train --resume "
+                f"{shlex.quote(shown_dir)} training.total_frames={2 * trainer.frames}"
             )
         elif trainer.schedule.updates_due(trainer.total_frames, trainer.state.updates_taken) <= 0:
             say(_no_update(trainer))

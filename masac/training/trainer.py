@@ -106,6 +106,11 @@ class Trainer:
         self.last_evaluation: Row = {}
         self.last_in_others: Row = {}  # the same evaluation in other tasks
         self.last_evaluation_frames: int | None = None
+        if self.resumed_from is not None and self.rank.is_main:
+            self.last_evaluation, self.last_in_others, self.last_evaluation_frames = self.log.evaluation_by(self.frames)
+        # A signal that stops a run cuts its evaluation short.
+        cut = self.last_evaluation_frames != self.frames and self.schedule.evaluation_due(self.frames)
+        self._owes_evaluation = self.resumed_from is not None and cut
         self.failure: Exception | None = None  # raised once all ranks know of it
         self.stop = StopRequest()
         self.stopped_by: int | None = None
@@ -156,8 +161,9 @@ class Trainer:
             if self.frames and isinstance(error, ConfigError):  # the config worked so far
                 raise RunFailedError(str(error), traceback=error.traceback) from error
             raise
-        if self.stopped_by is None and not self.last_evaluation and self.rank.is_main:
-            self._evaluation()  # a finished run was resumed
+        was_finished = self.resumed_from is not None and self.resumed_from.frames >= self.total_frames
+        if self.stopped_by is None and (was_finished or not self.last_evaluation) and self.rank.is_main:
+            self.files.complete_last_row(self.frames, self._evaluation())
             if self.failure is not None:
                 raise self.failure
         return self._finish()
@@ -253,7 +259,7 @@ class Trainer:
         self.policy.random_groups = self.policy.explorers(self.loaded_actors) if at_random else frozenset()
 
     def _evaluation_due(self) -> bool:
-        return self.rank.is_main and self.schedule.evaluation_due(self.frames)
+        return self.rank.is_main and (self._owes_evaluation or self.schedule.evaluation_due(self.frames))
 
     def _evaluation(self) -> Row:
         """The numbers of an evaluation; empty if it was stopped or failed."""
@@ -272,7 +278,7 @@ class Trainer:
         if found is None:
             return {}
         self.last_evaluation = evaluation_numbers(found, self.learning_names)
-        self.last_evaluation_frames = self.frames
+        self.last_evaluation_frames, self._owes_evaluation = self.frames, False
         numbers = {**self.last_evaluation, **self.last_in_others}
         self._call("on_evaluate", numbers)
         return numbers

@@ -63,7 +63,7 @@ class UpdateRound:
 
     def run(
         self, batches: Iterable[TensorDictBase], stop: StopRequest, timers: Timers
-    ) -> tuple[list[dict[str, Tensor]], RunFailedError | None]:
+    ) -> tuple[list[dict[str, Tensor]], Exception | None]:
         """Take an update on every batch.
 
         Args:
@@ -76,19 +76,24 @@ class UpdateRound:
         """
         logged: list[dict[str, Tensor]] = []
         alone = self.rank.world_size == 1  # several ranks must take the same updates
-        for batch in timers.each("sample", batches):
-            compiles = alone and not self.learner.updates
-            with timers("update"):
-                with stop.cutting("the first update") if compiles else nullcontext():
-                    results = self.learner.step.compute(batch)
-                if stop.now and alone:
-                    break
-                try:
-                    logged.append(self.learner.apply(batch, results))  # completely, or not at all
-                except NonFiniteError as error:
-                    self.state.skipped_updates += 1
-                    if not self._may_skip():
-                        return logged, self._failure(error)
+        try:
+            for batch in timers.each("sample", batches):
+                compiles = alone and not self.learner.updates
+                with timers("update"):
+                    with stop.cutting("the first update") if compiles else nullcontext():
+                        results = self.learner.step.compute(batch)
+                    if stop.now and alone:
+                        break
+                    try:
+                        logged.append(self.learner.apply(batch, results))  # completely, or not at all
+                    except NonFiniteError as error:
+                        self.state.skipped_updates += 1
+                        if not self._may_skip():
+                            return logged, self._failure(error)
+        except Exception as error:
+            if not alone:  # the other ranks wait for this one in the middle of an update
+                raise
+            return logged, error
         return logged, None
 
     def _may_skip(self) -> bool:

@@ -100,7 +100,7 @@ class Checkpointer:
             self.files.check_barely_begun()
             return None
         checkpoint, tensors = found
-        if checkpoint.has_buffers_of(self.state.rank.world_size):
+        if checkpoint.has_buffers_of(self.state.rank.world_size) and any(checkpoint.written):
             self.schedule.continue_after_refill(checkpoint.frames, checkpoint.learns_from, checkpoint.dropped)
         else:
             self.schedule.fill_buffer_first(checkpoint.frames, checkpoint.updates + checkpoint.skipped)

@@ -151,6 +151,20 @@ class RunFiles:
                         return {"solved_frames": int(row["frames"]), "solved_s": float(row["wall_time_s"])}
         return {"solved_frames": None, "solved_s": None}
 
+    def last_evaluated_row(self, frames: int) -> dict[str, str]:
+        """The last row of ``metrics.csv`` with an evaluation, of those up to ``frames``; empty if there is none."""
+        rows = whole_rows(self.run_dir / "metrics.csv")
+        evaluated = [row for row in rows if row.get("eval/return_mean") and int(row["frames"]) <= frames]
+        return evaluated[-1] if evaluated else {}
+
+    def complete_last_row(self, frames: int, evaluation: Mapping[str, float | int | str | None]) -> None:
+        """Write an evaluation into the row of these frames, if it is the last one of ``metrics.csv``."""
+        path = self.run_dir / "metrics.csv"
+        rows = whole_rows(path)
+        if self.writes and rows and int(rows[-1]["frames"]) == frames:
+            row = rows[-1] | {name: _text(value) for name, value in evaluation.items() if name in rows[-1]}
+            cut_metrics(path, list(row), frames - 1, then=[row])
+
     def video_file(self, frames: int, suffix: str) -> Path:
         """The file of the video at these frames."""
         return self.run_dir / VIDEOS / f"frames-{frames:012d}{suffix}"
@@ -271,6 +285,15 @@ def header_of(path: Path) -> list[str]:
         return next(csv.reader(file), [])
 
 
+def whole_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a ``metrics.csv``; empty without a file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        # The row being written when the process was killed is incomplete: it has too few numbers.
+        return [row for row in csv.DictReader(file) if None not in row.values() and row["frames"].isdigit()]
+
+
 def cut_metrics(path: Path, columns: list[str], frames: float, *, then: Sequence[Mapping[str, str]] = ()) -> None:
     """Keep the rows of ``metrics.csv`` up to ``frames``, as a resumed run collects the later frames again.
 
@@ -280,12 +303,8 @@ def cut_metrics(path: Path, columns: list[str], frames: float, *, then: Sequence
         frames: of the last row to keep.
         then: rows that follow it.
     """
-    kept: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            # The row being written when the process was killed is incomplete: it has too few numbers.
-            rows = [row for row in csv.DictReader(file) if None not in row.values() and row["frames"].isdigit()]
-            kept = [{name: row.get(name, "") for name in columns} for row in rows if int(row["frames"]) <= frames]
+    rows = (row for row in whole_rows(path) if int(row["frames"]) <= frames)
+    kept = [{name: row.get(name, "") for name in columns} for row in rows]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()

@@ -59,6 +59,7 @@ class RunLog:
         self.files, self.console = files, console
         self.columns = metrics.columns(groups, learning, success=config.task.success is not None)
         self.columns += others
+        self.others = frozenset(others)
         self.own_columns = frozenset(self.columns)
         self._table: Metrics
         self._row: metrics.Row
@@ -144,6 +145,14 @@ class RunLog:
             self.columns += [name for name in logged if name not in self.columns]
             self._table.replace_last(self._row)
             self._loggers.log({"frames": self._row["frames"], **logged}, at_once=True)
+
+    def evaluation_by(self, frames: int) -> tuple[metrics.Row, metrics.Row, int | None]:
+        """The last evaluation in metrics.csv up to these frames: its numbers, those in other tasks, and its frames."""
+        row = self.files.last_evaluated_row(frames)
+        numbers = {name: float(row[name]) for name in self.columns if "eval/" in name and row.get(name)}
+        in_others: metrics.Row = {name: value for name, value in numbers.items() if name in self.others}
+        of_task: metrics.Row = {name: value for name, value in numbers.items() if name not in self.others}
+        return of_task, in_others, int(row["frames"]) if row else None
 
     def video(self, file: Path, frames: int) -> None:
         """Pass a video on to the loggers."""

@@ -8,6 +8,7 @@ import shutil
 import signal
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -358,6 +359,80 @@ def test_after_an_interrupt_a_run_goes_on_where_it_stopped(tmp_path):
     assert trainer.run().summary["interrupted"] is True
     assert newest_of(tmp_path).frames == 96
     assert Trainer(config(training={"checkpoint_every": None}), tmp_path, console=QUIET, resumes=True).frames == 96
+
+
+def stopped(config, path, *, at):
+    """A run that a signal stops at ``at`` frames, before its updates; returns its summary."""
+    with Trainer(config, path, console=QUIET) as trainer:
+        observe = trainer._observe
+
+        def interrupt(collected):
+            observe(collected)
+            if trainer.frames == at:
+                signal.raise_signal(signal.SIGINT)
+
+        trainer._observe = interrupt
+        return trainer.run().summary
+
+
+def evaluated(path):
+    return [int(row["frames"]) for row in rows(path) if row["eval/return_mean"]]
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_a_signal_cuts_comes_after_the_run_is_resumed(tmp_path):
+    made = config(every_frames=100)
+    stopped(made, tmp_path / "within", at=128)
+    assert evaluated(tmp_path / "within") == []
+    train(made, tmp_path / "within", resumes=True)
+    assert evaluated(tmp_path / "within") == [160, 224, 256]
+    stopped(made, tmp_path / "end", at=256)
+    assert evaluated(tmp_path / "end") == [128, 224]
+    summary = train(made, tmp_path / "end", resumes=True).run().summary
+    assert evaluated(tmp_path / "end") == [128, 224, 256]
+    assert float(rows(tmp_path / "end")[-1]["eval/return_mean"]) == pytest.approx(summary["eval_return_mean"], rel=1e-5)
+    assert [int(row["frames"]) for row in rows(tmp_path / "end")] == list(range(32, 257, 32))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_that_stops_before_its_next_evaluation_keeps_the_last_one(tmp_path):
+    made = config(every_frames=100)
+    first = stopped(made, tmp_path, at=160)
+    assert first["eval_frames"] == 128
+    with Trainer(made, tmp_path, console=QUIET, resumes=True) as trainer:
+        trainer._rollouts = lambda: iter(())
+        second = trainer.run().summary
+    assert second["eval_frames"] == 128
+    assert second["eval_return_mean"] == pytest.approx(first["eval_return_mean"], rel=1e-5)
+    assert second["groups"]["agents"].keys() == first["groups"]["agents"].keys()
+
+
+def test_an_error_in_an_update_leaves_no_hole_in_the_metrics(tmp_path):
+    with Trainer(config(), tmp_path, console=QUIET) as trainer:
+        apply = trainer.learner.apply
+
+        def fail(batch, results):
+            if trainer.frames == 96:
+                raise ZeroDivisionError("an optimizer's own mistake")
+            return apply(batch, results)
+
+        trainer.learner.apply = fail
+        with pytest.raises(ZeroDivisionError):
+            trainer.run()
+    assert newest_of(tmp_path).frames == 96
+    assert [int(row["frames"]) for row in rows(tmp_path)] == [32, 64, 96]
+    assert (tmp_path / "policy.pt").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_before_its_first_row_takes_no_burst_of_updates_on_few_rows(tmp_path):
+    many = {"n_step": 16, "steps_per_iteration": 1, "warmup_frames": 0, "updates_per_frame": 0.5, "total_frames": 320}
+    made = config(training={**many, "checkpoint_every": None}, checkpoint={"reset_environments": False})
+    assert stopped(made, tmp_path, at=112)["updates"] == 0
+    train(made, tmp_path, resumes=True)
+    updates = [int(row["updates"]) for row in rows(tmp_path)]
+    assert updates[-1] > 0
+    assert max(after - before for before, after in pairwise(updates)) == 4
 
 
 @pytest.mark.slow
