@@ -106,6 +106,13 @@ class GroupSpec:
         return " and ".join(parts)
 
     @property
+    def bounds(self) -> str | None:
+        """The bounds of the continuous actions in words; None for discrete actions."""
+        if self.discrete is not None or not isinstance(self.action_spec, Bounded):
+            return None
+        return _in_words(*action_bounds(self.action_spec))
+
+    @property
     def observations(self) -> str:
         """What one agent observes in words: the features of its vector, and its images."""
         vector = [f"{self.observation_dim} features"] if self.observation_dim or not self.images else []
@@ -205,7 +212,7 @@ def check_bounds(spec: TensorSpec, group: NestedKey) -> None:
         width = high - low
         if bool(((width > 0) & width.isfinite()).all()):
             return
-        got = f"low {_bounds(low)}, high {_bounds(high)}"
+        got = _in_words(low, high)
     elif isinstance(spec, Bounded):
         got = f"whole numbers ({spec.dtype})"
     raise ConfigError(
@@ -277,6 +284,10 @@ def _read_images(observations: Composite) -> tuple[ImageSpec, ...]:
             divide_by = 255.0 if reaches_255(spec) else 1.0
             found.append(ImageSpec(name=str(name), shape=shape, dtype=dtype, divide_by=divide_by))
     return tuple(found)
+
+
+def _in_words(low: Tensor, high: Tensor) -> str:
+    return f"low {_bounds(low)}, high {_bounds(high)}"
 
 
 def _bounds(bound: Tensor) -> str:

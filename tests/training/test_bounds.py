@@ -145,3 +145,23 @@ def test_every_scenario_of_vmas_trains(scenario, tmp_path):
     check_executed(trainer)
     if scenario in (*RESET_TOGETHER, *RESET_ONE_BY_ONE):
         assert trainer.env.joint_resets == (scenario in RESET_TOGETHER)
+
+
+def test_a_run_with_other_bounds_starts_with_the_actor_of_another_one_alone(tmp_path):
+    def start(bounds, name, parts=None):
+        training = {"init_from": str(tmp_path / "source"), "init_parts": parts, "batch_size": 8, "compile": "false"}
+        config = replace(tiny(training=training), task=boxes(bounds))
+        with Trainer(config, tmp_path / name, console=Console(quiet=True)) as trainer:
+            return trainer.start_lines
+
+    train(boxes("equal"), tmp_path / "source", "graph", frames=64)
+    assert "a: actor, critic" in start("equal", "same", ["actor", "critic", "buffer"])[0]
+    first, second = start("unequal", "other")
+    assert first.endswith("a: actor")
+    assert "the critics start new" in second
+    other = (
+        r"group 'a' are bounded by low \[-1.0, -2.0\], high \[1.0, 2.0\], there by low \[-1.0, -1.0\], high \[1"
+    )
+    for part, message in (("critic", "the critic of .* must fit"), ("buffer", "the replay buffer of .* must fit")):
+        with pytest.raises(ConfigError, match=f"{message} this run; actions of {other}"):
+            start("unequal", part, ["actor", part])

@@ -150,6 +150,8 @@ class Source:
                 f"{self.file.parent} must have the replay buffers of {len(replays)} rank(s) for "
                 "training.init_parts=[buffer]; it has none, or of another number. Leave buffer out"
             )
+        if (other := self._other_bounds()) is not None:
+            raise ConfigError(f"the replay buffer of {self.file.parent} must fit this run; {other}. Leave buffer out")
         here, there = (config.training.clip_rewards for config in (self.config, self.trained))
         if here != there:
             raise ConfigError(
@@ -199,6 +201,8 @@ class Source:
         here, asked = self.config.algorithm, self.config.training.init_parts is not None
         if (other := self._other((*DEFINE_VALUES, *OF_CRITICS, *(() if asked else HORIZON)))) is not None:
             return other
+        if (other := self._other_bounds()) is not None:
+            return other
         own, scales = state_tensors(state.learner.loss), state.rewards.state()
         expected = {
             name: value
@@ -225,6 +229,17 @@ class Source:
             now, before = (attrgetter(key)(config) for config in (self.config, self.trained))
             if now != before:
                 return f"{key} is {now}, there it was {before}"
+        return None
+
+    def _other_bounds(self) -> str | None:
+        """The first loaded group whose actions have other bounds here than there, in words; None if there is none.
+
+        Critics and rows of the buffer have actions as the environment takes them.
+        """
+        for group in self.learning:
+            there = self.learned[group.name].get("bounds") if group.name in self.groups else None
+            if there not in (None, group.bounds):
+                return f"actions of group {group.name!r} are bounded by {group.bounds}, there by {there}"
         return None
 
     def _load_optimizer(self, state: RunState) -> None:

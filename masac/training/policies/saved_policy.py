@@ -109,6 +109,7 @@ def save_policy(path: Path, policy: Policy, config: ExperimentConfig, *, frames:
             "n_agents": group.n_agents,
             "learned": group.name in policy.actors,
             "actions": group.actions,
+            "bounds": group.bounds,
         }
         for group in policy.groups
     ]
