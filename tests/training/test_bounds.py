@@ -159,9 +159,7 @@ def test_a_run_with_other_bounds_starts_with_the_actor_of_another_one_alone(tmp_
     first, second = start("unequal", "other")
     assert first.endswith("a: actor")
     assert "the critics start new" in second
-    other = (
-        r"group 'a' are bounded by low \[-1.0, -2.0\], high \[1.0, 2.0\], there by low \[-1.0, -1.0\], high \[1"
-    )
+    other = r"group 'a' are bounded by low \[-1.0, -2.0\], high \[1.0, 2.0\], there by low \[-1.0, -1.0\], high \[1"
     for part, message in (("critic", "the critic of .* must fit"), ("buffer", "the replay buffer of .* must fit")):
         with pytest.raises(ConfigError, match=f"{message} this run; actions of {other}"):
             start("unequal", part, ["actor", part])

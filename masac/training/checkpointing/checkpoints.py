@@ -148,13 +148,16 @@ class Checkpoints:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def load_buffers(self, checkpoint: Checkpoint, replays: Sequence[AnyReplay]) -> None:
-        """Fill the buffers of all ranks with those of a checkpoint, if it has them for this number of ranks.
+        """Fill the buffers of all ranks with those of a checkpoint; empty them if it has none for this number of ranks.
 
         Raises:
             DamagedError: if a file of the buffer is missing or damaged.
         """
         if checkpoint.has_buffers_of(len(replays)) and self.replay_files is not None:
             self.replay_files.load(checkpoint.segments or (), replays, written=checkpoint.written)
+            return
+        for replay in replays:
+            replay.restore((), written=0)
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Make a checkpoint the newest one; later ones, which are damaged, are renamed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ def load_newest(
 ) -> Checkpoint | None:
     """Load the newest complete checkpoint of a run; None if there is no checkpoint.
 
+    If no checkpoint is complete, it is the newest one of which only the replay buffer is damaged, without the buffer.
+
     Args:
         checkpoints: of the run.
         config: to resume with.
@@ -81,16 +83,20 @@ def load_newest(
         ConfigError: if all checkpoints are damaged.
     """
     folders = found_in(checkpoints.folder)
-    for folder in folders:
+    # All checkpoints may share a damaged file of the replay buffer: then a run goes on without it.
+    for folder, with_buffer in [*((folder, True) for folder in folders), *((folder, False) for folder in folders)]:
         try:
             checkpoint = read_checkpoint(folder)
             foreign = contradictions(by_key(config), by_key(_read(checkpoint.config)))
             if foreign:
                 raise DamagedError(f"it belongs to another run: {', '.join(foreign)} differ")
-            load(checkpoint)
+            load(checkpoint if with_buffer else replace(checkpoint, segments=None))
         except DamagedError as error:
-            warn(f"the checkpoint {folder} cannot be used: {error}")
+            if with_buffer:
+                warn(f"the checkpoint {folder} cannot be used: {error}")
             continue
+        if not with_buffer:
+            warn(f"the checkpoint {folder} is used without its replay buffer")
         checkpoints.resume_from(checkpoint)
         now = installed_versions()
         for name in sorted({*now, *checkpoint.versions}):

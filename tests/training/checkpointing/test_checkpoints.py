@@ -245,6 +245,20 @@ def test_where_all_are_damaged_nothing_is_begun_anew(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == before
 
 
+@pytest.mark.slow
+def test_where_all_buffers_are_damaged_the_newest_checkpoint_is_used_without(tmp_path):
+    train(config(), tmp_path, until=224)
+    newest = newest_of(tmp_path)
+    for segment in (tmp_path / "checkpoints" / "buffer").iterdir():
+        flip(segment)
+    console = Console(record=True, width=500)
+    resumed = Trainer(config(), tmp_path, console=console, resumes=True)
+    assert (resumed.frames, len(resumed.replay), resumed.schedule.refill_frames) == (192, 0, 32)
+    assert f"the checkpoint {newest.folder} is used without its replay buffer" in console.export_text()
+    assert resumed.run().summary["updates"] == 20
+    assert train(config(), tmp_path, resumes=True).resumed_from.has_buffers_of(1)
+
+
 def test_a_checkpoint_with_code_is_refused_unexecuted(tmp_path):
     class Evil:
         def __reduce__(self):
