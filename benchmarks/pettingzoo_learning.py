@@ -48,7 +48,7 @@ ZOO = "maddpg-zoo-torch, one run"
 HARL = "HARL, arXiv 2304.09870, read off its figures"
 SHARED = "Terry et al. 2020, arXiv 2005.13625, recorded runs"
 
-WALKERS = Task(["task=pettingzoo/multiwalker"], "SAC -92 (5.1M), TD3 -108 (3.3M), PPO 2.4, best window 21 (17M)", SHARED)
+WALKERS = Task(["task=pettingzoo/multiwalker"], "SAC -92 (5.1M), TD3 -108 (3.3M), PPO 2.4, at best 21 (17M)", SHARED)
 SLOWER = [*WALKERS.overrides, "training.actor_lr=1e-4", "training.critic_lr=1e-4"]
 """Of walkers that can walk, and would fall again with large steps. Their buffers keep all frames of the runs before."""
 
