@@ -254,7 +254,7 @@ def _refill(trainer: Trainer, checkpoint: Checkpoint) -> str:
     """Why a resumed run begins with an empty replay buffer, and when its next update is."""
     before, ranks = len(checkpoint.written), trainer.rank.world_size
     if before == ranks:
-        why = "the checkpoint has no replay buffer"
+        why = "the checkpoint has no whole replay buffer"
     else:
         why = f"the checkpoint was written by {before} rank{'s' * (before > 1)}, this run has {ranks}"
     frames = trainer.schedule.refill_frames
