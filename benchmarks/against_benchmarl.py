@@ -1,4 +1,4 @@
-"""masac and BenchMARL 1.5.2 side by side: python -m benchmarks.against_benchmarl [--time-to-solved] [--json FILE].
+"""masac and BenchMARL 1.5.2 side by side: python -m benchmarks.against_benchmarl [--json FILE].
 
 BenchMARL needs an older TorchRL, so it runs in a separate virtual environment (--venv; created if needed). Each run is
 its own process, one after another, with the two libraries in turn.
@@ -20,10 +20,6 @@ compared, neither library evaluates, writes checkpoints or logs elsewhere.
 
 Final policies are evaluated without noise by masac's code on the same 100 episodes. The figure is the mean return per
 agent.
-
-With --time-to-solved: seconds (by the same clock) and frames until an evaluation on these episodes, every 6,000 frames,
-reaches the threshold (for navigation 97% success). The systems are masac with its preset (including the time of its
-checkpoints and logs), BenchMARL with the recipe, and BenchMARL with its own fine-tuned settings for VMAS.
 """
 
 from __future__ import annotations
@@ -37,7 +33,7 @@ from typing import Any
 
 from benchmarks.benchmarl import recipes
 from benchmarks.benchmarl.runs import evaluate, run_benchmarl, start
-from benchmarks.benchmarl.tables import SOLVED_COLUMNS, TEAM, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.benchmarl.tables import TEAM, WALL_COLUMNS, wall_rows
 from benchmarks.benchmarl.virtual_environment import default_folder, find_or_make
 from benchmarks.masac_runs import read_evaluations, read_rows, seconds_of
 from benchmarks.report import print_table, runs_except, write_json
@@ -45,11 +41,7 @@ from masac.cli.composing import composed_experiment
 from masac.training.config import ExperimentConfig
 from masac.training.policies.saved_policy import read_policy
 
-EVERY_FRAMES = 6_000
-"""Frames between evaluations with --time-to-solved; BenchMARL's fine-tuned settings collect this many per batch."""
-
-SYSTEMS = {False: ("masac", TEAM, "benchmarl"), True: ("masac", "benchmarl", "benchmarl fine-tuned")}
-"""The compared systems, without and with --time-to-solved."""
+SYSTEMS = ("masac", TEAM, "benchmarl")
 
 Run = dict[str, Any]
 
@@ -58,7 +50,6 @@ def main() -> None:
     """Run the chosen tasks, algorithms, systems and seeds and print a table."""
     arguments = _arguments()
     python = find_or_make(arguments.venv)
-    to_solved = arguments.time_to_solved
     jobs = [
         (task, algorithm, system, seed)
         for task in arguments.tasks
@@ -67,32 +58,22 @@ def main() -> None:
         for system in (arguments.systems if seed % 2 == 0 else arguments.systems[::-1])  # who goes first alternates
         if algorithm == "masac" or system != TEAM
     ]
-    runs = runs_before(arguments.json, jobs, to_solved=to_solved) if arguments.add else []
+    runs = json.loads(arguments.json.read_text())["runs"] if arguments.add else []
+    runs = runs_except(runs, ("task", "algorithm", "system", "seed"), jobs)
     for task, algorithm, system, seed in jobs:
         with tempfile.TemporaryDirectory() as folder:
-            one = run_one(
-                task, algorithm, system, seed, python, Path(folder), to_solved=to_solved, scale=arguments.frames
-            )
+            one = run_one(task, algorithm, system, seed, python, Path(folder), scale=arguments.frames)
         runs.append(one)
-        returned, solved = one["evaluations"][-1]["return"], f", solved: {one['solved_s']}" if to_solved else ""
-        print(f"{task}, {algorithm}, {system}, {seed}: {one['seconds']:.1f} s, {returned:.3f}{solved}", flush=True)
-        write_json(arguments.json, {"time_to_solved": to_solved, "runs": runs}, device="cpu")
-    if to_solved:
-        print_table("time to solved", SOLVED_COLUMNS, solved_rows(runs))
-    else:
-        print_table("the same recipe", WALL_COLUMNS, wall_rows(runs))
+        print(
+            f"{task}, {algorithm}, {system}, {seed}: {one['seconds']:.1f} s, {one['evaluations'][-1]['return']:.3f}",
+            flush=True,
+        )
+        write_json(arguments.json, {"runs": runs}, device="cpu")
+    print_table("the same recipe", WALL_COLUMNS, wall_rows(runs))
 
 
 def run_one(
-    task: str,
-    algorithm: str,
-    system: str,
-    seed: int,
-    python: Path,
-    folder: Path,
-    *,
-    to_solved: bool,
-    scale: float = 1.0,
+    task: str, algorithm: str, system: str, seed: int, python: Path, folder: Path, *, scale: float = 1.0
 ) -> Run:
     """Train once, and evaluate.
 
@@ -103,36 +84,17 @@ def run_one(
         seed: the run's seed.
         python: the Python of BenchMARL's environment.
         folder: an empty folder for the run's files.
-        to_solved: whether to evaluate during training and run masac's preset.
         scale: factor on the number of frames.
     """
-    if system == "masac" and to_solved:
-        words = recipes.preset_overrides(task, algorithm, scale=scale)
-        words.append(f"evaluation.every_frames={EVERY_FRAMES}")
-    else:
-        words = [*recipes.recipe_overrides(task, algorithm, scale=scale), *recipes.UNWATCHED]
+    words = [*recipes.recipe_overrides(task, algorithm, scale=scale), *recipes.UNWATCHED, f"seed={seed}"]
     if system == TEAM:
         words += recipes.ONE_VALUE
-    words += [f"seed={seed}"]
     config = composed_experiment(words)
-    if system in ("masac", TEAM):
-        found = _run_masac(words, config, folder)
+    if system == "benchmarl":
+        found = run_benchmarl(recipes.benchmarl_job(config), config, python, folder)
     else:
-        job = recipes.benchmarl_job(config, fine_tuned=system == "benchmarl fine-tuned")
-        found = run_benchmarl({**job, "every_frames": EVERY_FRAMES if to_solved else 0}, config, python, folder)
-    recipe = recipes.RECIPES[task]
-    solved = next((one for one in found["evaluations"] if one[recipe.solved_by] >= recipe.solved), None)
-    return {
-        "task": task,
-        "algorithm": algorithm,
-        "system": system,
-        "seed": seed,
-        "threshold": recipe.solved,
-        "solved_by": recipe.solved_by,
-        "solved_s": None if solved is None else solved["seconds"],
-        "solved_frames": None if solved is None else solved["frames"],
-        **found,
-    }
+        found = _run_masac(words, config, folder)
+    return {"task": task, "algorithm": algorithm, "system": system, "seed": seed, **found}
 
 
 def _run_masac(words: list[str], config: ExperimentConfig, folder: Path) -> Run:
@@ -152,40 +114,19 @@ def _run_masac(words: list[str], config: ExperimentConfig, folder: Path) -> Run:
     }
 
 
-def runs_before(path: Path, jobs: list[tuple[str, str, str, int]], *, to_solved: bool) -> list[Run]:
-    """The runs in a file of an earlier call, without those that run again.
-
-    Raises:
-        ValueError: if the file holds the other comparison.
-    """
-    before = json.loads(path.read_text())
-    if before["time_to_solved"] != to_solved:
-        raise ValueError(f"--add must name a file of the same comparison; {path} has the other one. Name another file.")
-    return runs_except(before["runs"], ("task", "algorithm", "system", "seed"), jobs)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=list(recipes.RECIPES), default=list(recipes.RECIPES))
     parser.add_argument("--algorithms", nargs="+", choices=recipes.ALGORITHMS, default=list(recipes.ALGORITHMS))
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2; with --time-to-solved 0 1 2 3 4")
-    systems = list(dict.fromkeys([*SYSTEMS[False], *SYSTEMS[True]]))
-    parser.add_argument("--systems", nargs="+", choices=systems, help="default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--frames", type=float, default=1.0, help="factor on all frames, for a quick trial")
-    parser.add_argument("--time-to-solved", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--add", action="store_true", help="keep the other runs in --json")
     parser.add_argument("--venv", type=Path, default=default_folder(), help="default: %(default)s")
     arguments = parser.parse_args()
-    arguments.seeds = arguments.seeds or list(range(5 if arguments.time_to_solved else 3))
-    arguments.systems = list(arguments.systems or SYSTEMS[arguments.time_to_solved])
     if arguments.add and (arguments.json is None or not arguments.json.exists()):
         parser.error("--add needs an existing file in --json")
-    if not set(arguments.systems) <= set(SYSTEMS[arguments.time_to_solved]):
-        those = ", ".join(map(repr, SYSTEMS[arguments.time_to_solved]))
-        parser.error(
-            f"--systems must be among {those} {'with' if arguments.time_to_solved else 'without'} --time-to-solved"
-        )
     return arguments
 
 

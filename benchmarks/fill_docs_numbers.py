@@ -17,14 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.benchmarl.tables import (
-    INSIDE_COLUMNS,
-    SOLVED_COLUMNS,
-    WALL_COLUMNS,
-    inside_rows,
-    solved_rows,
-    wall_rows,
-)
+from benchmarks.benchmarl.tables import INSIDE_COLUMNS, WALL_COLUMNS, inside_rows, wall_rows
 from benchmarks.memory_learning import COLUMNS as MEMORY_COLUMNS
 from benchmarks.memory_learning import memory_rows
 from benchmarks.pettingzoo_learning import COLUMNS as LEARNING_COLUMNS
@@ -39,6 +32,7 @@ from benchmarks.vmas_report import (
     return_columns,
     return_rows,
     score_rows,
+    solved_rows,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -150,6 +144,7 @@ def _vmas_suite(results: dict[str, Any]) -> str:
         (IMPROVEMENT_COLUMNS, improvement_rows(runs)),
         (return_columns(runs), return_rows(runs)),
         (beside_columns(runs), beside_rows(runs)),
+        (beside_columns(runs), solved_rows(runs)),
     )
     return "\n\n".join(_table(columns, rows) for columns, rows in tables if rows)
 
@@ -160,10 +155,6 @@ def _inside_benchmarl(results: dict[str, Any]) -> str:
 
 def _against_benchmarl(results: dict[str, Any]) -> str:
     return _table(WALL_COLUMNS, wall_rows(results["runs"]))
-
-
-def _time_to_solved(results: dict[str, Any]) -> str:
-    return _table(SOLVED_COLUMNS, solved_rows(results["runs"]))
 
 
 def _scaling(results: dict[str, Any]) -> str:
@@ -281,7 +272,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "update_step": _update_step,
     "collection": _collection,
     "against_benchmarl": _against_benchmarl,
-    "time_to_solved": _time_to_solved,
     "inside_benchmarl": _inside_benchmarl,
     "scaling": _scaling,
     "scaling_collectors": _scaling_collectors,

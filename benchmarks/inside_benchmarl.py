@@ -74,7 +74,7 @@ def run_one(algorithm: str, contender: str, seed: int, python: Path, folder: Pat
 
 def job_of(job: dict[str, Any], contender: str) -> dict[str, Any]:
     """The contender's job, made from one of BenchMARL's own algorithm."""
-    job, options = {**job, "every_frames": 0}, OPTIONS[contender]
+    options = OPTIONS[contender]
     if options is None:
         return job
     algorithm = job["algorithm"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -100,6 +101,36 @@ def beside_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 def _return_and_seconds(runs: Sequence[Run]) -> str:
     returned, seconds = statistics.mean(map(final, runs)), statistics.mean(run["seconds"] for run in runs)
     return f"{returned:.2f} ({seconds:.0f} s)"
+
+
+def solved_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The time to solved where BenchMARL was run: a row of thresholds, then one for each contender.
+
+    A threshold is nine tenths of the way from random actions to the best final return of any run. The time is the
+    median over seeds of the seconds to the first evaluation that reaches it; a seed without one counts as infinite.
+    """
+    _, *tasks = beside_columns(runs)
+    thresholds = {}
+    for task in tasks:
+        mine = [run for run in runs if run["task"] == task]
+        random = statistics.mean(run["random"] for run in mine)
+        thresholds[task] = random + 0.9 * (max(map(final, mine)) - random)
+    rows = [("threshold", *(f"{value:.2f}" for value in thresholds.values()))] if tasks else []
+    for system in systems_of(runs) if tasks else ():
+        cells = [[run for run in runs if (run["task"], run["system"]) == (task, system)] for task in tasks]
+        solved = [[_seconds_to(run, thresholds[task]) for run in mine] for task, mine in zip(tasks, cells, strict=True)]
+        rows.append((system, *(_seconds_and_seeds(seconds) if seconds else "-" for seconds in solved)))
+    return rows
+
+
+def _seconds_to(run: Run, threshold: float) -> float:
+    return next((one["seconds"] for one in run["evaluations"] if one["return"] >= threshold), math.inf)
+
+
+def _seconds_and_seeds(seconds: Sequence[float]) -> str:
+    median, solved = statistics.median(seconds), sum(map(math.isfinite, seconds))
+    shown = f"{median:.0f} s" if median < math.inf else "never"
+    return shown if solved == len(seconds) or len(seconds) == 1 else f"{shown} ({solved} of {len(seconds)})"
 
 
 def returns_of(runs: Sequence[Run]) -> Mapping[str, Scores]:

@@ -61,6 +61,7 @@ from benchmarks.vmas_report import (
     return_columns,
     return_rows,
     score_rows,
+    solved_rows,
 )
 from benchmarks.vmas_scenarios import CHOOSING, HELD_OUT, SCENARIOS
 from masac.cli.presets import presets
@@ -96,6 +97,7 @@ def main() -> None:
             print_table(
                 "mean return per agent (seconds), beside BenchMARL at equal wall time", beside_columns(runs), beside
             )
+            print_table("seconds to nine tenths of the best return", beside_columns(runs), solved_rows(runs))
         print_table("scores over scenarios", SCORE_COLUMNS, score_rows(runs))
         print_table("who ends higher", IMPROVEMENT_COLUMNS, improvement_rows(runs))
         if arguments.plot:

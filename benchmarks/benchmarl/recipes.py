@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from masac.cli.composing import composed_experiment
 from masac.training.config import ExperimentConfig
 
 ALGORITHMS = ("isac", "masac")
@@ -21,26 +20,19 @@ class Recipe:
     Args:
         frames: frames of the run.
         gamma: discount per step.
-        solved: threshold at which the task counts as solved.
-        solved_by: the evaluated number that must reach the threshold: "success" for the success rate (if the task
-            defines success), or "return" for the mean return per agent.
     """
 
     frames: int
     gamma: float
-    solved: float
-    solved_by: str = "return"
 
 
 RECIPES = {
-    "navigation": Recipe(frames=120_064, gamma=0.95, solved=0.97, solved_by="success"),
-    "balance": Recipe(frames=192_000, gamma=0.99, solved=32.0),
-    "sampling": Recipe(frames=120_064, gamma=0.99, solved=75.0),
+    "navigation": Recipe(frames=120_064, gamma=0.95),
+    "balance": Recipe(frames=192_000, gamma=0.99),
+    "sampling": Recipe(frames=120_064, gamma=0.99),
 }
 """The tasks, with the scenario keywords of masac's presets (sampling shares its reward; in BenchMARL's settings it does
-not). Navigation is solved when all agents reach their goals in 97% of the episodes. Balance and sampling define no
-success. Their thresholds are about 0.9 times the final return of one run of masac's isac preset: levels that masac is
-known to reach, and BenchMARL is not."""
+not)."""
 
 SAME_FOR_ALL = (
     "task.num_envs=64",
@@ -101,20 +93,12 @@ and for settings that are not in it the defaults of BenchMARL 1.5.2."""
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "elu": "ELU", "silu": "SiLU", "gelu": "GELU"}
 
 
-def preset_overrides(task: str, algorithm: str, *, scale: float = 1.0) -> list[str]:
-    """Arguments of ``masac train`` for its preset, with its frames times ``scale``."""
-    words = [f"task=vmas/{task}", f"algorithm={algorithm}"]
-    if scale != 1.0:
-        frames = composed_experiment(words).training.total_frames
-        words.append(f"training.total_frames={round(frames * scale)}")
-    return words
-
-
 def recipe_overrides(task: str, algorithm: str, *, scale: float = 1.0) -> list[str]:
     """Arguments of ``masac train`` for the recipe, with its frames times ``scale``."""
     recipe = RECIPES[task]
     return [
-        *preset_overrides(task, algorithm),
+        f"task=vmas/{task}",
+        f"algorithm={algorithm}",
         *SAME_FOR_ALL,
         f"algorithm.gamma={recipe.gamma}",
         f"training.total_frames={round(recipe.frames * scale)}",

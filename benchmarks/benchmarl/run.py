@@ -2,8 +2,8 @@
 
 ``against_benchmarl``, ``inside_benchmarl`` and ``vmas_suite`` run this script with the Python of BenchMARL's
 environment, without masac; an algorithm of masac is imported from the job's ``checkout``. The script writes to FOLDER
-an actor-FRAMES.pt every ``every_frames`` frames (0: never) and at the end, and result.json. The clock starts when the
-first batch has been collected, and pauses while an actor is written.
+an actor-FRAMES.pt at the end, and result.json. The clock starts when the first batch has been collected, and pauses
+while an actor is written.
 
 With ``seconds`` in the job the run ends after the first iteration that reaches them. The clock then starts with the
 first batch, which is long with some settings, and actors are also written before the first update (as of 0 frames) and
@@ -95,10 +95,8 @@ class TimedExperiment(Experiment):
 
     def _is_due(self, last: float) -> bool:
         """Whether an actor is written after this iteration; at the one before the clock showed ``last``."""
-        if "seconds" in self.job:
-            return self.seconds // self.job["every_seconds"] > last // self.job["every_seconds"]
-        every, before = self.job["every_frames"], self.total_frames - self.job["frames_per_batch"]
-        return bool(every) and self.total_frames // every > before // every
+        every = self.job.get("every_seconds", math.inf)
+        return self.seconds // every > last // every
 
     @torch.no_grad()
     def _write_actor(self, *, frames: int) -> None:

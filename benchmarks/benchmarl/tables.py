@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from typing import Any
 
@@ -16,18 +15,6 @@ WALL_COLUMNS = (
     "BenchMARL / masac",
     "masac's returns per agent",
     "BenchMARL's returns per agent",
-)
-
-SOLVED_COLUMNS = (
-    "task",
-    "algorithm",
-    "threshold",
-    "system",
-    "seeds solved",
-    "to solved, s",
-    "to solved, frames",
-    "whole run, s",
-    "final returns per agent",
 )
 
 TEAM = "masac, critic=team"
@@ -77,38 +64,6 @@ def wall_rows(runs: list[Run]) -> list[tuple[str, ...]]:
                 )
             )
     return rows
-
-
-def solved_rows(runs: list[Run]) -> list[tuple[str, ...]]:
-    """One row per task, algorithm and system: medians over seeds; a seed that never solves the task is infinite."""
-    rows = []
-    for task, algorithm, system in _named(runs, "task", "algorithm", "system"):
-        mine = [run for run in runs if (run["task"], run["algorithm"], run["system"]) == (task, algorithm, system)]
-        mine.sort(key=lambda run: run["seed"])
-        solved = [run for run in mine if run["solved_s"] is not None]
-        seconds, frames = (
-            statistics.median(math.inf if run[name] is None else run[name] for run in mine)
-            for name in ("solved_s", "solved_frames")
-        )
-        rows.append(
-            (
-                task,
-                algorithm,
-                _threshold(mine[0]),
-                system,
-                f"{len(solved)} of {len(mine)}",
-                f"{seconds:.1f}" if seconds < math.inf else "never",
-                f"{frames:,.0f}" if frames < math.inf else "never",
-                _spread([run["seconds"] for run in mine]),
-                _returns(mine),
-            )
-        )
-    return rows
-
-
-def _threshold(run: Run) -> str:
-    by_success = run.get("solved_by") == "success"
-    return f"{run['threshold']:.0%} success" if by_success else f"return {run['threshold']:g}"
 
 
 def inside_rows(runs: list[Run]) -> list[tuple[str, ...]]:

@@ -1,6 +1,5 @@
 """The parts of the comparison that need no BenchMARL."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.against_benchmarl import runs_before
 from benchmarks.benchmarl.actor import read_benchmarl_policy
 from benchmarks.benchmarl.recipes import (
     ALGORITHMS,
@@ -16,10 +14,9 @@ from benchmarks.benchmarl.recipes import (
     RECIPES,
     UNWATCHED,
     benchmarl_job,
-    preset_overrides,
     recipe_overrides,
 )
-from benchmarks.benchmarl.tables import SOLVED_COLUMNS, TEAM, WALL_COLUMNS, solved_rows, wall_rows
+from benchmarks.benchmarl.tables import TEAM, WALL_COLUMNS, wall_rows
 from benchmarks.masac_runs import seconds_of
 from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
@@ -33,13 +30,10 @@ def a_run(system: str, seed: int, seconds: float, **more: Any) -> dict[str, Any]
         "algorithm": "isac",
         "system": system,
         "seed": seed,
-        "threshold": 0.9,
         "seconds": seconds,
         "frames": 1_024,
         "updates": 8,
         "evaluations": [{"frames": 1_024, "seconds": seconds, "return": 0.5 + seed}],
-        "solved_s": None,
-        "solved_frames": None,
         **more,
     }
 
@@ -80,14 +74,8 @@ def test_fine_tuned_settings_keep_task_frames_and_seed() -> None:
     assert tuned.keys() == job.keys()
 
 
-def test_the_preset_is_what_masac_train_does() -> None:
-    preset, default = composed_experiment(preset_overrides("navigation", "isac")), composed_experiment([])
-    assert replace(preset, run_dir=None) == replace(default, run_dir=None)  # its default contains the time
-
-
 def test_a_trial_has_part_of_the_frames() -> None:
     assert composed_experiment(recipe_overrides("balance", "isac", scale=0.1)).training.total_frames == 19_200
-    assert composed_experiment(preset_overrides("balance", "isac", scale=0.1)).training.total_frames == 10_000
 
 
 def test_the_clock_leaves_out_the_first_batch_and_evaluations() -> None:
@@ -177,23 +165,3 @@ def test_one_value_for_all_is_the_recipe_but_for_the_critic() -> None:
 def test_runs_with_different_updates_are_not_compared() -> None:
     with pytest.raises(RuntimeError, match="must have equal frames and updates"):
         wall_rows([a_run("masac", 0, 10.0), a_run("benchmarl", 0, 20.0, updates=9)])
-
-
-def test_a_seed_that_never_solves_counts_as_forever() -> None:
-    found = [(3.0, 100), (None, None), (5.0, 300)]
-    runs = [a_run("masac", i, 9.0, solved_s=s, solved_frames=f) for i, (s, f) in enumerate(found)]
-    never = [a_run("benchmarl", i, 20.0) for i in range(3)]
-    rows = [dict(zip(SOLVED_COLUMNS, row, strict=True)) for row in solved_rows([*runs, *never])]
-    assert [row["seeds solved"] for row in rows] == ["2 of 3", "0 of 3"]
-    assert [row["to solved, s"] for row in rows] == ["5.0", "never"]
-    assert [row["to solved, frames"] for row in rows] == ["300", "never"]
-
-
-def test_earlier_runs_are_kept_unless_they_run_again(tmp_path: Path) -> None:
-    file = tmp_path / "wall.json"
-    runs = [a_run("masac", 0, 10.0), a_run("masac", 1, 11.0), a_run("benchmarl", 0, 30.0)]
-    file.write_text(json.dumps({"time_to_solved": False, "runs": runs}))
-    kept = runs_before(file, [("navigation", "isac", "masac", 0)], to_solved=False)
-    assert kept == runs[1:]
-    with pytest.raises(ValueError, match="must name a file of the same comparison"):
-        runs_before(file, [], to_solved=True)

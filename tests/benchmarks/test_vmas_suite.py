@@ -30,6 +30,7 @@ from benchmarks.vmas_report import (
     return_columns,
     return_rows,
     score_rows,
+    solved_rows,
 )
 from benchmarks.vmas_scenarios import CHOOSING, HELD_OUT, SCENARIOS
 from benchmarks.vmas_suite import CONTENDERS, masac_jobs, read_contenders, run_jobs
@@ -125,6 +126,19 @@ def test_benchmarl_has_a_table_with_its_scenarios():
     assert beside_rows(RUNS[:6]) == []
 
 
+def test_the_time_to_solved_is_the_median_over_seeds_and_never_counts_as_infinite():
+    # random -1, best 3: the threshold is 2.6, which one of three seeds reaches at its second evaluation
+    runs = [*RUNS, *(a_run("balance", "fast", seed, 2.7) for seed in (0, 1))]
+    runs[-1]["evaluations"] = [{"frames": 500, "seconds": 20.0, "return": 2.8}, *runs[-1]["evaluations"]]
+    assert solved_rows(runs) == [
+        ("threshold", "2.60"),
+        ("isac", "never (1 of 3)"),
+        ("benchmarl/mappo", "never (0 of 3)"),
+        ("fast", "40 s"),
+    ]
+    assert solved_rows(RUNS[:6]) == []
+
+
 def test_contenders_are_compared_on_the_scenarios_that_both_have():
     # balance: random -1, best 3, so isac's scores are 0.5, 0.75, 1. wheel: all 0 are the best, so 1.
     scores = [dict(zip(SCORE_COLUMNS, row, strict=True)) for row in score_rows(RUNS)]
@@ -162,7 +176,7 @@ def test_a_contender_with_some_scenarios_has_a_comparison_of_its_own():
 def test_pages_can_quote_the_tables():
     block = TABLES["vmas_suite"]({"runs": RUNS})
     assert "| balance | choosing | 4 | 1,000 |" in block
-    assert len([line for line in block.splitlines() if line.startswith("| ---")]) == 4
+    assert len([line for line in block.splitlines() if line.startswith("| ---")]) == 5
 
 
 def test_curves_are_drawn_under_one_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
