@@ -5,7 +5,9 @@ its own process, one after another, with the two libraries in turn.
 
 Equal for both: scenario and keywords, environments, frames, updates, batch size, networks, constant learning rates,
 gamma, tau, initial temperature, target entropy, number and sharing of critics, loss function, gradient clipping, Adam's
-epsilon, buffer, and random actions without updates at the start (see benchmarl/recipes.py).
+epsilon, buffer, and random actions without updates at the start (see benchmarl/recipes.py). Both have all cores, with
+threads that spin while they wait, as PyTorch's do by default; masac alone would take one thread for networks this
+small, so that another program loses nothing.
 
 Different, because each library has its own way: BenchMARL treats VMAS's horizon as a termination, masac as a
 truncation. The shared centralized critic of BenchMARL's masac has one value for all agents, masac's one per agent; the
@@ -26,10 +28,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.benchmarl import recipes
 from benchmarks.benchmarl.runs import evaluate, run_benchmarl, start
@@ -50,6 +55,7 @@ def main() -> None:
     """Run the chosen tasks, algorithms, systems and seeds and print a table."""
     arguments = _arguments()
     python = find_or_make(arguments.venv)
+    os.environ["OMP_WAIT_POLICY"] = "active"  # of the runs
     jobs = [
         (task, algorithm, system, seed)
         for task in arguments.tasks
@@ -87,6 +93,7 @@ def run_one(
         scale: factor on the number of frames.
     """
     words = [*recipes.recipe_overrides(task, algorithm, scale=scale), *recipes.UNWATCHED, f"seed={seed}"]
+    words.append(f"training.threads={torch.get_num_threads()}")
     if system == TEAM:
         words += recipes.ONE_VALUE
     config = composed_experiment(words)

@@ -53,6 +53,9 @@ PPO = {
 PPO_FINE_TUNED = {"num_envs": 600, "frames_per_batch": 60_000, "updates_per_batch": 45, "batch_size": 4_096}
 """BenchMARL's fine-tuned settings for PPO, from the same file as ``FINE_TUNED``."""
 
+FINE_TUNED_SUFFIX = " fine-tuned"
+"""Of the names of contenders with BenchMARL's fine-tuned settings."""
+
 FRAMES_AT_MOST = 1_000_000_000
 ANNEAL_FINE_TUNED = 1_000_000
 
@@ -83,7 +86,7 @@ def benchmarl_jobs(
                 for algorithm in algorithms:
                     settings = settings_of(task, algorithm, seed, fine_tuned=fine_tuned)
                     words = [f"{name}={value}" for name, value in settings.items()]
-                    system = f"benchmarl/{algorithm}{' fine-tuned' if fine_tuned else ''}"
+                    system = f"benchmarl/{algorithm}{FINE_TUNED_SUFFIX if fine_tuned else ''}"
                     run = partial(_run, settings, seconds=seconds[task], random=random[task], python=python)
                     jobs.append(Job(task=task, system=system, seed=seed, overrides=words, run=run))
     return jobs

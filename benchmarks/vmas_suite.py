@@ -49,7 +49,7 @@ from benchmarks.masac_runs import (
     start_or_resume,
 )
 from benchmarks.report import print_table, runs_except, write_json
-from benchmarks.vmas_benchmarl import ALGORITHMS, TASKS, benchmarl_jobs
+from benchmarks.vmas_benchmarl import ALGORITHMS, FINE_TUNED_SUFFIX, TASKS, benchmarl_jobs
 from benchmarks.vmas_report import (
     IMPROVEMENT_COLUMNS,
     SCORE_COLUMNS,
@@ -101,7 +101,9 @@ def main() -> None:
         print_table("scores over scenarios", SCORE_COLUMNS, score_rows(runs))
         print_table("who ends higher", IMPROVEMENT_COLUMNS, improvement_rows(runs))
         if arguments.plot:
-            draw_curves(runs, arguments.plot, x=arguments.x)
+            # Some of them end so low that the other curves would be flat.
+            drawn = [run for run in runs if not run["system"].endswith(FINE_TUNED_SUFFIX)]
+            draw_curves(drawn, arguments.plot, x=arguments.x)
     if failed:
         sys.exit(f"{failed} of {len(jobs)} runs failed; the same command tries them again")
 
