@@ -18,6 +18,7 @@ from benchmarks.benchmarl.recipes import (
 )
 from benchmarks.benchmarl.tables import TEAM, WALL_COLUMNS, wall_rows
 from benchmarks.masac_runs import seconds_of
+from benchmarks.report import runs_except
 from masac.cli.composing import composed_experiment
 from masac.envs.config import TaskConfig
 from masac.envs.registry import make_env
@@ -165,3 +166,8 @@ def test_one_value_for_all_is_the_recipe_but_for_the_critic() -> None:
 def test_runs_with_different_updates_are_not_compared() -> None:
     with pytest.raises(RuntimeError, match="must have equal frames and updates"):
         wall_rows([a_run("masac", 0, 10.0), a_run("benchmarl", 0, 20.0, updates=9)])
+
+
+def test_earlier_runs_are_kept_unless_they_run_again() -> None:
+    runs = [a_run("masac", 0, 10.0), a_run("masac", 1, 11.0), a_run("benchmarl", 0, 30.0)]
+    assert runs_except(runs, ("system", "seed"), [("masac", 0)]) == runs[1:]
